@@ -1,1 +1,6 @@
+//! The one door to Linux: network namespaces, links and routes over rtnetlink, packet rules over nf_tables,
+//! mounts, pseudo terminals and the passing of file descriptors.
+//!
+//! Nothing here knows Kubernetes, scenarios or verdicts. Everything `unsafe` in the workspace is in this crate.
 
+pub mod ns;
