@@ -1,1 +1,4 @@
+//! cknet: an end-to-end network conformance harness for Canonical Kubernetes.
 
+pub mod personality;
+pub mod provider;
