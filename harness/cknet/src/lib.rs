@@ -3,3 +3,4 @@
 pub mod event;
 pub mod exit;
 pub mod ledger;
+pub mod report;
