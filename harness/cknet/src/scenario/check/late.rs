@@ -1,0 +1,89 @@
+//! Owns whether a reference that the run fills in can be filled in where it stands.
+//! Must not know its value.
+
+use super::super::model::{Action, Check, Step, WorkloadName};
+use super::super::reference::{Late, LateFact, Text};
+use super::{Checking, Part};
+
+/// The late facts of the texts of a step.
+pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
+    let texts: Vec<&Text> = match &step.action {
+        Action::Apply(manifest) | Action::Delete(manifest) => manifest
+            .objects
+            .iter()
+            .flat_map(|object| object.json().late_texts())
+            .collect(),
+        Action::Patch(patch) => patch.patch.late_texts().collect(),
+        Action::NodeRun(run) => run.argv.iter().collect(),
+        _ => Vec::new(),
+    };
+    texts.into_iter().flat_map(Text::late_facts).collect()
+}
+
+/// The late facts of the texts of an expectation.
+pub(super) fn of_check(check: &Check) -> Vec<&LateFact> {
+    let texts: Vec<&Text> = match check {
+        Check::Resource(resource) => resource
+            .matches
+            .iter()
+            .flat_map(|matches| matches.late_texts())
+            .collect(),
+        Check::Routes(route) => {
+            let hop = route.via.as_ref().and_then(text);
+            text(&route.destination)
+                .into_iter()
+                .chain(hop)
+                .chain(&route.dev)
+                .collect()
+        }
+        Check::Dns(dns) => dns
+            .answers
+            .iter()
+            .filter_map(text)
+            .chain([&dns.name])
+            .collect(),
+        _ => Vec::new(),
+    };
+    texts.into_iter().flat_map(Text::late_facts).collect()
+}
+
+const fn text<T>(late: &Late<T>) -> Option<&Text> {
+    match late {
+        Late::Known(_) => None,
+        Late::AtRun(text) => Some(text),
+    }
+}
+
+/// Tells of each fact that there is nobody to ask for at this point.
+pub(super) fn check(
+    c: &mut Checking<'_>,
+    facts: &[&LateFact],
+    alive: &[WorkloadName],
+    path: &[Part<'_>],
+) {
+    for fact in facts {
+        match fact {
+            LateFact::WorkloadIp(name) if !alive.contains(name) => {
+                c.problem(
+                    path,
+                    format!(
+                        "`{fact}` has no meaning here: there is no workload `{name}` at this point"
+                    ),
+                );
+            }
+            LateFact::ServiceClusterIp(name) => {
+                if c.scenario
+                    .services
+                    .get(name)
+                    .is_some_and(|service| service.headless)
+                {
+                    c.problem(
+                        path,
+                        format!("`{fact}` has no meaning: service `{name}` is headless"),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+}
