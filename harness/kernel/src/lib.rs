@@ -3,4 +3,5 @@
 //!
 //! Nothing here knows Kubernetes, scenarios or verdicts. Everything `unsafe` in the workspace is in this crate.
 
+pub mod nft;
 pub mod ns;
