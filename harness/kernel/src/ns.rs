@@ -41,9 +41,7 @@ impl NetNs {
     /// Opens a namespace by path: `/proc/<pid>/ns/net`, or a file it is pinned to.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        Ok(Self {
-            file: Arc::new(file),
-        })
+        Ok(Self { file: Arc::new(file) })
     }
 
     /// Does `work` on a thread of its own inside this namespace and returns what it returned.
@@ -67,17 +65,8 @@ impl NetNs {
     /// can be opened by path. The mount ends with the mount namespace it was made in.
     pub fn pin(&self, path: &Path) -> io::Result<()> {
         File::options().create(true).append(true).open(path)?;
-        let source = format!(
-            "/proc/self/fd/{}",
-            std::os::fd::AsRawFd::as_raw_fd(&*self.file)
-        );
-        Ok(mount(
-            Some(source.as_str()),
-            path,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )?)
+        let source = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&*self.file));
+        Ok(mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
     }
 
     /// Device and inode: two handles are of the same namespace exactly when these are equal (namespaces(7)).
@@ -107,12 +96,8 @@ impl AsFd for NetNs {
 /// Runs `work` on a scoped thread; a panic inside is carried on in the caller.
 fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let worker = thread::Builder::new()
-            .name("in-netns".into())
-            .spawn_scoped(scope, work)?;
-        worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let worker = thread::Builder::new().name("in-netns".into()).spawn_scoped(scope, work)?;
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -125,16 +110,11 @@ mod tests {
     fn work_happens_inside_and_the_caller_stays_outside() {
         let Ok(inside) = NetNs::create() else {
             // Without CAP_SYS_ADMIN there is nothing to test here; the rootless path is tested through the binary.
-            assert!(
-                !nix::unistd::geteuid().is_root(),
-                "root must be able to make a namespace"
-            );
+            assert!(!nix::unistd::geteuid().is_root(), "root must be able to make a namespace");
             return;
         };
         let before = NetNs::current().unwrap().identity().unwrap();
-        let seen = inside
-            .run(|| NetNs::current().unwrap().identity().unwrap())
-            .unwrap();
+        let seen = inside.run(|| NetNs::current().unwrap().identity().unwrap()).unwrap();
         assert_eq!(seen, inside.identity().unwrap());
         assert_ne!(seen, before);
         assert_eq!(NetNs::current().unwrap().identity().unwrap(), before);

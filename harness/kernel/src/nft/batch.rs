@@ -59,11 +59,7 @@ impl Default for Batch {
 
 impl Batch {
     pub fn new() -> Self {
-        let mut batch = Self {
-            writer: Writer::default(),
-            starts: Vec::new(),
-            set_ids: 0,
-        };
+        let mut batch = Self { writer: Writer::default(), starts: Vec::new(), set_ids: 0 };
         batch.starts.push(0);
         batch.writer.start(BATCH_BEGIN, 0, 0, 0, SUBSYSTEM_RESOURCE);
         batch.writer.finish();
@@ -99,22 +95,13 @@ impl Batch {
     pub fn create(&mut self, table: &Table) {
         let (family, name) = (table.family, table.name.as_str());
         self.add_table(family, name);
-        table
-            .chains
-            .values()
-            .for_each(|chain| self.add_chain(family, name, chain));
-        table
-            .sets
-            .values()
-            .for_each(|set| self.add_set(family, name, set));
+        table.chains.values().for_each(|chain| self.add_chain(family, name, chain));
+        table.sets.values().for_each(|set| self.add_set(family, name, set));
         for set in table.sets.values() {
             self.add_elements(family, name, &set.name, &set.kind, &set.elements);
         }
         for chain in table.chains.values() {
-            chain
-                .rules
-                .iter()
-                .for_each(|rule| self.add_rule(family, name, &chain.name, rule));
+            chain.rules.iter().for_each(|rule| self.add_rule(family, name, &chain.name, rule));
         }
     }
 
@@ -169,15 +156,8 @@ impl Batch {
             .statements
             .iter()
             .filter_map(|statement| match statement {
-                Statement::InSet {
-                    fields,
-                    set: Lookup::Inline(elements),
-                    ..
-                } => Some((fields, elements, false)),
-                Statement::VerdictMap {
-                    fields,
-                    map: Lookup::Inline(elements),
-                } => Some((fields, elements, true)),
+                Statement::InSet { fields, set: Lookup::Inline(elements), .. } => Some((fields, elements, false)),
+                Statement::VerdictMap { fields, map: Lookup::Inline(elements) } => Some((fields, elements, true)),
                 _ => None,
             })
             .map(|(fields, elements, verdicts)| {
@@ -189,15 +169,8 @@ impl Batch {
             writer.text(1, table);
             writer.text(2, chain);
             writer.nested(4, |writer| {
-                let mut encoder = Encoder {
-                    writer,
-                    family,
-                    inline: inline.into_iter(),
-                    version: None,
-                };
-                rule.statements
-                    .iter()
-                    .for_each(|statement| encoder.statement(statement));
+                let mut encoder = Encoder { writer, family, inline: inline.into_iter(), version: None };
+                rule.statements.iter().for_each(|statement| encoder.statement(statement));
             });
             if let Some(comment) = &rule.comment {
                 writer.attribute(7, &user_text(USER_RULE_COMMENT, comment));
@@ -232,25 +205,11 @@ impl Batch {
         });
     }
 
-    pub fn add_elements(
-        &mut self,
-        family: Family,
-        table: &str,
-        set: &str,
-        kind: &SetKind,
-        elements: &Elements,
-    ) {
+    pub fn add_elements(&mut self, family: Family, table: &str, set: &str, kind: &SetKind, elements: &Elements) {
         self.elements(NEW_ELEMENTS, family, table, (set, None), kind, elements);
     }
 
-    pub fn delete_elements(
-        &mut self,
-        family: Family,
-        table: &str,
-        set: &str,
-        kind: &SetKind,
-        elements: &Elements,
-    ) {
+    pub fn delete_elements(&mut self, family: Family, table: &str, set: &str, kind: &SetKind, elements: &Elements) {
         self.elements(DEL_ELEMENTS, family, table, (set, None), kind, elements);
     }
 
@@ -261,8 +220,7 @@ impl Batch {
             self.writer.set_flags(last, NLM_F_ACK);
         }
         let sequence = self.starts.len() as u32;
-        self.writer
-            .start(BATCH_END, 0, sequence, 0, SUBSYSTEM_RESOURCE);
+        self.writer.start(BATCH_END, 0, sequence, 0, SUBSYSTEM_RESOURCE);
         self.writer.finish();
         (self.writer, self.starts)
     }
@@ -289,33 +247,13 @@ impl Batch {
         verdicts: bool,
     ) -> u32 {
         let interval = elements.keys().any(|key| key.to.is_some());
-        let kind = SetKind {
-            key,
-            interval,
-            verdicts,
-            timeout: None,
-        };
+        let kind = SetKind { key, interval, verdicts, timeout: None };
         let id = self.next_set_id();
         let name = inline_name(verdicts);
         let user = byte_order(&kind);
         let flags = SET_ANONYMOUS | SET_CONSTANT;
-        self.set_message(
-            family,
-            table,
-            (name, id),
-            &kind,
-            flags,
-            Some(elements.len()),
-            &user,
-        );
-        self.elements(
-            NEW_ELEMENTS,
-            family,
-            table,
-            (name, Some(id)),
-            &kind,
-            elements,
-        );
+        self.set_message(family, table, (name, id), &kind, flags, Some(elements.len()), &user);
+        self.elements(NEW_ELEMENTS, family, table, (name, Some(id)), &kind, elements);
         id
     }
 
@@ -371,11 +309,7 @@ impl Batch {
         kind: &SetKind,
         elements: &Elements,
     ) {
-        let flags = if message == NEW_ELEMENTS {
-            NLM_F_CREATE
-        } else {
-            0
-        };
+        let flags = if message == NEW_ELEMENTS { NLM_F_CREATE } else { 0 };
         let mut rest = elements.iter().peekable();
         while rest.peek().is_some() {
             self.message(message, flags, family, |writer| {
@@ -455,8 +389,7 @@ fn key_width(key: &[KeyType]) -> usize {
 
 /// nft packs the types of a concatenation six bits each.
 fn key_type_number(key: &[KeyType]) -> u32 {
-    key.iter()
-        .fold(0, |packed, component| packed << 6 | component.number())
+    key.iter().fold(0, |packed, component| packed << 6 | component.number())
 }
 
 const USER_RULE_COMMENT: u8 = 0;
@@ -517,10 +450,7 @@ mod tests {
 
     #[test]
     fn the_successor_of_all_ones_does_not_exist() {
-        assert_eq!(
-            successor(&Value::from(0x00ffu16)),
-            Some(Value::from(0x0100u16))
-        );
+        assert_eq!(successor(&Value::from(0x00ffu16)), Some(Value::from(0x0100u16)));
         assert_eq!(successor(&Value::from(0xffffu16)), None);
     }
 
@@ -535,9 +465,6 @@ mod tests {
         assert!(batch.messages() > 1, "{} messages", batch.messages());
         let (writer, starts) = batch.finish();
         assert!(starts.windows(2).all(|pair| pair[1] - pair[0] < 64 * 1024));
-        assert_eq!(
-            super::super::wire::messages(writer.bytes()).count(),
-            starts.len() + 1
-        );
+        assert_eq!(super::super::wire::messages(writer.bytes()).count(), starts.len() + 1);
     }
 }

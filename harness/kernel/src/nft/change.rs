@@ -35,10 +35,7 @@ impl Batch {
     pub fn change(&mut self, old: &Table, new: &Table) -> Change {
         if !changeable(old, new) {
             self.replace(new);
-            return Change {
-                replaced: true,
-                ..whole(new)
-            };
+            return Change { replaced: true, ..whole(new) };
         }
         let mut change = Change::default();
         self.add_missing(old, new, &mut change);
@@ -51,19 +48,11 @@ impl Batch {
 
     /// New chains and sets, still empty: everything that refers to them comes later.
     fn add_missing(&mut self, old: &Table, new: &Table, change: &mut Change) {
-        for chain in new
-            .chains
-            .values()
-            .filter(|chain| !old.chains.contains_key(&chain.name))
-        {
+        for chain in new.chains.values().filter(|chain| !old.chains.contains_key(&chain.name)) {
             self.add_chain(new.family, &new.name, chain);
             change.chains_added += 1;
         }
-        for set in new
-            .sets
-            .values()
-            .filter(|set| !old.sets.contains_key(&set.name))
-        {
+        for set in new.sets.values().filter(|set| !old.sets.contains_key(&set.name)) {
             self.add_set(new.family, &new.name, set);
             change.sets_added += 1;
         }
@@ -71,32 +60,19 @@ impl Batch {
 
     /// Elements that go, or whose verdict changes. Before chains: an element holds the chain that it leads to.
     fn drop_elements(&mut self, old: &Table, new: &Table, change: &mut Change) {
-        for (before, after) in old
-            .sets
-            .values()
-            .filter_map(|set| Some((set, new.sets.get(&set.name)?)))
-        {
+        for (before, after) in old.sets.values().filter_map(|set| Some((set, new.sets.get(&set.name)?))) {
             let gone = difference(&before.elements, &after.elements);
             change.elements_deleted += gone.len();
             self.delete_elements(new.family, &new.name, &before.name, &before.kind, &gone);
         }
-        for set in old
-            .sets
-            .values()
-            .filter(|set| set.kind.verdicts && !new.sets.contains_key(&set.name))
-        {
+        for set in old.sets.values().filter(|set| set.kind.verdicts && !new.sets.contains_key(&set.name)) {
             self.delete_elements(new.family, &new.name, &set.name, &set.kind, &set.elements);
         }
     }
 
     fn rewrite_chains(&mut self, old: &Table, new: &Table, change: &mut Change) {
         let goes = |chain: &&Chain| !new.chains.contains_key(&chain.name);
-        for chain in old
-            .chains
-            .values()
-            .filter(goes)
-            .filter(|chain| !chain.rules.is_empty())
-        {
+        for chain in old.chains.values().filter(goes).filter(|chain| !chain.rules.is_empty()) {
             self.flush_chain(new.family, &new.name, &chain.name);
         }
         for chain in new.chains.values() {
@@ -110,20 +86,14 @@ impl Batch {
                     self.flush_chain(new.family, &new.name, &chain.name);
                 }
             }
-            chain
-                .rules
-                .iter()
-                .for_each(|rule| self.add_rule(new.family, &new.name, &chain.name, rule));
+            chain.rules.iter().for_each(|rule| self.add_rule(new.family, &new.name, &chain.name, rule));
         }
     }
 
     fn fill_sets(&mut self, old: &Table, new: &Table, change: &mut Change) {
         let nothing = Elements::new();
         for set in new.sets.values() {
-            let before = old
-                .sets
-                .get(&set.name)
-                .map_or(&nothing, |set| &set.elements);
+            let before = old.sets.get(&set.name).map_or(&nothing, |set| &set.elements);
             let come = difference(&set.elements, before);
             change.elements_added += come.len();
             self.add_elements(new.family, &new.name, &set.name, &set.kind, &come);
@@ -135,11 +105,7 @@ impl Batch {
             self.delete_set(new.family, &new.name, name);
             change.sets_deleted += 1;
         }
-        for name in old
-            .chains
-            .keys()
-            .filter(|name| !new.chains.contains_key(*name))
-        {
+        for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
             self.delete_chain(new.family, &new.name, name);
             change.chains_deleted += 1;
         }
@@ -149,23 +115,12 @@ impl Batch {
 /// Elements of `left` that `right` lacks or has with another verdict.
 fn difference(left: &Elements, right: &Elements) -> Elements {
     let lacks = |(key, verdict): &(&_, &_)| right.get(*key) != Some(*verdict);
-    left.iter()
-        .filter(lacks)
-        .map(|(key, verdict)| (key.clone(), verdict.clone()))
-        .collect()
+    left.iter().filter(lacks).map(|(key, verdict)| (key.clone(), verdict.clone())).collect()
 }
 
 fn changeable(old: &Table, new: &Table) -> bool {
-    let same_chain = |chain: &Chain| {
-        new.chains
-            .get(&chain.name)
-            .is_none_or(|other| other.base == chain.base)
-    };
-    let same_set = |set: &super::Set| {
-        new.sets
-            .get(&set.name)
-            .is_none_or(|other| other.kind == set.kind)
-    };
+    let same_chain = |chain: &Chain| new.chains.get(&chain.name).is_none_or(|other| other.base == chain.base);
+    let same_set = |set: &super::Set| new.sets.get(&set.name).is_none_or(|other| other.kind == set.kind);
     (old.family, &old.name) == (new.family, &new.name)
         && old.chains.values().all(same_chain)
         && old.sets.values().all(same_set)

@@ -113,34 +113,16 @@ impl Nft {
     }
 
     /// Elements of a set; an error if there is no such set.
-    pub fn elements(
-        &mut self,
-        family: Family,
-        table: &str,
-        set: &str,
-    ) -> Result<Vec<LiveElement>, NftError> {
-        let what = format!(
-            "elements of set `{set}` of table `{} {table}`",
-            family.name()
-        );
+    pub fn elements(&mut self, family: Family, table: &str, set: &str) -> Result<Vec<LiveElement>, NftError> {
+        let what = format!("elements of set `{set}` of table `{} {table}`", family.name());
         let filter = |filter: &mut super::wire::Writer| {
             filter.text(1, table);
             filter.text(2, set);
         };
-        self.list(
-            &what,
-            GET_ELEMENTS,
-            family.number(),
-            filter,
-            |message: Message<'_>, found| {
-                let list = message.attributes().nested(3);
-                found.extend(
-                    list.into_iter()
-                        .flatten()
-                        .map(|(_, element)| live_element(Attributes::of(element))),
-                );
-            },
-        )
+        self.list(&what, GET_ELEMENTS, family.number(), filter, |message: Message<'_>, found| {
+            let list = message.attributes().nested(3);
+            found.extend(list.into_iter().flatten().map(|(_, element)| live_element(Attributes::of(element))));
+        })
     }
 }
 
@@ -160,35 +142,20 @@ fn live_chain(attributes: Attributes<'_>) -> LiveChain {
                 _ => Hook::Postrouting,
             },
             priority: hook.be32(2)? as i32,
-            policy: if attributes.be32(5) == Some(0) {
-                Policy::Drop
-            } else {
-                Policy::Accept
-            },
+            policy: if attributes.be32(5) == Some(0) { Policy::Drop } else { Policy::Accept },
         })
     });
-    LiveChain {
-        name: attributes.text(3).unwrap_or_default(),
-        base,
-    }
+    LiveChain { name: attributes.text(3).unwrap_or_default(), base }
 }
 
 fn live_rule(attributes: Attributes<'_>) -> LiveRule {
-    let expressions = || {
-        attributes
-            .nested(4)
-            .into_iter()
-            .flatten()
-            .map(|(_, element)| Attributes::of(element))
-    };
+    let expressions = || attributes.nested(4).into_iter().flatten().map(|(_, element)| Attributes::of(element));
     LiveRule {
         chain: attributes.text(2).unwrap_or_default(),
         handle: attributes.be64(3).unwrap_or_default(),
         comment: attributes.find(7).and_then(comment_of),
         counter: expressions().find_map(counter_of),
-        expressions: expressions()
-            .filter_map(|expression| expression.text(1))
-            .collect(),
+        expressions: expressions().filter_map(|expression| expression.text(1)).collect(),
     }
 }
 
@@ -197,29 +164,16 @@ fn counter_of(expression: Attributes<'_>) -> Option<Counter> {
         return None;
     }
     let data = expression.nested(2)?;
-    Some(Counter {
-        bytes: data.be64(1)?,
-        packets: data.be64(2)?,
-    })
+    Some(Counter { bytes: data.be64(1)?, packets: data.be64(2)? })
 }
 
 fn live_element(attributes: Attributes<'_>) -> LiveElement {
-    let value = |kind| {
-        attributes
-            .nested(kind)
-            .and_then(|data| data.find(1))
-            .map(<[u8]>::to_vec)
-    };
+    let value = |kind| attributes.nested(kind).and_then(|data| data.find(1)).map(<[u8]>::to_vec);
     LiveElement {
         key: value(1).unwrap_or_default(),
         key_end: value(10),
-        verdict: attributes
-            .nested(2)
-            .and_then(|data| data.nested(2))
-            .and_then(live_verdict),
-        interval_end: attributes
-            .be32(3)
-            .is_some_and(|flags| flags & ELEMENT_INTERVAL_END != 0),
+        verdict: attributes.nested(2).and_then(|data| data.nested(2)).and_then(live_verdict),
+        interval_end: attributes.be32(3).is_some_and(|flags| flags & ELEMENT_INTERVAL_END != 0),
     }
 }
 

@@ -9,8 +9,8 @@ use std::io;
 use nix::errno::Errno;
 
 use super::batch::{
-    DEL_CHAIN, DEL_ELEMENTS, DEL_RULE, DEL_SET, DEL_TABLE, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE,
-    NEW_SET, NEW_TABLE, comment_of,
+    DEL_CHAIN, DEL_ELEMENTS, DEL_RULE, DEL_SET, DEL_TABLE, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE,
+    comment_of,
 };
 use super::wire::{Message, messages};
 
@@ -18,14 +18,8 @@ use super::wire::{Message, messages};
 pub enum NftError {
     #[error("cannot open a netlink socket to nf_tables: {0}")]
     Open(#[source] io::Error),
-    #[error(
-        "cannot send {messages} changes ({bytes} bytes) to nf_tables as one transaction: {source}"
-    )]
-    Send {
-        messages: usize,
-        bytes: usize,
-        source: io::Error,
-    },
+    #[error("cannot send {messages} changes ({bytes} bytes) to nf_tables as one transaction: {source}")]
+    Send { messages: usize, bytes: usize, source: io::Error },
     #[error("cannot receive nf_tables' answer: {0}")]
     Receive(#[source] io::Error),
     #[error("nf_tables refused {}", list(.0))]
@@ -69,12 +63,7 @@ impl fmt::Display for Refusal {
 const SHOWN: usize = 5;
 
 fn list(refusals: &[Refusal]) -> String {
-    let mut text = refusals
-        .iter()
-        .take(SHOWN)
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ");
+    let mut text = refusals.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if refusals.len() > SHOWN {
         text.push_str(&format!("; and {} more", refusals.len() - SHOWN));
     }
@@ -91,9 +80,7 @@ fn hint(errno: Errno) -> &'static str {
 
 /// What the message in `bytes` asked for.
 pub(super) fn describe(bytes: &[u8]) -> String {
-    messages(bytes)
-        .next()
-        .map_or_else(|| "an unreadable message".into(), describe_message)
+    messages(bytes).next().map_or_else(|| "an unreadable message".into(), describe_message)
 }
 
 fn describe_message(message: Message<'_>) -> String {
@@ -107,8 +94,7 @@ fn describe_message(message: Message<'_>) -> String {
         DEL_CHAIN => format!("to delete chain `{}` of {table}", text(3)),
         NEW_RULE => {
             let comment = attributes.find(7).and_then(comment_of);
-            let name =
-                comment.map_or_else(|| "a rule".into(), |comment| format!("rule `{comment}`"));
+            let name = comment.map_or_else(|| "a rule".into(), |comment| format!("rule `{comment}`"));
             format!("to add {name} to chain `{}` of {table}", text(2))
         }
         DEL_RULE => match attributes.be64(3) {

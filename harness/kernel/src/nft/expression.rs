@@ -43,38 +43,20 @@ pub(super) struct Encoder<'a> {
 impl Encoder<'_> {
     pub(super) fn statement(&mut self, statement: &Statement) {
         match statement {
-            Statement::Compare {
-                field,
-                negate,
-                value,
-            } => {
+            Statement::Compare { field, negate, value } => {
                 self.load(*field);
                 self.compare(*negate, value);
             }
-            Statement::Masked {
-                field,
-                negate,
-                mask,
-                value,
-            } => {
+            Statement::Masked { field, negate, mask, value } => {
                 self.load(*field);
                 self.bitwise(mask, &Value(vec![0; mask.0.len()]));
                 self.compare(*negate, value);
             }
-            Statement::Range {
-                field,
-                negate,
-                from,
-                to,
-            } => {
+            Statement::Range { field, negate, from, to } => {
                 self.load(*field);
                 self.range(*negate, from, to);
             }
-            Statement::InSet {
-                fields,
-                negate,
-                set,
-            } => {
+            Statement::InSet { fields, negate, set } => {
                 let register = self.load_key(fields);
                 self.lookup(register, set, *negate, false);
             }
@@ -144,9 +126,7 @@ impl Encoder<'_> {
     /// In an `inet` table, an address may be looked at only in packets of its IP version.
     fn narrow(&mut self, field: Field) {
         let version = match field {
-            Field::Ip4Source | Field::Ip4Destination | Field::CtOriginalIp4Destination => {
-                Family::Ip.number()
-            }
+            Field::Ip4Source | Field::Ip4Destination | Field::CtOriginalIp4Destination => Family::Ip.number(),
             Field::Ip6Source | Field::Ip6Destination => Family::Ip6.number(),
             _ => return,
         };
@@ -175,16 +155,9 @@ impl Encoder<'_> {
             Field::CtStatus => self.connection(CT_STATUS, None, register),
             Field::CtDirection => self.connection(CT_DIRECTION, None, register),
             Field::CtMark => self.connection(CT_MARK, None, register),
-            Field::CtOriginalPort => {
-                self.connection(CT_PROTO_DST, Some(Direction::Original), register)
-            }
-            Field::CtOriginalIp4Destination => {
-                self.connection(CT_DST_IP, Some(Direction::Original), register)
-            }
-            Field::AddressType {
-                address,
-                on_interface,
-            } => self.fib(address, on_interface, register),
+            Field::CtOriginalPort => self.connection(CT_PROTO_DST, Some(Direction::Original), register),
+            Field::CtOriginalIp4Destination => self.connection(CT_DST_IP, Some(Direction::Original), register),
+            Field::AddressType { address, on_interface } => self.fib(address, on_interface, register),
             Field::Random { modulus } => self.number(modulus, 1, register),
             Field::Increment { modulus } => self.number(modulus, 0, register),
         }
@@ -221,11 +194,7 @@ impl Encoder<'_> {
             FibAddress::Source => FIB_SOURCE,
             FibAddress::Destination => FIB_DESTINATION,
         };
-        let interface = if on_interface {
-            FIB_OUTGOING_INTERFACE
-        } else {
-            0
-        };
+        let interface = if on_interface { FIB_OUTGOING_INTERFACE } else { 0 };
         self.expression("fib", |data| {
             data.be32(1, register);
             data.be32(2, FIB_RESULT_ADDRESS_TYPE);
@@ -326,11 +295,7 @@ impl Encoder<'_> {
         if let Some(port) = port {
             self.immediate(REGISTER_2, &Value::from(port));
         }
-        let family = if to.is_ipv4() {
-            Family::Ip
-        } else {
-            Family::Ip6
-        };
+        let family = if to.is_ipv4() { Family::Ip } else { Family::Ip6 };
         self.expression("nat", |data| {
             data.be32(1, kind);
             data.be32(2, family.number().into());
@@ -351,12 +316,8 @@ impl Encoder<'_> {
         };
         // `icmpx` exists in inet tables only; elsewhere the code is that of the table's own ICMP.
         let (kind, code) = match (self.family, kind) {
-            (Family::Ip, REJECT_ICMP_ANY_VERSION) => {
-                (REJECT_ICMP, [0u8, 3, 1, 13][usize::from(code)])
-            }
-            (Family::Ip6, REJECT_ICMP_ANY_VERSION) => {
-                (REJECT_ICMP, [0u8, 4, 3, 1][usize::from(code)])
-            }
+            (Family::Ip, REJECT_ICMP_ANY_VERSION) => (REJECT_ICMP, [0u8, 3, 1, 13][usize::from(code)]),
+            (Family::Ip6, REJECT_ICMP_ANY_VERSION) => (REJECT_ICMP, [0u8, 4, 3, 1][usize::from(code)]),
             _ => (kind, code),
         };
         self.expression("reject", |data| {

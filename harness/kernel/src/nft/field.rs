@@ -158,18 +158,9 @@ impl KeyType {
     /// Bytes of a value of this type.
     pub const fn width(self) -> usize {
         match self {
-            Self::NfProto
-            | Self::Protocol
-            | Self::IcmpType
-            | Self::Icmp6Type
-            | Self::CtDirection => 1,
+            Self::NfProto | Self::Protocol | Self::IcmpType | Self::Icmp6Type | Self::CtDirection => 1,
             Self::Port => 2,
-            Self::Integer
-            | Self::Ip4
-            | Self::Mark
-            | Self::CtState
-            | Self::CtStatus
-            | Self::AddressType => 4,
+            Self::Integer | Self::Ip4 | Self::Mark | Self::CtState | Self::CtStatus | Self::AddressType => 4,
             Self::Ip6 | Self::InterfaceName => 16,
         }
     }
@@ -203,12 +194,7 @@ impl KeyType {
     pub(super) const fn host_order(self) -> bool {
         matches!(
             self,
-            Self::Integer
-                | Self::Mark
-                | Self::CtState
-                | Self::CtStatus
-                | Self::AddressType
-                | Self::InterfaceName
+            Self::Integer | Self::Mark | Self::CtState | Self::CtStatus | Self::AddressType | Self::InterfaceName
         )
     }
 }

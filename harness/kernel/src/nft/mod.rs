@@ -37,9 +37,7 @@ pub use batch::Batch;
 pub use change::Change;
 pub use dump::{Counter, LiveChain, LiveElement, LiveRule};
 pub use error::{NftError, Refusal};
-pub use field::{
-    AddressType, CtState, CtStatus, Direction, FibAddress, Field, KeyType, Protocol, Value,
-};
+pub use field::{AddressType, CtState, CtStatus, Direction, FibAddress, Field, KeyType, Protocol, Value};
 pub use program::{Applied, Program};
 pub use ranges::AddressRanges;
 pub use rule::{Lookup, Reject, Rule, Statement, Verdict};

@@ -45,21 +45,13 @@ impl Program {
             Some(current) => batch.change(&current, &wanted),
             None => {
                 batch.replace(&wanted);
-                Change {
-                    replaced: true,
-                    ..whole(&wanted)
-                }
+                Change { replaced: true, ..whole(&wanted) }
             }
         };
         let (messages, bytes) = (batch.messages(), batch.bytes());
         self.nft.send(batch)?;
         self.current = Some(wanted);
-        Ok(Applied {
-            change,
-            messages,
-            bytes,
-            elapsed: start.elapsed(),
-        })
+        Ok(Applied { change, messages, bytes, elapsed: start.elapsed() })
     }
 
     /// Deletes the table, if this owner ever wrote it.

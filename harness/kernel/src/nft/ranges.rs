@@ -18,9 +18,7 @@ impl AddressRanges {
         let mut version = None;
         let mut numbers: Vec<_> = blocks
             .into_iter()
-            .filter(|block| {
-                *version.get_or_insert(block.addr().is_ipv4()) == block.addr().is_ipv4()
-            })
+            .filter(|block| *version.get_or_insert(block.addr().is_ipv4()) == block.addr().is_ipv4())
             .map(|block| (number(block.network()), number(block.broadcast())))
             .collect();
         numbers.sort_unstable();
@@ -31,16 +29,9 @@ impl AddressRanges {
     pub fn difference(block: IpNet, except: impl IntoIterator<Item = IpNet>) -> Self {
         let v4 = block.addr().is_ipv4();
         let mut left = vec![(number(block.network()), number(block.broadcast()))];
-        for hole in except
-            .into_iter()
-            .filter(|hole| hole.addr().is_ipv4() == v4)
-        {
+        for hole in except.into_iter().filter(|hole| hole.addr().is_ipv4() == v4) {
             let (from, to) = (number(hole.network()), number(hole.broadcast()));
-            left = left
-                .into_iter()
-                .flat_map(|range| without(range, from, to))
-                .flatten()
-                .collect();
+            left = left.into_iter().flat_map(|range| without(range, from, to)).flatten().collect();
         }
         Self::from_numbers(left, v4)
     }
@@ -57,25 +48,14 @@ impl AddressRanges {
 
     /// Whether `address` is in one of the ranges.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.ranges
-            .iter()
-            .any(|(from, to)| *from <= address && address <= *to)
+        self.ranges.iter().any(|(from, to)| *from <= address && address <= *to)
     }
 
     fn from_numbers(numbers: Vec<(u128, u128)>, v4: bool) -> Self {
         let address = |number: u128| -> IpAddr {
-            if v4 {
-                Ipv4Addr::from_bits(number as u32).into()
-            } else {
-                Ipv6Addr::from_bits(number).into()
-            }
+            if v4 { Ipv4Addr::from_bits(number as u32).into() } else { Ipv6Addr::from_bits(number).into() }
         };
-        Self {
-            ranges: numbers
-                .into_iter()
-                .map(|(from, to)| (address(from), address(to)))
-                .collect(),
-        }
+        Self { ranges: numbers.into_iter().map(|(from, to)| (address(from), address(to))).collect() }
     }
 }
 
@@ -116,26 +96,16 @@ mod tests {
     use rstest::rstest;
 
     fn nets(text: &str) -> Vec<IpNet> {
-        text.split_whitespace()
-            .map(|net| net.parse().unwrap())
-            .collect()
+        text.split_whitespace().map(|net| net.parse().unwrap()).collect()
     }
 
     fn shown(ranges: &AddressRanges) -> String {
-        ranges
-            .iter()
-            .map(|(from, to)| format!("{from}-{to}"))
-            .collect::<Vec<_>>()
-            .join(" ")
+        ranges.iter().map(|(from, to)| format!("{from}-{to}")).collect::<Vec<_>>().join(" ")
     }
 
     #[rstest]
     #[case("10.0.0.0/8", "", "10.0.0.0-10.255.255.255")]
-    #[case(
-        "10.0.0.0/8",
-        "10.1.0.0/16",
-        "10.0.0.0-10.0.255.255 10.2.0.0-10.255.255.255"
-    )]
+    #[case("10.0.0.0/8", "10.1.0.0/16", "10.0.0.0-10.0.255.255 10.2.0.0-10.255.255.255")]
     #[case("10.0.0.0/8", "10.0.0.0/9 10.128.0.0/9", "")]
     #[case("10.0.0.0/8", "0.0.0.0/0", "")]
     #[case("10.0.0.0/30", "10.0.0.0/32 10.0.0.3/32", "10.0.0.1-10.0.0.2")]
@@ -143,21 +113,12 @@ mod tests {
     #[case("10.0.0.0/8", "fd00::/8 192.168.0.0/16", "10.0.0.0-10.255.255.255")]
     #[case("::/0", "8000::/1", "::-7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]
     fn differences(#[case] block: &str, #[case] except: &str, #[case] left: &str) {
-        assert_eq!(
-            shown(&AddressRanges::difference(
-                block.parse().unwrap(),
-                nets(except)
-            )),
-            left
-        );
+        assert_eq!(shown(&AddressRanges::difference(block.parse().unwrap(), nets(except))), left);
     }
 
     #[rstest]
     #[case("10.0.0.0/25 10.0.0.128/25", "10.0.0.0-10.0.0.255")]
-    #[case(
-        "10.0.1.0/24 10.0.0.0/16 10.2.0.0/16",
-        "10.0.0.0-10.0.255.255 10.2.0.0-10.2.255.255"
-    )]
+    #[case("10.0.1.0/24 10.0.0.0/16 10.2.0.0/16", "10.0.0.0-10.0.255.255 10.2.0.0-10.2.255.255")]
     #[case("::/0 8000::/1", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]
     fn sums(#[case] blocks: &str, #[case] all: &str) {
         assert_eq!(shown(&AddressRanges::of(nets(blocks))), all);

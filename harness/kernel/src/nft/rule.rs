@@ -131,109 +131,58 @@ impl Rule {
     }
 
     pub fn is(self, field: Field, value: impl Into<Value>) -> Self {
-        self.then(Statement::Compare {
-            field,
-            negate: false,
-            value: value.into(),
-        })
+        self.then(Statement::Compare { field, negate: false, value: value.into() })
     }
 
     pub fn is_not(self, field: Field, value: impl Into<Value>) -> Self {
-        self.then(Statement::Compare {
-            field,
-            negate: true,
-            value: value.into(),
-        })
+        self.then(Statement::Compare { field, negate: true, value: value.into() })
     }
 
     /// At least one bit of `mask` is set in the field.
     pub fn has_any(self, field: Field, mask: u32) -> Self {
-        self.then(Statement::Masked {
-            field,
-            negate: true,
-            mask: Value::host(mask),
-            value: Value::host(0),
-        })
+        self.then(Statement::Masked { field, negate: true, mask: Value::host(mask), value: Value::host(0) })
     }
 
     /// No bit of `mask` is set in the field.
     pub fn has_none(self, field: Field, mask: u32) -> Self {
-        self.then(Statement::Masked {
-            field,
-            negate: false,
-            mask: Value::host(mask),
-            value: Value::host(0),
-        })
+        self.then(Statement::Masked { field, negate: false, mask: Value::host(mask), value: Value::host(0) })
     }
 
     /// Both ends included.
     pub fn within(self, field: Field, from: impl Into<Value>, to: impl Into<Value>) -> Self {
-        self.then(Statement::Range {
-            field,
-            negate: false,
-            from: from.into(),
-            to: to.into(),
-        })
+        self.then(Statement::Range { field, negate: false, from: from.into(), to: to.into() })
     }
 
     /// The fields, as one key, are in the named set.
     pub fn in_set(self, fields: impl Into<Vec<Field>>, set: impl Into<String>) -> Self {
-        self.then(Statement::InSet {
-            fields: fields.into(),
-            negate: false,
-            set: Lookup::Named(set.into()),
-        })
+        self.then(Statement::InSet { fields: fields.into(), negate: false, set: Lookup::Named(set.into()) })
     }
 
     /// The fields, as one key, are not in the named set.
     pub fn not_in_set(self, fields: impl Into<Vec<Field>>, set: impl Into<String>) -> Self {
-        self.then(Statement::InSet {
-            fields: fields.into(),
-            negate: true,
-            set: Lookup::Named(set.into()),
-        })
+        self.then(Statement::InSet { fields: fields.into(), negate: true, set: Lookup::Named(set.into()) })
     }
 
     /// The field is one of `elements`, which belong to this rule.
     pub fn one_of(self, field: Field, elements: impl IntoIterator<Item = Key>) -> Self {
         let elements = elements.into_iter().map(|key| (key, None)).collect();
-        self.then(Statement::InSet {
-            fields: vec![field],
-            negate: false,
-            set: Lookup::Inline(elements),
-        })
+        self.then(Statement::InSet { fields: vec![field], negate: false, set: Lookup::Inline(elements) })
     }
 
     /// The verdict of the named map for the fields.
     pub fn verdict_of(self, fields: impl Into<Vec<Field>>, map: impl Into<String>) -> Self {
-        self.then(Statement::VerdictMap {
-            fields: fields.into(),
-            map: Lookup::Named(map.into()),
-        })
+        self.then(Statement::VerdictMap { fields: fields.into(), map: Lookup::Named(map.into()) })
     }
 
     /// The verdict of a map that belongs to this rule.
-    pub fn verdict_among(
-        self,
-        field: Field,
-        verdicts: impl IntoIterator<Item = (Value, Verdict)>,
-    ) -> Self {
-        let elements = verdicts
-            .into_iter()
-            .map(|(value, verdict)| (value.into(), Some(verdict)))
-            .collect();
-        self.then(Statement::VerdictMap {
-            fields: vec![field],
-            map: Lookup::Inline(elements),
-        })
+    pub fn verdict_among(self, field: Field, verdicts: impl IntoIterator<Item = (Value, Verdict)>) -> Self {
+        let elements = verdicts.into_iter().map(|(value, verdict)| (value.into(), Some(verdict))).collect();
+        self.then(Statement::VerdictMap { fields: vec![field], map: Lookup::Inline(elements) })
     }
 
     /// Adds the fields to the named dynamic set.
     pub fn remember(self, fields: impl Into<Vec<Field>>, set: impl Into<String>) -> Self {
-        self.then(Statement::Remember {
-            fields: fields.into(),
-            set: set.into(),
-        })
+        self.then(Statement::Remember { fields: fields.into(), set: set.into() })
     }
 }
 
@@ -264,11 +213,7 @@ impl Rule {
 
     /// Both ends included.
     pub fn dports(self, from: u16, to: u16) -> Self {
-        if from == to {
-            self.dport(from)
-        } else {
-            self.within(Field::DestinationPort, from, to)
-        }
+        if from == to { self.dport(from) } else { self.within(Field::DestinationPort, from, to) }
     }
 
     pub fn saddr(self, address: IpAddr) -> Self {
@@ -303,11 +248,7 @@ impl Rule {
             (Some((from, to)), None) => self.within(field, from, to),
             _ => {
                 let set = Lookup::Inline(range_elements(ranges));
-                self.then(Statement::InSet {
-                    fields: vec![field],
-                    negate: false,
-                    set,
-                })
+                self.then(Statement::InSet { fields: vec![field], negate: false, set })
             }
         }
     }
@@ -326,31 +267,18 @@ impl Rule {
 
     /// What the routing table says the source or destination address is.
     pub fn address_type(self, address: FibAddress, kind: AddressType) -> Self {
-        self.is(
-            Field::AddressType {
-                address,
-                on_interface: false,
-            },
-            kind,
-        )
+        self.is(Field::AddressType { address, on_interface: false }, kind)
     }
 
     fn in_block(self, field: Field, block: IpNet, negate: bool) -> Self {
         match block.prefix_len() {
             0 if !negate => self,
-            length if length == block.max_prefix_len() => self.then(Statement::Compare {
-                field,
-                negate,
-                value: block.network().into(),
-            }),
+            length if length == block.max_prefix_len() => {
+                self.then(Statement::Compare { field, negate, value: block.network().into() })
+            }
             _ => {
                 let (mask, value) = (block.netmask().into(), block.network().into());
-                self.then(Statement::Masked {
-                    field,
-                    negate,
-                    mask,
-                    value,
-                })
+                self.then(Statement::Masked { field, negate, mask, value })
             }
         }
     }
@@ -364,18 +292,12 @@ impl Rule {
 
     /// Sets the bits of `bits` in the packet's mark.
     pub fn mark_or(self, bits: u32) -> Self {
-        self.then(Statement::SetMark {
-            keep: !bits,
-            flip: bits,
-        })
+        self.then(Statement::SetMark { keep: !bits, flip: bits })
     }
 
     /// Clears the bits of `bits` in the packet's mark.
     pub fn mark_clear(self, bits: u32) -> Self {
-        self.then(Statement::SetMark {
-            keep: !bits,
-            flip: 0,
-        })
+        self.then(Statement::SetMark { keep: !bits, flip: 0 })
     }
 
     pub fn dnat(self, to: IpAddr, port: Option<u16>) -> Self {
@@ -404,9 +326,7 @@ impl Rule {
     }
 
     pub fn log(self, prefix: impl Into<String>) -> Self {
-        self.then(Statement::Log {
-            prefix: prefix.into(),
-        })
+        self.then(Statement::Log { prefix: prefix.into() })
     }
 
     pub fn accept(self) -> Self {
@@ -437,22 +357,13 @@ impl Rule {
 }
 
 fn interface(name: &str) -> Value {
-    name.strip_suffix('*')
-        .map_or_else(|| Value::interface(name), Value::interface_prefix)
+    name.strip_suffix('*').map_or_else(|| Value::interface(name), Value::interface_prefix)
 }
 
 const fn source(v4: bool) -> Field {
-    if v4 {
-        Field::Ip4Source
-    } else {
-        Field::Ip6Source
-    }
+    if v4 { Field::Ip4Source } else { Field::Ip6Source }
 }
 
 const fn destination(v4: bool) -> Field {
-    if v4 {
-        Field::Ip4Destination
-    } else {
-        Field::Ip6Destination
-    }
+    if v4 { Field::Ip4Destination } else { Field::Ip6Destination }
 }

@@ -24,10 +24,7 @@ impl From<Value> for Key {
 
 impl Key {
     pub fn range(from: impl Into<Value>, to: impl Into<Value>) -> Self {
-        Self {
-            from: from.into(),
-            to: Some(to.into()),
-        }
+        Self { from: from.into(), to: Some(to.into()) }
     }
 
     /// Whether this element holds `value`, given the components of the key.
@@ -37,18 +34,10 @@ impl Key {
         };
         let (mut at, (from, to)) = (0, (&self.from.0, &to.0));
         components.iter().all(|component| {
-            let width = if components.len() == 1 {
-                component.width()
-            } else {
-                component.slot()
-            };
+            let width = if components.len() == 1 { component.width() } else { component.slot() };
             let part = at..at + width;
             at += width;
-            match (
-                from.get(part.clone()),
-                value.get(part.clone()),
-                to.get(part),
-            ) {
+            match (from.get(part.clone()), value.get(part.clone()), to.get(part)) {
                 (Some(from), Some(value), Some(to)) => from <= value && value <= to,
                 _ => false,
             }
@@ -84,18 +73,8 @@ pub struct Set {
 impl Set {
     /// A set of single values.
     pub fn new(name: impl Into<String>, key: impl IntoIterator<Item = KeyType>) -> Self {
-        let kind = SetKind {
-            key: key.into_iter().collect(),
-            interval: false,
-            verdicts: false,
-            timeout: None,
-        };
-        Self {
-            name: name.into(),
-            kind,
-            elements: Elements::new(),
-            comment: None,
-        }
+        let kind = SetKind { key: key.into_iter().collect(), interval: false, verdicts: false, timeout: None };
+        Self { name: name.into(), kind, elements: Elements::new(), comment: None }
     }
 
     /// A map from values to verdicts.
@@ -106,11 +85,7 @@ impl Set {
     }
 
     /// A set that rules fill ([`super::Rule::remember`]) and from which elements go after `timeout`.
-    pub fn dynamic(
-        name: impl Into<String>,
-        key: impl IntoIterator<Item = KeyType>,
-        timeout: Duration,
-    ) -> Self {
+    pub fn dynamic(name: impl Into<String>, key: impl IntoIterator<Item = KeyType>, timeout: Duration) -> Self {
         let mut set = Self::new(name, key);
         set.kind.timeout = Some(timeout);
         set
@@ -156,8 +131,5 @@ impl Set {
 }
 
 pub(super) fn range_elements(ranges: &AddressRanges) -> Elements {
-    ranges
-        .iter()
-        .map(|(from, to)| (Key::range(from, to), None))
-        .collect()
+    ranges.iter().map(|(from, to)| (Key::range(from, to), None)).collect()
 }

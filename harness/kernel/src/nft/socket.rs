@@ -9,16 +9,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimeout, SndBuf, SndBufForce};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockopt, recv,
-    sendto, setsockopt, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockopt, recv, sendto, setsockopt,
+    socket,
 };
 use nix::sys::time::TimeVal;
 
 use super::batch::Batch;
 use super::error::{NftError, Refusal, describe};
-use super::wire::{
-    Message, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Writer, messages,
-};
+use super::wire::{Message, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Writer, messages};
 
 /// Refusals quote the refused message, and those are below 64 KiB.
 const RECEIVE_BYTES: usize = 128 * 1024;
@@ -43,22 +41,15 @@ impl Nft {
     ///
     /// Opening needs no privilege; changes and lists need `CAP_NET_ADMIN` over the namespace.
     pub fn open() -> Result<Self, NftError> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkNetFilter,
-        )
-        .map_err(|errno| NftError::Open(errno.into()))?;
+        let socket =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)
+                .map_err(|errno| NftError::Open(errno.into()))?;
         // Without privilege over the whole machine the forced size is refused and the plain one is capped.
         setsockopt(&socket, RcvBufForce, &ANSWER_BYTES)
             .or_else(|_| setsockopt(&socket, RcvBuf, &ANSWER_BYTES))
             .and_then(|()| setsockopt(&socket, ReceiveTimeout, &TimeVal::new(LIST_SECONDS, 0)))
             .map_err(|errno| NftError::Open(errno.into()))?;
-        Ok(Self {
-            socket,
-            buffer: vec![0; RECEIVE_BYTES],
-        })
+        Ok(Self { socket, buffer: vec![0; RECEIVE_BYTES] })
     }
 
     /// Sends one transaction. On any error nothing of it has happened.
@@ -71,20 +62,12 @@ impl Nft {
         let bytes = writer.len();
         self.discard();
         self.make_room(bytes);
-        self.transmit(&writer).map_err(|errno| NftError::Send {
-            messages: changes,
-            bytes,
-            source: errno.into(),
-        })?;
-        let mut answers = Answers {
-            last: changes as u32,
-            ..Answers::default()
-        };
+        self.transmit(&writer).map_err(|errno| NftError::Send { messages: changes, bytes, source: errno.into() })?;
+        let mut answers = Answers { last: changes as u32, ..Answers::default() };
         loop {
             match self.receive(MsgFlags::MSG_DONTWAIT) {
                 Ok(received) => {
-                    messages(received)
-                        .for_each(|message| answers.take(message, writer.bytes(), &starts));
+                    messages(received).for_each(|message| answers.take(message, writer.bytes(), &starts));
                 }
                 Err(Errno::EAGAIN) => break,
                 // Answers were lost; the rest is still queued.
@@ -110,26 +93,16 @@ impl Nft {
             filter(&mut writer);
             writer.finish();
             self.discard();
-            self.transmit(&writer).map_err(|errno| NftError::List {
-                what: what.into(),
-                errno,
-            })?;
+            self.transmit(&writer).map_err(|errno| NftError::List { what: what.into(), errno })?;
             if let Some(found) = self.walk(what, &entry)? {
                 return Ok(found);
             }
         }
-        Err(NftError::Restless {
-            what: what.into(),
-            attempts: LIST_ATTEMPTS,
-        })
+        Err(NftError::Restless { what: what.into(), attempts: LIST_ATTEMPTS })
     }
 
     /// Reads one list to its end; `None` if the rules changed on the way.
-    fn walk<T>(
-        &mut self,
-        what: &str,
-        entry: &impl Fn(Message<'_>, &mut Vec<T>),
-    ) -> Result<Option<Vec<T>>, NftError> {
+    fn walk<T>(&mut self, what: &str, entry: &impl Fn(Message<'_>, &mut Vec<T>)) -> Result<Option<Vec<T>>, NftError> {
         let (mut found, mut interrupted) = (Vec::new(), false);
         loop {
             let received = match self.receive(MsgFlags::empty()) {
@@ -144,10 +117,7 @@ impl Nft {
                     (NLMSG_DONE | NLMSG_ERROR, number) => match Errno::from_raw(number) {
                         Errno::EINTR | Errno::EAGAIN => return Ok(None),
                         errno => {
-                            return Err(NftError::List {
-                                what: what.into(),
-                                errno,
-                            });
+                            return Err(NftError::List { what: what.into(), errno });
                         }
                     },
                     _ => entry(message, &mut found),
@@ -158,30 +128,21 @@ impl Nft {
 
     /// Throws away what an earlier, failed exchange may have left.
     fn discard(&mut self) {
-        while matches!(
-            self.receive(MsgFlags::MSG_DONTWAIT),
-            Ok(_) | Err(Errno::ENOBUFS)
-        ) {}
+        while matches!(self.receive(MsgFlags::MSG_DONTWAIT), Ok(_) | Err(Errno::ENOBUFS)) {}
     }
 
     /// Makes the send buffer hold `bytes`; what the kernel allows is found out by sending.
     fn make_room(&self, bytes: usize) {
         let wanted = bytes + SEND_OVERHEAD;
         if getsockopt(&self.socket, SndBuf).is_ok_and(|size| size < wanted) {
-            let _ = setsockopt(&self.socket, SndBufForce, &wanted)
-                .or_else(|_| setsockopt(&self.socket, SndBuf, &wanted));
+            let _ =
+                setsockopt(&self.socket, SndBufForce, &wanted).or_else(|_| setsockopt(&self.socket, SndBuf, &wanted));
         }
     }
 
     fn transmit(&self, writer: &Writer) -> Result<(), Errno> {
         retried(|| {
-            sendto(
-                self.socket.as_raw_fd(),
-                writer.bytes(),
-                &NetlinkAddr::new(0, 0),
-                MsgFlags::empty(),
-            )
-            .map(|_| ())
+            sendto(self.socket.as_raw_fd(), writer.bytes(), &NetlinkAddr::new(0, 0), MsgFlags::empty()).map(|_| ())
         })
     }
 
@@ -228,14 +189,9 @@ impl Answers {
             // The opening marker stands for the transaction: no privilege, or the commit failed.
             (number, 0) => self.whole = Some(Errno::from_raw(number)),
             (number, sequence) => {
-                let refused = starts
-                    .get(sequence as usize)
-                    .and_then(|start| sent.get(*start..));
+                let refused = starts.get(sequence as usize).and_then(|start| sent.get(*start..));
                 let what = refused.map_or_else(|| format!("message {sequence}"), describe);
-                self.refusals.push(Refusal {
-                    what,
-                    errno: Errno::from_raw(number),
-                });
+                self.refusals.push(Refusal { what, errno: Errno::from_raw(number) });
             }
         }
     }
@@ -246,9 +202,7 @@ impl Answers {
         }
         match self.whole {
             Some(errno) => Err(NftError::Transaction { errno }),
-            None if self.lost => Err(NftError::Transaction {
-                errno: Errno::ENOBUFS,
-            }),
+            None if self.lost => Err(NftError::Transaction { errno: Errno::ENOBUFS }),
             None if self.acknowledged => Ok(()),
             None => Err(NftError::Silence { messages, bytes }),
         }

@@ -91,22 +91,12 @@ pub struct Base {
 impl Base {
     /// A filter chain with policy accept.
     pub const fn filter(hook: Hook, priority: i32) -> Self {
-        Self {
-            kind: ChainKind::Filter,
-            hook,
-            priority,
-            policy: Policy::Accept,
-        }
+        Self { kind: ChainKind::Filter, hook, priority, policy: Policy::Accept }
     }
 
     /// A nat chain with policy accept.
     pub const fn nat(hook: Hook, priority: i32) -> Self {
-        Self {
-            kind: ChainKind::Nat,
-            hook,
-            priority,
-            policy: Policy::Accept,
-        }
+        Self { kind: ChainKind::Nat, hook, priority, policy: Policy::Accept }
     }
 
     /// A filter chain on what is for this host, policy accept.
@@ -136,20 +126,12 @@ pub struct Chain {
 impl Chain {
     /// A chain that other chains jump to.
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            base: None,
-            rules: Vec::new(),
-        }
+        Self { name: name.into(), base: None, rules: Vec::new() }
     }
 
     /// A chain that the kernel calls.
     pub fn base(name: impl Into<String>, base: Base) -> Self {
-        Self {
-            name: name.into(),
-            base: Some(base),
-            rules: Vec::new(),
-        }
+        Self { name: name.into(), base: Some(base), rules: Vec::new() }
     }
 
     pub fn with_rule(mut self, rule: Rule) -> Self {
@@ -178,12 +160,7 @@ pub struct Table {
 
 impl Table {
     pub fn new(family: Family, name: impl Into<String>) -> Self {
-        Self {
-            family,
-            name: name.into(),
-            sets: BTreeMap::new(),
-            chains: BTreeMap::new(),
-        }
+        Self { family, name: name.into(), sets: BTreeMap::new(), chains: BTreeMap::new() }
     }
 
     pub fn with_chain(mut self, chain: Chain) -> Self {

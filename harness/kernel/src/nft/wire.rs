@@ -34,19 +34,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts a message; [`Writer::finish`] writes its length.
-    pub(super) fn start(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        sequence: u32,
-        family: u8,
-        resource: u16,
-    ) {
+    pub(super) fn start(&mut self, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16) {
         self.message = self.bytes.len();
         self.bytes.extend_from_slice(&0u32.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes
-            .extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+        self.bytes.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&0u32.to_ne_bytes());
         self.bytes.push(family);
@@ -137,16 +129,12 @@ pub(super) struct Message<'a> {
 impl<'a> Message<'a> {
     /// The attributes after the netfilter header.
     pub(super) fn attributes(&self) -> Attributes<'a> {
-        Attributes {
-            rest: self.body.get(NFGEN_HEADER..).unwrap_or_default(),
-        }
+        Attributes { rest: self.body.get(NFGEN_HEADER..).unwrap_or_default() }
     }
 
     /// The error number of an `NLMSG_ERROR` or `NLMSG_DONE` message: 0 is an acknowledgement.
     pub(super) fn error_number(&self) -> i32 {
-        self.body
-            .first_chunk::<4>()
-            .map_or(0, |bytes| -i32::from_ne_bytes(*bytes))
+        self.body.first_chunk::<4>().map_or(0, |bytes| -i32::from_ne_bytes(*bytes))
     }
 }
 
@@ -188,15 +176,11 @@ impl<'a> Attributes<'a> {
     }
 
     pub(super) fn be32(self, kind: u16) -> Option<u32> {
-        self.find(kind)?
-            .first_chunk()
-            .map(|bytes| u32::from_be_bytes(*bytes))
+        self.find(kind)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
     }
 
     pub(super) fn be64(self, kind: u16) -> Option<u64> {
-        self.find(kind)?
-            .first_chunk()
-            .map(|bytes| u64::from_be_bytes(*bytes))
+        self.find(kind)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
     }
 
     pub(super) fn nested(self, kind: u16) -> Option<Attributes<'a>> {
@@ -219,10 +203,7 @@ impl<'a> Iterator for Attributes<'a> {
 
 /// Text up to its NUL; the kernel's names are ASCII.
 pub(super) fn text(bytes: &[u8]) -> String {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
@@ -245,12 +226,7 @@ mod tests {
         writer.finish();
 
         let read: Vec<_> = messages(writer.bytes()).collect();
-        assert_eq!(
-            read.iter()
-                .map(|message| (message.kind, message.sequence))
-                .collect::<Vec<_>>(),
-            [(7, 9), (8, 10)]
-        );
+        assert_eq!(read.iter().map(|message| (message.kind, message.sequence)).collect::<Vec<_>>(), [(7, 9), (8, 10)]);
         assert_eq!(read[0].flags, NLM_F_ACK | NLM_F_REQUEST);
         assert_eq!(read[0].attributes().text(1).unwrap(), "odd");
         let inner = read[0].attributes().nested(2).unwrap();
@@ -269,10 +245,6 @@ mod tests {
             assert_eq!(messages(&whole[..cut]).count(), 0, "cut at {cut}");
         }
         assert_eq!(Attributes::of(&[8, 0, 1]).count(), 0);
-        assert_eq!(
-            Attributes::of(&[1, 0, 1, 0, 0, 0]).count(),
-            0,
-            "a length below its own header"
-        );
+        assert_eq!(Attributes::of(&[1, 0, 1, 0, 0, 0]).count(), 0, "a length below its own header");
     }
 }
