@@ -93,13 +93,23 @@ pub fn facts(case: &Case, failure: &Failure) -> Vec<Fact> {
 
 /// The failure in one line, for places that show no more.
 pub fn in_short(failure: &Failure) -> String {
-    let wanted = match &failure.expected {
-        Expected::Flow { is, window, .. } | Expected::State { is, window, .. } => {
-            demand(is, *window)
-        }
+    let (subject, is, window) = match &failure.expected {
+        Expected::Flow {
+            from,
+            to,
+            port,
+            is,
+            window,
+        } => (format!("{} -> {} {port}", from.name, to.name), is, *window),
+        Expected::State {
+            subject,
+            is,
+            window,
+        } => (subject.clone(), is, *window),
     };
     clean::line(&format!(
-        "expected {wanted}, observed {}",
+        "{subject}: expected {}, observed {}",
+        demand(is, window),
         sightings(&failure.observed)
     ))
 }
@@ -348,7 +358,7 @@ FAIL firewall.vxlan-port-blocked › correct › cross-node-again   (scenarios/f
         assert_eq!(block(&case, &failure), expected);
         assert_eq!(
             in_short(&failure),
-            "expected allowed within 30 s, observed dropped x 11 over 30.0 s"
+            "client -> server 8080/tcp: expected allowed within 30 s, observed dropped x 11 over 30.0 s"
         );
     }
 

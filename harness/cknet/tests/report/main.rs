@@ -3,6 +3,7 @@
 
 mod hostile;
 mod junit;
+mod lines;
 mod rules;
 mod schemas;
 mod stream;

@@ -21,6 +21,7 @@ pub(super) fn dress(bar: &ProgressBar) {
 
 impl<O: Write, E: Write> Terminal<O, E> {
     pub(super) fn cluster_failed(&mut self, failed: &ClusterFailed) -> io::Result<()> {
+        self.notes.cluster_failed(failed);
         self.told
             .insert(format!("{} {}", failed.kind, failed.message));
         let headline = format!(

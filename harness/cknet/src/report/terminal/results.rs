@@ -32,7 +32,6 @@ pub(super) fn facts(judged: &ExpectationJudged, told: &mut HashSet<String>) -> O
     match &judged.outcome {
         Outcome::Fail { failure, earlier } => {
             let mut facts = failure::facts(&judged.case, failure);
-            facts.extend(earlier_tries(earlier));
             let evidence = &judged.detail.evidence;
             let unnamed = evidence
                 .iter()
@@ -41,6 +40,7 @@ pub(super) fn facts(judged: &ExpectationJudged, told: &mut HashSet<String>) -> O
                 unnamed
                     .map(|file| Fact::new("evidence", format!("{} ({})", file.path, file.label))),
             );
+            facts.extend(earlier_tries(earlier));
             Some(facts)
         }
         Outcome::Flaky { earlier } => Some(earlier_tries(earlier)),
@@ -126,7 +126,7 @@ pub(super) fn numbers(counts: Counts) -> String {
         (Standing::Pass, "passed"),
         (Standing::Fail, "failed"),
         (Standing::XPass, "passed unexpectedly"),
-        (Standing::Error, "with errors"),
+        (Standing::Error, "in error"),
         (Standing::Flaky, "flaky"),
         (Standing::XFail, "failed as expected"),
         (Standing::Skipped, "skipped"),

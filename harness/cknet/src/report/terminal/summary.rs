@@ -7,7 +7,8 @@ use super::results::numbers;
 use super::style::Style;
 use super::{TerminalOptions, Verbosity, clean, failure, units};
 use crate::event::{
-    Claim, Cleanup, CleanupState, ExpectationJudged, Outcome, RunStarted, Standing, Summary,
+    Claim, Cleanup, CleanupState, ClusterFailed, ExpectationJudged, Leak, Outcome, RunStarted,
+    Standing, Summary,
 };
 use crate::exit::ExitCode;
 
@@ -23,6 +24,8 @@ pub(super) struct Notes {
     troubled: BTreeMap<Standing, Vec<String>>,
     /// How many cases were skipped, by reason and by what would make them run.
     skipped: BTreeMap<(String, Option<String>), u32>,
+    /// Clusters that could not be made, and why.
+    clusters: Vec<String>,
     times: Vec<(u64, String)>,
     leaks: Vec<String>,
 }
@@ -54,12 +57,21 @@ impl Notes {
     }
 
     pub(super) fn scenario_took(&mut self, scenario: &str, took_ms: u64) {
-        self.times.push((took_ms, scenario.to_owned()));
+        // What was skipped took no time.
+        if took_ms > 0 {
+            self.times.push((took_ms, scenario.to_owned()));
+        }
+    }
+
+    pub(super) fn cluster_failed(&mut self, failed: &ClusterFailed) {
+        self.clusters.push(format!(
+            "{}: {}: {}",
+            failed.cluster, failed.kind, failed.message
+        ));
     }
 
     pub(super) fn cleaned_up(&mut self, cleanup: &Cleanup) {
-        let line =
-            |leak: &crate::event::Leak| format!("{} {}: {}", leak.kind, leak.name, leak.message);
+        let line = |leak: &Leak| format!("{} {}: {}", leak.kind, leak.name, leak.message);
         self.leaks.extend(cleanup.leaks.iter().map(line));
     }
 }
@@ -74,6 +86,7 @@ pub(super) fn text(
     let mut page = Page::default();
     if options.verbosity > Verbosity::Quiet {
         troubled(&mut page, notes);
+        clusters(&mut page, notes);
     }
     documentation(&mut page, notes);
     if options.verbosity > Verbosity::Quiet {
@@ -121,6 +134,16 @@ fn troubled(page: &mut Page, notes: &Notes) {
         for title in titles {
             page.line(2, title);
         }
+    }
+}
+
+fn clusters(page: &mut Page, notes: &Notes) {
+    if notes.clusters.is_empty() {
+        return;
+    }
+    page.heading("clusters not made");
+    for cluster in &notes.clusters {
+        page.line(2, cluster);
     }
 }
 
