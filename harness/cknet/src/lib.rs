@@ -14,5 +14,6 @@ pub mod personality;
 pub mod plan;
 pub mod provider;
 pub mod report;
+pub mod run;
 pub mod scenario;
 pub mod vantage;

@@ -25,9 +25,8 @@ fn two_nodes() -> Topology {
 
 async fn acquire() -> (Lease, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let provider =
-        Netns { executable: env!("CARGO_BIN_EXE_cknet").into(), socket: folder.path().join("fabric.sock") };
-    (provider.acquire(&two_nodes()).await.unwrap(), folder)
+    let provider = Netns { executable: env!("CARGO_BIN_EXE_cknet").into(), folder: folder.path().into() };
+    (provider.acquire("test", &two_nodes()).await.unwrap(), folder)
 }
 
 #[tokio::test]

@@ -52,20 +52,23 @@ pub enum ClusterError {
     Profile(String),
     #[error("the cluster is not ready after {deadline:?}: {last}")]
     NotReady { deadline: Duration, last: String },
-    #[error(transparent)]
-    Probe(#[from] crate::vantage::ProbeError),
+    #[error("the run was interrupted")]
+    Interrupted,
+    #[error("{0}")]
+    Ledger(String),
 }
 
 impl Cluster {
-    /// Makes nodes, puts the distribution on them and waits until everything is ready.
+    /// Makes nodes under the name `key`, puts the distribution on them and waits until everything is ready.
     pub async fn create(
         provider: &dyn Provider,
         distribution: &dyn Distribution,
+        key: &str,
         topology: &Topology,
         spec: &ClusterSpec,
     ) -> Result<Self, ClusterError> {
         let started = Instant::now();
-        let Lease { nodes, release } = provider.acquire(topology).await?;
+        let Lease { nodes, release } = provider.acquire(key, topology).await?;
         let provision = started.elapsed();
         let bootstrapped = distribution.bootstrap(&nodes, spec).await?;
         let client = connect(&bootstrapped.kubeconfig).await?;

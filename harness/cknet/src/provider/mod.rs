@@ -190,8 +190,9 @@ pub trait Provider: Send + Sync {
     /// What is missing on this machine; empty when nodes can be made.
     fn preflight(&self) -> Vec<Finding>;
 
-    /// Makes the machines of a topology. They end when the returned lease is released or dropped.
-    fn acquire<'a>(&'a self, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>>;
+    /// Makes the machines of a topology; `key` names them within the run. They end when the returned lease is
+    /// released or dropped.
+    fn acquire<'a>(&'a self, key: &'a str, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>>;
 }
 
 /// Acquired nodes, and the way to give them back.

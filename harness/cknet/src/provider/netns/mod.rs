@@ -34,8 +34,8 @@ const RELEASE: Duration = Duration::from_secs(20);
 pub struct Netns {
     /// The `cknet` executable, which fabrics and nodes are made of.
     pub executable: PathBuf,
-    /// Where the fabric listens for `cknet shell` and its like.
-    pub socket: PathBuf,
+    /// The folder in which each fabric listens, as `<key>.sock`, for `cknet shell` and its like.
+    pub folder: PathBuf,
 }
 
 impl Provider for Netns {
@@ -47,13 +47,13 @@ impl Provider for Netns {
         preflight::findings()
     }
 
-    fn acquire<'a>(&'a self, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>> {
+    fn acquire<'a>(&'a self, key: &'a str, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>> {
         async move {
             let findings = self.preflight();
             if !findings.is_empty() {
                 return Err(ProviderError::Unfit { provider: "netns", findings });
             }
-            let fabric = self.launch().map_err(failed("start the fabric"))?;
+            let fabric = self.launch(key).map_err(failed("start the fabric"))?;
             let client = Client::adopt(fabric.channel).map_err(failed("talk to the fabric"))?;
             let release = Box::new(Fabric { process: fabric.process, leash: Some(fabric.leash) });
             let build = tokio::time::timeout(BUILD, client.ask(Request::Build(topology.clone()), &[]));
@@ -90,9 +90,9 @@ struct Launched {
 
 impl Netns {
     /// Starts `cknet fabric` with its three descriptors.
-    fn launch(&self) -> io::Result<Launched> {
+    fn launch(&self, key: &str) -> io::Result<Launched> {
         let (channel, theirs) = Channel::pair()?;
-        let listener = Listener::bind(&self.socket)?;
+        let listener = Listener::bind(&self.folder.join(format!("{key}.sock")))?;
         let (leash_end, leash) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let mut command = std::process::Command::new(&self.executable);
         command.arg("fabric").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
