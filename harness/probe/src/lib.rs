@@ -5,10 +5,10 @@
 //! somebody else decides whether that was right.
 
 pub mod agent;
-
+pub mod connect;
 pub mod dns_client;
 pub mod echo;
 pub mod engine;
-
-
+pub mod facts;
+pub mod serve;
 pub mod wire;
