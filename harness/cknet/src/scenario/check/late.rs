@@ -1,8 +1,8 @@
 //! Owns whether a reference that the run fills in can be filled in where it stands.
 //! Must not know its value.
 
+use super::super::late::{Late, LateFact, Text};
 use super::super::model::{Action, Check, Step, WorkloadName};
-use super::super::reference::{Late, LateFact, Text};
 use super::{Checking, Part};
 
 /// The late facts of the texts of a step.
@@ -71,17 +71,14 @@ pub(super) fn check(
                     ),
                 );
             }
-            LateFact::ServiceClusterIp(name) => {
+            LateFact::ServiceClusterIp(name)
                 if c.scenario
                     .services
                     .get(name)
-                    .is_some_and(|service| service.headless)
-                {
-                    c.problem(
-                        path,
-                        format!("`{fact}` has no meaning: service `{name}` is headless"),
-                    );
-                }
+                    .is_some_and(|service| service.headless) =>
+            {
+                let message = format!("`{fact}` has no meaning: service `{name}` is headless");
+                c.problem(path, message);
             }
             _ => {}
         }

@@ -72,6 +72,7 @@ pub(super) fn one(
     // The rest counts phases and expectations, and has nothing to hold on to if some are missing.
     if depth == Depth::Whole {
         identity::complete(&mut checking);
+        network::complete(&mut checking);
         steps::check(&mut checking);
         expectations::check(&mut checking);
         controls::check(&mut checking);

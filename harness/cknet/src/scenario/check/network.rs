@@ -7,8 +7,13 @@ use super::super::model::{
 };
 use super::{Checking, Part};
 
+/// What can be told however incomplete the file is.
 pub(super) fn check(c: &mut Checking<'_>) {
     blocks(c);
+}
+
+/// What a part that could not be read may be the cause of.
+pub(super) fn complete(c: &mut Checking<'_>) {
     blocks_per_node(c);
     nodes(c);
     workloads(c);
@@ -111,7 +116,7 @@ fn workloads(c: &mut Checking<'_>) {
                 let path = path!["workloads", name.as_str(), "namedPorts", port_name.as_str()];
                 c.problem(
                     path,
-                    format!("the workload does not listen on {port}; add it to `listen`"),
+                    format!("the workload does not listen on `{port}`; add it to `listen`"),
                 );
             }
         }
