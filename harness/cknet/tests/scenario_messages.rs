@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 use cknet::scenario::{
     Fixtures, Found, Problems, Profile, Scenario, check, load_bytes, read_suite,
 };
@@ -170,4 +172,56 @@ fn two_files_with_one_id_are_refused() {
         problems.starts_with("error: `two.yaml` has 1 problem"),
         "{problems}"
     );
+}
+
+/// A sound scenario with something else in the place of a part of it.
+fn damaged() -> impl Strategy<Value = String> {
+    let fragment = prop_oneof![
+        Just("${"),
+        Just("${node.w1.address}"),
+        Just("|\n"),
+        Just("\t"),
+        Just("- "),
+        Just(": "),
+        Just("{"),
+        Just("]"),
+        Just("&a "),
+        Just("*a"),
+        Just("<<: "),
+        Just("---\n"),
+        Just("\u{feff}"),
+        Just("\r\n"),
+        Just("é❌"),
+        Just("'"),
+        Just("\""),
+        Just("0"),
+        Just("~"),
+        Just("!!int "),
+        Just("%"),
+        Just("? "),
+        Just(""),
+    ];
+    let fragment = prop_oneof![3 => fragment.prop_map(str::to_owned), 1 => "\\PC{0,12}"];
+    (0..SOUND.len(), 0..40_usize, fragment).prop_map(|(start, length, fragment)| {
+        let end = (start + length).min(SOUND.len());
+        format!("{}{fragment}{}{SABOTAGE}", &SOUND[..start], &SOUND[end..])
+    })
+}
+
+proptest! {
+    /// Whatever is written, it is either taken or refused with places that exist.
+    #[test]
+    fn no_text_is_too_strange(text in damaged()) {
+        let fixtures = fixtures();
+        let read = load_bytes(text.clone(), "scenarios/bad/no-sabotage.yaml", &fixtures)
+            .and_then(|file| check(vec![file], &fixtures));
+        if let Err(problems) = read {
+            prop_assert!(problems.count() > 0);
+            prop_assert!(problems.to_string().starts_with("error: "));
+            let lines = text.split('\n').count();
+            for (position, problem) in problems.files().iter().flat_map(|file| file.located()) {
+                prop_assert!(position.line <= lines, "{position}: {}", problem.message);
+            }
+        }
+    }
 }

@@ -115,8 +115,8 @@ impl From<usize> for Part<'_> {
     }
 }
 
-/// Where the value at the end of a path stands; as much of the path as there is.
-fn place(tree: &Node, path: &[Part<'_>]) -> Span {
+/// The value at the end of a path; as much of the path as there is.
+fn node_at<'n>(tree: &'n Node, path: &[Part<'_>]) -> &'n Node {
     let mut node = tree;
     for part in path {
         let next = match part {
@@ -128,7 +128,12 @@ fn place(tree: &Node, path: &[Part<'_>]) -> Span {
             None => break,
         }
     }
-    node.point()
+    node
+}
+
+/// Where the value at the end of a path stands; as much of the path as there is.
+fn place(tree: &Node, path: &[Part<'_>]) -> Span {
+    node_at(tree, path).point()
 }
 
 impl Checking<'_> {

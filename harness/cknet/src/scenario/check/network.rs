@@ -72,9 +72,8 @@ fn blocks_per_node(c: &mut Checking<'_>) {
         .checked_sub(net.prefix_len())
         .map_or(0, |bits| 1_usize << bits.min(30));
     if blocks < nodes {
-        let message = format!(
-            "`{net}` has room for {blocks} blocks of size /{size}, and there are {nodes} nodes"
-        );
+        let message =
+            format!("`{net}` is too small for a block of size /{size} for each of {nodes} nodes");
         c.problem(path!["cluster", "podCidr"], message);
     }
 }
