@@ -101,7 +101,7 @@ fn items(node: Option<&Node>) -> impl Iterator<Item = &Node> {
 }
 
 fn ids(node: Option<&Node>) -> Vec<&str> {
-    items(node).map(id).collect()
+    items(node).map(id).filter(|id| !id.is_empty()).collect()
 }
 
 fn id(node: &Node) -> &str {

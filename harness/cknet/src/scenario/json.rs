@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Number, Value as JsonValue};
 
+use super::late::{Lookup, ResolveError, Text};
 use super::read::{Read, Reading};
-use super::reference::{Lookup, ResolveError, Text};
 use super::tree::{Node, Style, Value};
 
 /// A JSON value of which texts may hold references that only a run knows.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::declared::Declared;
 use super::fixtures::{Manifests, read_source};
-use super::model::{NamespaceName, PortProto};
+use super::model::{PortNumber, PortProto};
 use super::problem::{Problem, Problems};
 use super::read::{Read, Reading, record};
 use super::reference::{Fact, Facts};
@@ -56,9 +56,6 @@ record! {
         pub default_pool: Option<String>,
     }
 }
-
-/// A port without its protocol, 1 to 65535.
-pub type PortNumber = super::model::PortNumber;
 
 impl Profile {
     /// The profile of that name which is compiled in.
@@ -144,12 +141,6 @@ impl Profile {
     #[must_use]
     pub fn overlay_port_proto(&self) -> PortProto {
         PortProto::udp(self.overlay_port)
-    }
-
-    /// The namespace of the CNI's pods as a name.
-    #[must_use]
-    pub fn namespace_name(&self) -> Option<NamespaceName> {
-        self.namespace.parse().ok()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owns the JSON Schema of the format, for editors and other readers.
 //! Must not know anything that the types do not say.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::model::Scenario;
 
@@ -10,10 +10,53 @@ use super::model::Scenario;
 #[must_use]
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Scenario).to_value();
+    as_it_is_read(&mut schema);
     if let Some(top) = schema.as_object_mut() {
         top.insert("title".to_owned(), "cknet scenario".into());
     }
     schema
+}
+
+/// Corrects what the derivation cannot know: a key without a value is left out, not null, and a
+/// reference can stand for a number.
+fn as_it_is_read(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(as_it_is_read),
+        Value::Object(keys) => {
+            without_null(keys);
+            if keys.get("type").is_some_and(|kind| kind == "integer") {
+                keys.insert("type".to_owned(), json!(["integer", "string"]));
+                keys.insert("pattern".to_owned(), REFERENCE.into());
+                keys.remove("format");
+            }
+            keys.values_mut().for_each(as_it_is_read);
+        }
+        _ => {}
+    }
+}
+
+/// A text that is one reference.
+const REFERENCE: &str = r"^\$\{.+\}$";
+
+fn without_null(keys: &mut Map<String, Value>) {
+    if let Some(Value::Array(kinds)) = keys.get_mut("type") {
+        kinds.retain(|kind| kind != "null");
+        if let [one] = kinds.as_slice() {
+            let one = one.clone();
+            keys.insert("type".to_owned(), one);
+        }
+    }
+    let Some(Value::Array(choices)) = keys.get_mut("anyOf") else {
+        return;
+    };
+    choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
+    if let [Value::Object(one)] = choices.as_slice() {
+        let one = one.clone();
+        keys.remove("anyOf");
+        for (key, value) in one {
+            keys.entry(key).or_insert(value);
+        }
+    }
 }
 
 #[cfg(test)]

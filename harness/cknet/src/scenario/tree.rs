@@ -158,10 +158,16 @@ struct Builder<'t, 'p> {
 
 type Step<'t> = Result<(Event<'t>, Span), Problem>;
 
+fn bytes(span: granit_parser::Span) -> Span {
+    let range = span.byte_range().unwrap_or(0..0);
+    Span::new(range.start, range.end)
+}
+
 impl<'t, 'p> Builder<'t, 'p> {
     fn new(text: &'t str, problems: &'p mut Vec<Problem>) -> Self {
         let options = options! {
             emit_comments: false,
+            emit_anchor_events: true,
             disallow_directives: true,
             flow_nesting_limit: 2 * MAX_DEPTH,
             block_nesting_limit: 2 * MAX_DEPTH,
@@ -177,8 +183,13 @@ impl<'t, 'p> Builder<'t, 'p> {
     fn next(&mut self) -> Step<'t> {
         match self.events.next() {
             Some(Ok((event, span))) => {
-                let range = span.byte_range().unwrap_or(0..0);
-                Ok((event, Span::new(range.start, range.end)))
+                if let Some(tag) = event.tag() {
+                    let message =
+                        format!("the tag `{}` has no place here; remove it", tag.original());
+                    let place = span.tag_span().map_or_else(|| bytes(span), bytes);
+                    self.problems.push(Problem::at(place, message));
+                }
+                Ok((event, bytes(span)))
             }
             Some(Err(error)) => Err(self.not_yaml(&error)),
             None => Ok((
@@ -191,11 +202,19 @@ impl<'t, 'p> Builder<'t, 'p> {
     fn not_yaml(&self, error: &ScanError) -> Problem {
         let at = error.marker().byte_offset().unwrap_or(self.text.len());
         let span = Span::new(at, at + 1);
+        if let Some(tab) = tab_in_indentation(self.text, at) {
+            return Problem::at(tab, "a tab in the indentation; indent with spaces");
+        }
+        if let Some(line) = shallower_than_first(self.text, at) {
+            let message = format!(
+                "less indented than the first line of the block text that starts in line {line}; \
+                 start a table with `from`, or write `|2` in place of `|`"
+            );
+            return Problem::at(span, message);
+        }
         match error.kind() {
-            ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => {
-                Problem::at(span, "a tab in the indentation; indent with spaces")
-            }
             ErrorKind::UnknownAnchor => Problem::at(span, NO_ANCHORS),
+            ErrorKind::RecursionLimitExceeded => Problem::at(span, too_deep()),
             _ => Problem::at(
                 span,
                 format!("this is not YAML: {}", lower_first(&error.info())),
@@ -216,12 +235,12 @@ impl<'t, 'p> Builder<'t, 'p> {
 
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Problem> {
         self.within_limits(span, depth)?;
-        if event.is_alias() || event.anchor_id().is_some_and(|id| id != 0) {
+        if event.is_alias() {
             return Err(Problem::at(span, NO_ANCHORS));
         }
-        if let Some(tag) = event.tag() {
-            let message = format!("the tag `{}` has no place here; remove it", tag.original());
-            self.problems.push(Problem::at(span, message));
+        if event.anchor_id().is_some_and(|id| id != 0) {
+            let (_, anchor) = self.next()?;
+            return Err(Problem::at(anchor, NO_ANCHORS));
         }
         match event {
             Event::Scalar(text, style, ..) => Ok(Node {
@@ -247,8 +266,7 @@ impl<'t, 'p> Builder<'t, 'p> {
     fn within_limits(&mut self, span: Span, depth: usize) -> Result<(), Problem> {
         self.nodes += 1;
         if depth > MAX_DEPTH {
-            let message = format!("nested more than {MAX_DEPTH} levels deep");
-            return Err(Problem::at(span, message));
+            return Err(Problem::at(span, too_deep()));
         }
         if self.nodes > MAX_NODES {
             let message = format!("more than {MAX_NODES} values in one file");
@@ -311,6 +329,10 @@ impl<'t, 'p> Builder<'t, 'p> {
     }
 }
 
+fn too_deep() -> String {
+    format!("nested more than {MAX_DEPTH} levels deep")
+}
+
 const NO_ANCHORS: &str = "anchors and aliases are not part of this format; write the value out";
 
 /// The span of a scalar without white space after it. A block scalar is pointed at by its first
@@ -322,6 +344,34 @@ fn tight(text: &str, span: Span, style: ScalarStyle) -> Span {
         _ => raw,
     };
     Span::new(span.start, span.start + trimmed.trim_end().len())
+}
+
+/// A tab before the first word of the line at `at` or of the one after it.
+fn tab_in_indentation(text: &str, at: usize) -> Option<Span> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |before| before + 1);
+    let mut offset = start;
+    for line in text[start..].split_inclusive('\n').take(2) {
+        let indentation = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
+        if let Some(tab) = indentation.find('\t') {
+            return Some(Span::new(offset + tab, offset + tab + 1));
+        }
+        offset += line.len();
+    }
+    None
+}
+
+/// The line (from 1) of the `|` before `at`, if the text behind it starts deeper than it goes on
+/// at `at`: YAML takes the indentation of a block text from its first line.
+fn shallower_than_first(text: &str, at: usize) -> Option<usize> {
+    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let end = text.get(..at)?.rfind('\n')?;
+    let here = indentation(text[end + 1..].lines().next()?);
+    let before: Vec<&str> = text[..end].lines().collect();
+    let bar = before
+        .iter()
+        .rposition(|line| line.trim_end().ends_with('|'))?;
+    let first = indentation(before.get(bar + 1)?);
+    (first > here && here > indentation(before[bar])).then_some(bar + 1)
 }
 
 fn lower_first(text: &str) -> String {

@@ -69,6 +69,6 @@ fn need(c: &mut Checking<'_>, capability: Capability, path: &[Part<'_>]) {
     if !c.scenario.requires.capabilities.contains(&capability) {
         let message =
             format!("this needs the capability `{capability}`; add it to `requires.capabilities`");
-        c.problem(path, message);
+        c.problem_with_key(path, message);
     }
 }

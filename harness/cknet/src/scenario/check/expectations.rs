@@ -169,7 +169,7 @@ fn listens(
             c.problem(
                 path,
                 format!(
-                    "this can never be `allowed`: `{name}` does not listen on {}; {known}",
+                    "this can never be `allowed`: `{name}` does not listen on `{}`; {known}",
                     flow.port
                 ),
             );
@@ -178,7 +178,7 @@ fn listens(
             c.problem(
                 path,
                 format!(
-                    "this can never be `closed`: `{name}` listens on {}",
+                    "this can never be `closed`: `{name}` listens on `{}`",
                     flow.port
                 ),
             );
@@ -202,7 +202,7 @@ fn service_port(c: &mut Checking<'_>, name: &ServiceName, port: PortProto, path:
     let known = listed(known.iter().map(String::as_str));
     c.problem(
         path,
-        format!("service `{name}` has no port {port}; it has {known}"),
+        format!("service `{name}` has no port `{port}`; it has {known}"),
     );
 }
 
@@ -235,7 +235,7 @@ fn through_a_service(
     let message = match leading.as_slice() {
         [_] => return,
         [] => format!(
-            "no service leads to port {} of `{name}` this way",
+            "no service leads to port `{}` of `{name}` this way",
             flow.port
         ),
         several => format!(

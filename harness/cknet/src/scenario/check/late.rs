@@ -1,8 +1,10 @@
 //! Owns whether a reference that the run fills in can be filled in where it stands.
 //! Must not know its value.
 
+use super::super::late::{Late, LateFact, Text};
 use super::super::model::{Action, Check, Step, WorkloadName};
-use super::super::reference::{Late, LateFact, Text};
+use super::super::problem::Problem;
+use super::super::source::Span;
 use super::{Checking, Part};
 
 /// The late facts of the texts of a step.
@@ -62,28 +64,38 @@ pub(super) fn check(
     path: &[Part<'_>],
 ) {
     for fact in facts {
-        match fact {
+        let why = match fact {
             LateFact::WorkloadIp(name) if !alive.contains(name) => {
-                c.problem(
-                    path,
-                    format!(
-                        "`{fact}` has no meaning here: there is no workload `{name}` at this point"
-                    ),
-                );
+                format!("there is no workload `{name}` at this point")
             }
-            LateFact::ServiceClusterIp(name) => {
+            LateFact::ServiceClusterIp(name)
                 if c.scenario
                     .services
                     .get(name)
-                    .is_some_and(|service| service.headless)
-                {
-                    c.problem(
-                        path,
-                        format!("`{fact}` has no meaning: service `{name}` is headless"),
-                    );
-                }
+                    .is_some_and(|service| service.headless) =>
+            {
+                format!("service `{name}` is headless")
             }
-            _ => {}
-        }
+            _ => continue,
+        };
+        let span = written(c, fact, path);
+        let message = format!("`{fact}` has no meaning here: {why}");
+        c.problems.push(Problem::at(span, message));
     }
+}
+
+/// Where the reference itself stands in the value at the end of the path.
+fn written(c: &Checking<'_>, fact: &LateFact, path: &[Part<'_>]) -> Span {
+    let whole = super::node_at(&c.file.tree, path).span;
+    let reference = fact.to_string();
+    let text = c
+        .file
+        .source
+        .text()
+        .get(whole.start..whole.end)
+        .unwrap_or_default();
+    text.find(&reference).map_or_else(
+        || super::place(&c.file.tree, path),
+        |at| Span::new(whole.start + at, whole.start + at + reference.len()),
+    )
 }

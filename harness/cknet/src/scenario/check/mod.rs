@@ -72,6 +72,7 @@ pub(super) fn one(
     // The rest counts phases and expectations, and has nothing to hold on to if some are missing.
     if depth == Depth::Whole {
         identity::complete(&mut checking);
+        network::complete(&mut checking);
         steps::check(&mut checking);
         expectations::check(&mut checking);
         controls::check(&mut checking);
@@ -114,8 +115,8 @@ impl From<usize> for Part<'_> {
     }
 }
 
-/// Where the value at the end of a path stands; as much of the path as there is.
-fn place(tree: &Node, path: &[Part<'_>]) -> Span {
+/// The value at the end of a path; as much of the path as there is.
+fn node_at<'n>(tree: &'n Node, path: &[Part<'_>]) -> &'n Node {
     let mut node = tree;
     for part in path {
         let next = match part {
@@ -127,7 +128,12 @@ fn place(tree: &Node, path: &[Part<'_>]) -> Span {
             None => break,
         }
     }
-    node.point()
+    node
+}
+
+/// Where the value at the end of a path stands; as much of the path as there is.
+fn place(tree: &Node, path: &[Part<'_>]) -> Span {
+    node_at(tree, path).point()
 }
 
 impl Checking<'_> {

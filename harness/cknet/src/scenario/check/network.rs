@@ -7,8 +7,13 @@ use super::super::model::{
 };
 use super::{Checking, Part};
 
+/// What can be told however incomplete the file is.
 pub(super) fn check(c: &mut Checking<'_>) {
     blocks(c);
+}
+
+/// What a part that could not be read may be the cause of.
+pub(super) fn complete(c: &mut Checking<'_>) {
     blocks_per_node(c);
     nodes(c);
     workloads(c);
@@ -67,9 +72,8 @@ fn blocks_per_node(c: &mut Checking<'_>) {
         .checked_sub(net.prefix_len())
         .map_or(0, |bits| 1_usize << bits.min(30));
     if blocks < nodes {
-        let message = format!(
-            "`{net}` has room for {blocks} blocks of size /{size}, and there are {nodes} nodes"
-        );
+        let message =
+            format!("`{net}` is too small for a block of size /{size} for each of {nodes} nodes");
         c.problem(path!["cluster", "podCidr"], message);
     }
 }
@@ -111,7 +115,7 @@ fn workloads(c: &mut Checking<'_>) {
                 let path = path!["workloads", name.as_str(), "namedPorts", port_name.as_str()];
                 c.problem(
                     path,
-                    format!("the workload does not listen on {port}; add it to `listen`"),
+                    format!("the workload does not listen on `{port}`; add it to `listen`"),
                 );
             }
         }

@@ -2,9 +2,9 @@
 //! Must not know how it is looked at and judged.
 
 use super::super::json::Json;
+use super::super::late::{Late, Text};
 use super::super::nearest::listed;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
-use super::super::reference::{Late, Text};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
     Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, PortNumber,

@@ -294,8 +294,9 @@ fn add_row(matrix: &mut Matrix, line: &[Word], width: usize, r: &mut Reading<'_>
     let (first, cells) = line.split_first()?;
     let from = Endpoint::read_at(&first.text, first.span, r);
     if cells.len() != width {
+        let plural = if cells.len() == 1 { "" } else { "s" };
         let message = format!(
-            "this row has {} cells, the table has {width} columns",
+            "this row has {} cell{plural}, the first line has {width} columns",
             cells.len()
         );
         r.problem(first.span, message);

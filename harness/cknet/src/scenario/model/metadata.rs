@@ -98,6 +98,7 @@ record! {
 record! {
     "`requires`";
     /// Without which of the runner's abilities a scenario cannot run.
+    #[derive(Default)]
     pub struct Requirements {
         /// What provider and distribution have to be able to do.
         #[schemars(default)]
@@ -105,15 +106,6 @@ record! {
         /// The least faithful kind of cluster on which a verdict means something.
         #[schemars(default)]
         pub fidelity: Fidelity = Fidelity::default(),
-    }
-}
-
-impl Default for Requirements {
-    fn default() -> Self {
-        Self {
-            capabilities: Vec::new(),
-            fidelity: Fidelity::default(),
-        }
     }
 }
 

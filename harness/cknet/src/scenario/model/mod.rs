@@ -5,11 +5,13 @@
 mod cluster;
 mod endpoint;
 mod expectation;
+mod firewall;
 mod matrix;
 mod metadata;
 mod named;
 mod names;
 mod object;
+mod ports;
 mod sabotage;
 mod step;
 mod topology;
@@ -22,6 +24,7 @@ pub use expectation::{
     Addresses, Check, Connectivity, Dns, Ear, Expectation, Link, Listening, NodeState, NodeStates,
     Outcome, Resource, Route, ServiceAnswers, SourceAddress,
 };
+pub use firewall::{Direction, Firewall, FirewallChange};
 pub use matrix::{Cell, Column, Matrix};
 pub use metadata::{
     Capability, Citation, Claim, Fidelity, Kind, KnownDeviation, Metadata, Requirements, Severity,
@@ -32,15 +35,16 @@ pub use names::{
     SabotageId, ScenarioId, SegmentName, ServiceName, Tag, WorkloadName,
 };
 pub use object::{Manifest, Object};
+pub use ports::{PortNumber, PortProto, PortRange, Protocol};
 pub use sabotage::{
     Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange,
 };
 pub use step::{
-    Action, Component, Direction, Firewall, FirewallChange, LinkChange, LinkState, NodeRun,
-    NodeSet, Patch, PatchType, Relabel, Step, WorkloadChange,
+    Action, Component, LinkChange, LinkState, NodeRun, NodeSet, Patch, PatchType, Relabel, Step,
+    WorkloadChange,
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
-pub use values::{Address, Cidr, Day, PortNumber, PortProto, PortRange, Protocol, Selector, Wait};
+pub use values::{Address, Cidr, Day, Selector, Wait};
 pub use workload::{
     LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, Workload,
 };
@@ -85,6 +89,7 @@ pub struct Scenario {
     #[schemars(default)]
     pub services: Named<ServiceName, Service>,
     /// What is done and expected, in order.
+    #[schemars(length(min = 1))]
     pub phases: Vec<Phase>,
     /// Ways to make the scenario fail on purpose.
     #[schemars(default)]
@@ -124,6 +129,7 @@ pub struct Phase {
     #[schemars(default)]
     pub steps: Vec<Step>,
     /// What is expected afterwards.
+    #[schemars(length(min = 1))]
     pub expect: Vec<Expectation>,
     /// Line in the scenario file, from 1.
     #[schemars(skip)]

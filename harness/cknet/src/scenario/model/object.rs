@@ -4,9 +4,9 @@
 use serde_json::Value as JsonValue;
 
 use super::super::json::Json;
+use super::super::late::{Lookup, ResolveError};
 use super::super::nearest::nearest;
 use super::super::read::{Read, Reading};
-use super::super::reference::{Lookup, ResolveError};
 use super::super::tree::{Node, Value};
 
 /// One object.
@@ -28,10 +28,8 @@ impl Object {
             ("kind", "/kind"),
             ("metadata.name", "/metadata/name"),
         ] {
-            if !value
-                .pointer(path)
-                .is_some_and(|v| v.as_str().is_some_and(|v| !v.is_empty()))
-            {
+            let text = value.pointer(path).and_then(JsonValue::as_str);
+            if text.is_none_or(str::is_empty) {
                 return Err(format!("a Kubernetes object needs `{name}`"));
             }
         }

@@ -203,6 +203,7 @@ impl Read for StepRef {
         if named.index >= phase.steps {
             let message = match phase.steps {
                 0 => format!("phase `{}` has no steps", named.phase),
+                1 => format!("phase `{0}` has one step, `{0}/0`", named.phase),
                 steps => format!("phase `{}` has the steps 0 to {}", named.phase, steps - 1),
             };
             r.problem(node.span, message);

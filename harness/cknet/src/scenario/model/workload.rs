@@ -155,7 +155,7 @@ impl schemars::JsonSchema for TargetPort {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "description": "A port of a pod by number or name",
-            "oneOf": [
+            "anyOf": [
                 { "type": "integer", "minimum": 1, "maximum": 65535 },
                 { "type": "string", "pattern": "^[a-z0-9-]{1,15}$" },
             ],
