@@ -1,0 +1,7 @@
+//! What runs on a node: the kubelet, the CNI plugin it calls, Calico's agent, and the service proxy.
+//!
+//! Every part is a list+watch client of the API server; they meet nowhere else but in the kernel and in the files of
+//! the node, as on a real one.
+
+pub mod policy;
+pub mod proxy;
