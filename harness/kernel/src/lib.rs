@@ -3,4 +3,10 @@
 //!
 //! Nothing here knows Kubernetes, scenarios or verdicts. Everything `unsafe` in the workspace is in this crate.
 
+pub mod child;
+pub mod folder;
+mod link_flags;
 pub mod ns;
+mod polled;
+pub mod pty;
+pub mod sandbox;
