@@ -3,4 +3,5 @@
 //!
 //! It knows nothing of scenarios, expectations or the oracle: it is reached through the Kubernetes API only.
 
+pub mod node;
 pub mod watched;
