@@ -4,9 +4,16 @@
 //! Nothing here knows Kubernetes, scenarios or verdicts. Everything `unsafe` in the workspace is in this crate.
 
 pub mod channel;
+pub mod child;
+pub mod folder;
 pub mod inherit;
 pub mod link;
+mod link_flags;
+pub mod nft;
 pub mod ns;
+mod polled;
+pub mod pty;
 pub mod route;
+pub mod sandbox;
 pub mod space;
 pub mod terminal;

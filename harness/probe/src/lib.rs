@@ -10,5 +10,6 @@ pub mod dns_client;
 pub mod echo;
 pub mod engine;
 pub mod facts;
+pub mod firewall;
 pub mod serve;
 pub mod wire;

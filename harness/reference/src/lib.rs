@@ -3,5 +3,10 @@
 //!
 //! It knows nothing of scenarios, expectations or the oracle: it is reached through the Kubernetes API only.
 
+pub mod addons;
+pub mod api;
+pub mod control_plane;
+pub mod controllers;
+pub mod dns;
 pub mod node;
 pub mod watched;

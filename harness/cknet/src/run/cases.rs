@@ -37,9 +37,8 @@ pub fn case(scenario: &Scenario, phase: &Phase, expectation: &Expectation) -> Ca
             docs: scenario.citation(claim).to_string(),
         }),
         severity: match scenario.metadata.severity {
-            model::Severity::Low => Severity::Low,
-            model::Severity::Medium => Severity::Medium,
-            model::Severity::High => Severity::High,
+            model::Severity::Minor => Severity::Low,
+            model::Severity::Major => Severity::High,
             model::Severity::Critical => Severity::Critical,
         },
         owner: None,

@@ -5,3 +5,9 @@
 
 pub mod calico;
 pub mod cni;
+pub mod kubelet;
+pub mod policy;
+mod process;
+pub mod proxy;
+
+pub use self::process::{CONFIG, Config, KUBECONFIG, main};

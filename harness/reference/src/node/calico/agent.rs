@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cknet_kernel::link::{Link, Netlink, NetlinkError};
+use cknet_kernel::nft::{Nft, NftError};
 use cknet_kernel::ns::NetNs;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -22,10 +23,11 @@ use super::dataplane::{self, Overlay, View};
 use super::health::Health;
 use super::node_object::{self, CalicoNode, Tunnel};
 use super::resources::{Encapsulation, FelixConfiguration, FelixConfigurationSpec, IPAMBlock, IPPool, IPPoolSpec};
-use super::{PROTOCOL, Settings, log};
+use super::{Settings, log};
 use crate::node::cni::config::calico_list;
 use crate::node::cni::interface_name;
 use crate::node::cni::ipam::{Ipam, IpamError};
+use crate::node::policy::{self, LocalEndpoint, Pool, PodName, World};
 use crate::watched::{Bell, ClientError, client_from, follow};
 
 /// Calico's defaults for the overlay: VNI 4096, UDP 4789 (`FELIX_VXLANVNI`, `FELIX_VXLANPORT`).
@@ -52,7 +54,7 @@ pub enum AgentError {
     #[error(transparent)]
     Kernel(#[from] NetlinkError),
     #[error("cannot write policy to the kernel: {0}")]
-    Policy(String),
+    Policy(#[from] NftError),
     #[error("cannot reach the API server: {0}")]
     Api(#[from] kube::Error),
     #[error(transparent)]
@@ -109,6 +111,19 @@ impl Cluster {
         default.map(|felix| felix.spec.clone()).unwrap_or_default()
     }
 
+    /// Everything that policy depends on.
+    fn policy_world(&self) -> World {
+        let mut world = World::default();
+        self.namespaces.state().iter().for_each(|namespace| world.put_namespace(namespace));
+        self.pods.state().iter().for_each(|pod| world.put_pod(pod));
+        self.policies.state().iter().for_each(|policy| world.put_policy(policy));
+        self.nodes.state().iter().for_each(|node| world.put_node(node));
+        let pools = self.pool_specs();
+        world.pools =
+            pools.iter().map(|pool| Pool { cidr: pool.cidr.into(), nat_outgoing: pool.nat_outgoing }).collect();
+        world
+    }
+
     /// Every block and the node it belongs to.
     fn block_owners(&self) -> Vec<(Ipv4Net, String)> {
         let owner = |block: &IPAMBlock| {
@@ -160,6 +175,22 @@ fn ring_at_kernel_changes(bell: &Bell) -> Result<(), AgentError> {
     Ok(())
 }
 
+/// A pod of this node.
+struct LocalPod {
+    namespace: String,
+    name: String,
+    /// The host's end of its link.
+    interface: String,
+    address: Ipv4Addr,
+}
+
+impl LocalPod {
+    fn endpoint(self) -> LocalEndpoint {
+        let pod = PodName::new(self.namespace, self.name);
+        LocalEndpoint { pod, interface: self.interface, ip: self.address.into() }
+    }
+}
+
 struct Agent {
     settings: Settings,
     method: Method,
@@ -167,6 +198,7 @@ struct Agent {
     nodes: Api<Node>,
     ipam: Ipam,
     netlink: Netlink,
+    enforcer: policy::Programmer,
     /// What was last written on the Node object.
     written: Option<CalicoNode>,
     /// The CNI configuration is installed and the node has been told.
@@ -181,6 +213,7 @@ impl Agent {
             nodes: Api::all(client.clone()),
             ipam: Ipam::new(client.clone(), &settings.node),
             netlink: Netlink::open(&NetNs::current()?)?,
+            enforcer: policy::Programmer::new(Nft::open()?),
             settings,
             cluster,
             written: None,
@@ -201,7 +234,7 @@ impl Agent {
             local: own.address.addr(),
         });
         let device = dataplane::ensure_overlay(&self.netlink, overlay, &underlay).await?;
-        self.program_policy(&own).await?;
+        self.program_policy(&own, &felix)?;
         self.program_routes(&own, &pools, &underlay, device).await?;
         self.announce(&underlay, device).await
     }
@@ -263,24 +296,33 @@ impl Agent {
             nodes.iter().filter_map(|node| node_object::read(node)).filter(|node| node.name != own.name).collect();
         let links: BTreeMap<String, u32> =
             self.netlink.links().await?.into_iter().map(|link| (link.name, link.index)).collect();
-        let pods: Vec<_> = self.local_pods().filter_map(|(name, ip)| Some((ip, *links.get(&name)?))).collect();
+        let pods: Vec<_> =
+            self.local_pods().filter_map(|pod| Some((pod.address, *links.get(&pod.interface)?))).collect();
         let blocks = self.cluster.block_owners();
         let view = View { own, others: &others, pools, blocks: &blocks, pods: &pods, underlay };
         Ok(dataplane::apply(&self.netlink, device, &dataplane::desired(&view)).await?)
     }
 
-    /// Pods of this node with a link of their own: the host's interface and the address.
-    fn local_pods(&self) -> impl Iterator<Item = (String, Ipv4Addr)> + '_ {
+    /// Pods of this node with a link of their own.
+    fn local_pods(&self) -> impl Iterator<Item = LocalPod> + '_ {
         self.cluster.pods.state().into_iter().filter_map(|pod| {
             let here = pod.spec.as_ref()?.node_name.as_deref() == Some(self.settings.node.as_str());
             let address = pod.annotations().get("cni.projectcalico.org/podIP").filter(|_| here)?;
             let address: Ipv4Net = address.parse().ok()?;
-            Some((interface_name(&pod.namespace()?, &pod.name_any()), address.addr()))
+            let (namespace, name) = (pod.namespace()?, pod.name_any());
+            let interface = interface_name(&namespace, &name);
+            Some(LocalPod { namespace, name, interface, address: address.addr() })
         })
     }
 
-    async fn program_policy(&mut self, _own: &CalicoNode) -> Result<(), AgentError> {
-        let _ = (&self.cluster.namespaces, &self.cluster.policies, PROTOCOL);
+    /// Enforces what the policies say about the pods of this node.
+    fn program_policy(&mut self, own: &CalicoNode, felix: &FelixConfigurationSpec) -> Result<(), AgentError> {
+        let world = self.cluster.policy_world();
+        let local: Vec<LocalEndpoint> = self.local_pods().map(|pod| pod.endpoint()).collect();
+        let vxlan_port = own.tunnel.map(|_| felix.vxlan_port.unwrap_or(DEFAULT_PORT));
+        let options =
+            policy::Options { vxlan_port, vxlan_device: dataplane::DEVICE.into(), ..policy::Options::default() };
+        self.enforcer.apply(&policy::compile(&world, &local, &options))?;
         Ok(())
     }
 

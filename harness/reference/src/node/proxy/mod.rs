@@ -9,6 +9,7 @@
 //!
 //! Knows nothing of policies: those see packets after translation.
 
+mod agent;
 mod chains;
 mod compile;
 mod program;
@@ -16,6 +17,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use agent::{ProxyError, run};
 pub use compile::{NodeView, Ruleset, compile};
 pub use program::Programmer;
 pub use service::{Endpoint, Readiness, ServicePort, TrafficPolicy, service_ports};
