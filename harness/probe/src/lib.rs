@@ -1,1 +1,3 @@
+//! Probing.
 
+pub mod firewall;
