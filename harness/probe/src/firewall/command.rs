@@ -1,0 +1,158 @@
+//! The hidden command line by which scenario steps work a node's firewall: `close`, `open`, `clear`, `list`.
+//!
+//! Data goes to stdout as JSON, complaints to stderr; the exit code is 0, 1 for the kernel's refusal, 2 for a command
+//! line that cannot be read.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use ipnet::IpNet;
+
+use super::closure::{Closure, Firewall, ParseError, Ports, Way};
+use super::rules::{FirewallError, apply, current, read};
+
+const USAGE: &str = "usage: node-firewall close|open PORTS/PROTOCOL [--direction in|out|both] [--from CIDR]
+       node-firewall clear|list";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Close(Vec<Closure>),
+    Open { ports: Ports, ways: Vec<Way>, far_end: Option<IpNet> },
+    Clear,
+    List,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("{0}\n{USAGE}")]
+    Usage(String),
+    #[error("{0}\n{USAGE}")]
+    Parse(#[from] ParseError),
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    #[error("`{ports}` is not closed {ways}")]
+    NotClosed { ports: Ports, ways: String },
+    #[error("cannot write the list: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// Does what `args` (without the program's name) ask for, in the calling thread's network namespace.
+pub fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
+    let args: Vec<String> = args.into_iter().collect();
+    match parse(&args).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nowhere to complain about a closed stderr.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            let usage = matches!(error, CommandError::Usage(_) | CommandError::Parse(_));
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn parse(args: &[String]) -> Result<Command, CommandError> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["clear"] => Ok(Command::Clear),
+        ["list"] => Ok(Command::List),
+        [verb @ ("close" | "open"), ports, options @ ..] => {
+            let ports = ports.parse()?;
+            let (ways, far_end) = parse_options(options)?;
+            Ok(match *verb {
+                "close" => Command::Close(ways.into_iter().map(|way| Closure { ports, way, far_end }).collect()),
+                _ => Command::Open { ports, ways, far_end },
+            })
+        }
+        _ => Err(CommandError::Usage(format!("cannot read `{}`", args.join(" ")))),
+    }
+}
+
+/// Both directions and everybody, unless said otherwise.
+fn parse_options(options: &[&str]) -> Result<(Vec<Way>, Option<IpNet>), CommandError> {
+    let (mut ways, mut far_end) = (vec![Way::In, Way::Out], None);
+    let mut rest = options;
+    while let [option, tail @ ..] = rest {
+        let (name, value, tail) = match (option.split_once('='), tail) {
+            (Some((name, value)), tail) => (name, value, tail),
+            (None, [value, tail @ ..]) => (*option, *value, tail),
+            (None, []) => return Err(CommandError::Usage(format!("`{option}` lacks a value"))),
+        };
+        match (name, value) {
+            ("--direction", "in") => ways = vec![Way::In],
+            ("--direction", "out") => ways = vec![Way::Out],
+            ("--direction", "both") => ways = vec![Way::In, Way::Out],
+            ("--from", cidr) => far_end = Some(block(cidr)?),
+            _ => return Err(CommandError::Usage(format!("cannot read `{name} {value}`"))),
+        }
+        rest = tail;
+    }
+    Ok((ways, far_end))
+}
+
+/// A block, or an address that stands for itself.
+fn block(text: &str) -> Result<IpNet, ParseError> {
+    let address = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+    let block = text.parse().ok().or_else(address).map(|block: IpNet| block.trunc());
+    block.ok_or_else(|| ParseError { text: text.into(), expected: "an address block, such as `10.0.0.0/8`" })
+}
+
+fn run(command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::List => return list(),
+        Command::Clear => apply(&Firewall::default())?,
+        Command::Close(closures) => {
+            let mut firewall = current()?;
+            closures.into_iter().for_each(|closure| firewall.close(closure));
+            apply(&firewall)?;
+        }
+        Command::Open { ports, ways, far_end } => {
+            let mut firewall = current()?;
+            let opened = ways.iter().filter(|way| firewall.open(ports, **way, far_end)).count();
+            if opened == 0 {
+                let ways = ways.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+                return Err(CommandError::NotClosed { ports, ways });
+            }
+            apply(&firewall)?;
+        }
+    }
+    Ok(())
+}
+
+fn list() -> Result<(), CommandError> {
+    let counts = read()?;
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut stdout, &counts).map_err(io::Error::from)?;
+    Ok(writeln!(stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rstest::rstest;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(Into::into).collect()
+    }
+
+    #[rstest]
+    #[case("close 4789/udp", &["closed 4789/udp in", "closed 4789/udp out"])]
+    #[case("close 4789/udp --direction in --from 10.0.0.7/8", &["closed 4789/udp in from 10.0.0.0/8"])]
+    #[case("close 4789/udp --direction=out --from=10.0.0.7", &["closed 4789/udp out to 10.0.0.7/32"])]
+    fn closing(#[case] line: &str, #[case] closures: &[&str]) {
+        let closures = closures.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(parse(&words(line)).unwrap(), Command::Close(closures));
+    }
+
+    #[rstest]
+    #[case("", "cannot read ``")]
+    #[case("close", "cannot read `close`")]
+    #[case("close 4789", "`4789` is not ports and protocol")]
+    #[case("close 4789/udp --direction sideways", "cannot read `--direction sideways`")]
+    #[case("close 4789/udp --from", "`--from` lacks a value")]
+    #[case("open 4789/udp --from here", "`here` is not an address block")]
+    fn complaints(#[case] line: &str, #[case] complaint: &str) {
+        let error = parse(&words(line)).unwrap_err().to_string();
+        assert!(error.starts_with(complaint) && error.ends_with(USAGE), "{error}");
+    }
+}

@@ -1,0 +1,147 @@
+//! The firewall's table in the kernel: closures as rules, rules as closures and counts.
+//!
+//! Acts on the calling thread's network namespace.
+
+use cknet_kernel::nft::{
+    self, Base, Batch, Chain, Counter, CtStatus, Family, Field, LiveRule, Nft, NftError, Rule, Table, priority,
+};
+use serde::{Deserialize, Serialize};
+
+use super::closure::{Closure, Firewall, Ports, Protocol, Way};
+
+const FAMILY: Family = Family::Inet;
+const TABLE: &str = "cknet_firewall";
+/// Where firewalld sits: after those who accept at priority filter.
+const PRIORITY: i32 = priority::FILTER + 10;
+const INPUT: &str = "input";
+/// A node's port may be translated to another address before it gets here; then the packet passes through.
+const FORWARD: &str = "forward";
+const OUTPUT: &str = "output";
+
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    #[error("cannot change the node's firewall: {0}")]
+    Change(#[source] NftError),
+    #[error("cannot read the node's firewall: {0}")]
+    Read(#[source] NftError),
+}
+
+/// What one closure has dropped at one place since it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCount {
+    /// `4789/udp`
+    pub ports: String,
+    pub way: Way,
+    /// Where in the packet's way the rule stands: `input`, `forward`, `output`.
+    pub chain: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub far_end: Option<ipnet::IpNet>,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Makes the node's firewall hold exactly this. Rules that stay keep their counters; an empty firewall has no table.
+pub fn apply(firewall: &Firewall) -> Result<(), FirewallError> {
+    let mut nft = Nft::open().map_err(FirewallError::Change)?;
+    let live = nft.rules(FAMILY, TABLE).map_err(FirewallError::Read)?;
+    let mut batch = Batch::new();
+    batch.add_table(FAMILY, TABLE);
+    if firewall.closed().is_empty() {
+        batch.delete_table(FAMILY, TABLE);
+    } else {
+        for chain in base_chains().chains.values() {
+            batch.add_chain(FAMILY, TABLE, chain);
+        }
+        change(&mut batch, firewall, &live);
+    }
+    nft.send(batch).map_err(FirewallError::Change)
+}
+
+fn change(batch: &mut Batch, firewall: &Firewall, live: &[LiveRule]) {
+    let wanted: Vec<_> = firewall.closed().iter().flat_map(rules_of).collect();
+    let same = |rule: &LiveRule, (chain, wanted): &(&str, Rule)| rule.chain == *chain && rule.comment == wanted.comment;
+    for rule in live.iter().filter(|rule| !wanted.iter().any(|wanted| same(rule, wanted))) {
+        batch.delete_rule(FAMILY, TABLE, &rule.chain, rule.handle);
+    }
+    for wanted in wanted.iter().filter(|wanted| !live.iter().any(|rule| same(rule, wanted))) {
+        batch.add_rule(FAMILY, TABLE, wanted.0, &wanted.1);
+    }
+}
+
+/// What is closed, with what was dropped. Nothing if the firewall was never applied.
+pub fn read() -> Result<Vec<RuleCount>, FirewallError> {
+    let rules = Nft::open().and_then(|mut nft| nft.rules(FAMILY, TABLE)).map_err(FirewallError::Read)?;
+    let mut counts: Vec<RuleCount> = Vec::new();
+    for one in rules.iter().filter_map(count) {
+        let same = |other: &&mut RuleCount| (&other.ports, other.way, &other.chain, other.far_end) == one.place();
+        match counts.iter_mut().find(same) {
+            Some(known) => {
+                known.packets += one.packets;
+                known.bytes += one.bytes;
+            }
+            None => counts.push(one),
+        }
+    }
+    Ok(counts)
+}
+
+impl RuleCount {
+    /// What is counted together.
+    fn place(&self) -> (&String, Way, &String, Option<ipnet::IpNet>) {
+        (&self.ports, self.way, &self.chain, self.far_end)
+    }
+}
+
+/// What is closed, from the comments of the rules.
+pub(super) fn current() -> Result<Firewall, FirewallError> {
+    let rules = Nft::open().and_then(|mut nft| nft.rules(FAMILY, TABLE)).map_err(FirewallError::Read)?;
+    Ok(Firewall::new(rules.iter().filter_map(closure)))
+}
+
+fn closure(rule: &LiveRule) -> Option<Closure> {
+    rule.comment.as_ref()?.parse().ok()
+}
+
+fn count(rule: &LiveRule) -> Option<RuleCount> {
+    let closure = closure(rule)?;
+    let Counter { packets, bytes } = rule.counter.unwrap_or_default();
+    let (ports, way, far_end) = (closure.ports.to_string(), closure.way, closure.far_end);
+    Some(RuleCount { ports, way, chain: rule.chain.clone(), far_end, packets, bytes })
+}
+
+fn base_chains() -> Table {
+    Table::new(FAMILY, TABLE)
+        .with_chain(Chain::base(INPUT, Base::input(PRIORITY)))
+        .with_chain(Chain::base(FORWARD, Base::forward(PRIORITY)))
+        .with_chain(Chain::base(OUTPUT, Base::output(PRIORITY)))
+}
+
+/// Inbound, a port is closed for the node itself, and for whatever it is translated to: then the port that counts is
+/// the one that the client asked for.
+fn rules_of(closure: &Closure) -> Vec<(&'static str, Rule)> {
+    let Ports { first, last, protocol } = closure.ports;
+    let far_end = |rule: Rule| match (closure.far_end, closure.way) {
+        (None, _) => rule,
+        (Some(block), Way::In) => rule.saddr_in(block),
+        (Some(block), Way::Out) => rule.daddr_in(block),
+    };
+    let finish = |rule: Rule| far_end(rule).counter().drop().comment(closure.to_string());
+    let plain = || finish(Rule::new().protocol(number(protocol)).dports(first, last));
+    let translated = || {
+        let rule = Rule::new().protocol(number(protocol)).ct_status(CtStatus::DNAT);
+        let rule = rule.ct_direction(nft::Direction::Original);
+        finish(rule.within(Field::CtOriginalPort, first, last))
+    };
+    match closure.way {
+        Way::Out => vec![(OUTPUT, plain())],
+        Way::In => vec![(INPUT, plain()), (INPUT, translated()), (FORWARD, translated())],
+    }
+}
+
+fn number(protocol: Protocol) -> nft::Protocol {
+    match protocol {
+        Protocol::Tcp => nft::Protocol::TCP,
+        Protocol::Udp => nft::Protocol::UDP,
+        Protocol::Sctp => nft::Protocol::SCTP,
+    }
+}
