@@ -56,6 +56,21 @@ impl ExitCode {
         }
     }
 
+    /// The code with this number, if it is one of ours.
+    pub fn of(number: u8) -> Option<Self> {
+        const ALL: [ExitCode; 8] = [
+            ExitCode::Passed,
+            ExitCode::Refuted,
+            ExitCode::Usage,
+            ExitCode::Infrastructure,
+            ExitCode::NothingChecked,
+            ExitCode::Leaked,
+            ExitCode::Interrupted,
+            ExitCode::Terminated,
+        ];
+        ALL.into_iter().find(|code| code.code() == number)
+    }
+
     /// The number.
     pub fn code(self) -> u8 {
         self as u8

@@ -4,6 +4,7 @@
 //! `provider` and a `distribution`, `vantage` probes, `judge` decides, `run` puts these in order, and `event` is all
 //! that `report` is told.
 
+pub mod cli;
 pub mod cluster;
 pub mod distribution;
 pub mod event;

@@ -1,11 +1,11 @@
-//! The `cknet` executable.
+//! The `cknet` executable: a personality where the first argument names one, the command line otherwise.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(code) = cknet::personality::run(&arguments) {
-        return code;
+    match cknet::personality::run(&arguments) {
+        Some(code) => code,
+        None => cknet::cli::main(),
     }
-    ExitCode::from(2)
 }

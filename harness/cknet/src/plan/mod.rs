@@ -4,7 +4,6 @@
 
 pub mod sabotage;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -108,10 +107,29 @@ fn nics(node: &model::Node) -> Result<Vec<Nic>, String> {
     node.nics.iter().map(nic).collect()
 }
 
-/// Where each workload's node can be reached, for people: `node (address)`.
-pub fn node_addresses(topology: &Topology) -> BTreeMap<&str, Ipv4Addr> {
-    let address = |node: &NodeSpec| node.nics.first().map(|nic| nic.address.addr());
-    topology.nodes.iter().filter_map(|node| Some((node.name.as_str(), address(node)?))).collect()
+/// A cluster for nobody in particular: one control plane and `workers` workers on one segment, the document's defaults.
+pub fn standard_cluster(workers: u8) -> (Topology, ClusterSpec) {
+    const SEGMENT: &str = "lan";
+    let network = |prefix: u8, octets: [u8; 4]| Ipv4Net::new_assert(Ipv4Addr::from(octets), prefix);
+    let names = std::iter::once("cp1".to_string()).chain((1..=workers).map(|number| format!("w{number}")));
+    let (mut nodes, mut members) = (Vec::new(), Vec::new());
+    for (name, host) in names.zip(11u8..) {
+        let address = network(24, [192, 168, 60, host]);
+        let nics = vec![Nic { name: "eth0".into(), segment: SEGMENT.into(), address }];
+        members.push(Member { name: name.clone(), address: address.addr(), control_plane: host == 11 });
+        nodes.push(NodeSpec { name, nics });
+    }
+    let segments = vec![Segment { name: SEGMENT.into(), cidr: network(24, [192, 168, 60, 0]), mtu: DEFAULT_MTU }];
+    let spec = ClusterSpec {
+        pod_cidr: network(16, [10, 1, 0, 0]),
+        service_cidr: network(24, [10, 152, 183, 0]),
+        encapsulation: Encapsulation::Vxlan,
+        block_size: 26,
+        autodetection: "first-found".into(),
+        control_plane: "cp1".into(),
+        members,
+    };
+    (Topology { segments, nodes }, spec)
 }
 
 /// Fisher and Yates' shuffle, driven by SplitMix64 (Steele, Lea, Flood 2014): the same seed, the same order.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::cases::{Variant, planned};
 pub use self::sink::Sink;
+pub use self::steps::describe;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::distribution::Distribution;
@@ -182,7 +183,7 @@ impl Run {
     }
 
     fn resource(&self, key: &str) -> Resource {
-        Resource::new(format!("{}-cluster", self.provider.name()), key, self.provider.name())
+        Resource::new(format!("{}-cluster", self.provider.name()), self.provider.name(), key)
     }
 
     /// A cluster that could not be made says nothing about any claim.

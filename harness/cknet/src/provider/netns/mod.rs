@@ -2,6 +2,7 @@
 //! allows user namespaces. Nothing outside the namespaces is changed.
 
 mod client;
+pub mod door;
 pub mod fabric;
 mod node;
 mod preflight;

@@ -1,0 +1,141 @@
+//! Clusters that run now, and what dead runs left: `cknet status` and `cknet gc`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::{complain, print};
+use crate::exit::ExitCode;
+use crate::ledger::{Destroyers, Fate, Liveness, Resource, Retention, RunId, StateDir, collect, open_ledgers};
+
+/// A cluster that runs.
+pub struct Running {
+    pub run: RunId,
+    /// The process that holds it.
+    pub owner: u32,
+    /// The folder of its run.
+    pub folder: PathBuf,
+    /// Its name within the run.
+    pub key: String,
+}
+
+impl Running {
+    /// Where its fabric listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(format!("{}.sock", self.key))
+    }
+
+    /// Its kubeconfig, if the cluster was left running on purpose.
+    pub fn kubeconfig(&self) -> Option<PathBuf> {
+        let path = self.folder.join(format!("{}.kubeconfig", self.key));
+        path.is_file().then_some(path)
+    }
+}
+
+/// The clusters of all live runs of this user, the newest first.
+pub fn running() -> Result<Vec<Running>, String> {
+    let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
+    let mut found = Vec::new();
+    for open in open_ledgers(&state).map_err(|error| error.to_string())? {
+        let Ok(history) = &open.history else { continue };
+        if history.owner.liveness() != Liveness::Alive {
+            continue;
+        }
+        for resource in history.outstanding() {
+            found.push(Running {
+                run: open.run.clone(),
+                owner: history.owner.pid,
+                folder: open.folder.clone(),
+                key: resource.key.name.clone(),
+            });
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+pub fn status() -> ExitCode {
+    let running = match running() {
+        Ok(running) => running,
+        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+    };
+    if running.is_empty() {
+        return print("no cluster is running; make one: cknet up\n");
+    }
+    let mut text = String::new();
+    for cluster in &running {
+        let kubeconfig = cluster.kubeconfig().map(|path| format!("  KUBECONFIG={}", path.display()));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{}  {}  held by process {}{}",
+            cluster.run,
+            cluster.key,
+            cluster.owner,
+            kubeconfig.unwrap_or_default()
+        );
+    }
+    print(&text)
+}
+
+#[derive(Debug, clap::Args)]
+pub struct GcOptions {
+    /// Only say what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn gc(options: &GcOptions) -> ExitCode {
+    let state = match StateDir::from_env(|name| std::env::var_os(name)) {
+        Ok(state) => state,
+        Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
+    };
+    let mut destroyers = Destroyers::default();
+    destroyers.add("netns-cluster", |_, resource| destroy_netns(resource));
+    let collected = collect(&state, &mut destroyers, Retention::default(), Timestamp::now(), options.dry_run);
+    let report = match collected {
+        Ok(report) => report,
+        Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
+    };
+    let mut text = String::new();
+    for (run, fate) in &report.runs {
+        let line = match fate {
+            Fate::Left { why } => format!("left alone: {why}"),
+            Fate::WouldDestroy(resources) => format!("dead; would remove {}", names(resources)),
+            Fate::Collected(collected) if collected.failed.is_empty() => {
+                format!("dead; removed {}, closed", names(&collected.destroyed))
+            }
+            Fate::Collected(collected) => {
+                let failed = collected.failed.iter().map(|(what, why)| format!("{}: {why}", what.key.name));
+                format!("dead; still there: {}", failed.collect::<Vec<_>>().join("; "))
+            }
+            Fate::Broken(error) => error.to_string(),
+        };
+        let _ = writeln!(text, "{run}  {line}");
+    }
+    let verb = if options.dry_run { "would remove" } else { "removed" };
+    let _ = writeln!(text, "{} open runs, {verb} {} old run folders", report.runs.len(), report.pruned.len());
+    match print(&text) {
+        ExitCode::Passed if !report.is_clean() => ExitCode::Leaked,
+        code => code,
+    }
+}
+
+fn names(resources: &[Resource]) -> String {
+    match resources {
+        [] => "nothing".into(),
+        some => some.iter().map(|resource| resource.key.name.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The kernel has freed the namespaces with the process that held them; only that is left to be seen.
+fn destroy_netns(resource: &Resource) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Some(process) = resource.details.get("process") else { return Ok(()) };
+    let command = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    let is_fabric = command.split(|byte| *byte == 0).any(|word| word == b"fabric");
+    if is_fabric {
+        return Err(format!("the process {process} that holds its namespaces is still there").into());
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! `cknet doctor`: what this machine can do, what it lacks, and the command that changes that.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::print;
+use crate::exit::ExitCode;
+use crate::provider::Provider;
+use crate::provider::netns::Netns;
+
+/// A program that is not needed, and what it adds.
+struct Optional {
+    program: &'static str,
+    adds: &'static str,
+    install: &'static str,
+}
+
+const OPTIONAL: [Optional; 3] = [
+    Optional {
+        program: "kubectl",
+        adds: "to work with a cluster of `cknet up` by hand; 1.32 or newer for exec",
+        install: "see https://kubernetes.io/docs/tasks/tools/",
+    },
+    Optional { program: "nft", adds: "to list rules on a node by hand", install: "apt-get install nftables" },
+    Optional { program: "ip", adds: "to look at links and routes by hand", install: "apt-get install iproute2" },
+];
+
+pub fn doctor() -> ExitCode {
+    let provider = Netns { executable: "/proc/self/exe".into(), folder: std::env::temp_dir() };
+    let findings = provider.preflight();
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = match findings.is_empty() {
+        true => writeln!(text, "provider netns: ready"),
+        false => writeln!(text, "provider netns: cannot work here"),
+    };
+    for finding in &findings {
+        let _ = writeln!(text, "  missing: {}\n  mend it: {}", finding.what, finding.fix);
+    }
+    for optional in OPTIONAL {
+        let _ = match on_path(optional.program) {
+            Some(path) => writeln!(text, "{}: {}", optional.program, path.display()),
+            None => writeln!(
+                text,
+                "{}: not installed; not needed for a run, good {}; {}",
+                optional.program, optional.adds, optional.install
+            ),
+        };
+    }
+    match print(&text) {
+        ExitCode::Passed if !findings.is_empty() => ExitCode::Infrastructure,
+        code => code,
+    }
+}
+
+fn on_path(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").into(), Path::new("/sbin").into()]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}

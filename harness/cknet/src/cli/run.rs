@@ -1,0 +1,279 @@
+//! `cknet run`: the main job.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::interrupt::Interrupts;
+use super::{Selection, complain, suite};
+use crate::distribution::Distribution;
+use crate::distribution::reference::Reference;
+use crate::event::{Artifact, RunStarted, Summary};
+use crate::exit::{ExitCode, ExitPolicy};
+use crate::ledger::{Ledger, StateDir};
+use crate::plan::{Plan, plan};
+use crate::provider::Provider;
+use crate::provider::netns::Netns;
+use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
+use crate::report::terminal::{Terminal, TerminalOptions, Verbosity};
+use crate::report::{Fanout, Ndjson, ReportError};
+use crate::run::{Run, Sink, planned};
+use crate::scenario::Scenario;
+
+/// How long an interrupted run may take to take everything down.
+const TAKE_DOWN: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    selection: Selection,
+    /// Decides about the order of scenarios; chosen by the clock and printed unless given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Leave clusters running after their scenarios until Ctrl-C, to look at them with `cknet shell` or kubectl.
+    #[arg(long)]
+    keep: bool,
+    /// How many clusters may exist at once; the number of processors unless given.
+    #[arg(long, value_name = "N")]
+    clusters: Option<usize>,
+    #[command(flatten)]
+    reports: Reports,
+}
+
+/// Where reports go and what they look like.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Reports {
+    /// The folder for reports; the run's own folder in the state directory unless given.
+    #[arg(long, value_name = "DIR")]
+    reports: Option<PathBuf>,
+    /// Which readers the JUnit file is for.
+    #[arg(long, value_enum, default_value_t = JunitProfile::Portable)]
+    junit_profile: JunitProfile,
+    /// What one JUnit test case is.
+    #[arg(long, value_enum, default_value_t = JunitGranularity::Expectation)]
+    junit_granularity: JunitGranularity,
+    /// Which skipped cases are in the JUnit file.
+    #[arg(long, value_enum, default_value_t = JunitSkipped::Unsupported)]
+    junit_report_skipped: JunitSkipped,
+    /// Say more: every step and every case.
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Say only what went wrong, and the sum.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum JunitProfile {
+    Portable,
+    Rich,
+    Xunit10,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum JunitGranularity {
+    Scenario,
+    Phase,
+    Expectation,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum JunitSkipped {
+    None,
+    Unsupported,
+    All,
+}
+
+pub async fn run(options: Options) -> ExitCode {
+    let scenarios = match suite::read(&options.selection, "reference") {
+        Ok(scenarios) => scenarios,
+        Err(code) => return code,
+    };
+    if scenarios.is_empty() {
+        return complain(ExitCode::NothingChecked, "no scenario was selected");
+    }
+    let seed = options.seed.unwrap_or_else(seed_of_clock);
+    let plan = match plan(scenarios.clone(), seed) {
+        Ok(plan) => plan,
+        Err(error) => return complain(ExitCode::Usage, &error.to_string()),
+    };
+    let workshop = match Workshop::open() {
+        Ok(workshop) => workshop,
+        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+    };
+    let (reporters, artifacts) = match options.reports.open(&workshop.ledger) {
+        Ok(opened) => opened,
+        Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
+    };
+    let interrupts = match Interrupts::listen() {
+        Ok(interrupts) => interrupts,
+        Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
+    };
+    let sink = Arc::new(Sink::new(reporters));
+    sink.tell(workshop.started(seed, &scenarios, &options.selection));
+    let job = Job {
+        sink: sink.clone(),
+        clusters: options.clusters.unwrap_or_else(processors),
+        keep: options.keep,
+        expect_broken: false,
+    };
+    workshop.carry_out(plan, job, &interrupts).await;
+    let (summary, problems) = match Arc::try_unwrap(sink) {
+        Ok(sink) => sink.finish(interrupts.which(), artifacts),
+        Err(_) => return complain(ExitCode::Infrastructure, "a task of the run did not end"),
+    };
+    workshop.close();
+    conclude(&summary, &problems)
+}
+
+/// One run's clusters: how they are made and what is known about them.
+pub struct Workshop {
+    pub ledger: Arc<Ledger>,
+    provider: Arc<dyn Provider>,
+    distribution: Arc<dyn Distribution>,
+}
+
+/// What is to be done in a workshop.
+pub struct Job {
+    pub sink: Arc<Sink>,
+    pub clusters: usize,
+    pub keep: bool,
+    pub expect_broken: bool,
+}
+
+impl Workshop {
+    /// Begins a ledger in the state directory.
+    pub fn open() -> Result<Self, String> {
+        let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
+        let ledger = Arc::new(state.begin().map_err(|error| error.to_string())?);
+        let provider = Netns { executable: "/proc/self/exe".into(), folder: ledger.folder().to_path_buf() };
+        Ok(Self { ledger, provider: Arc::new(provider), distribution: Arc::new(Reference) })
+    }
+
+    pub fn provider(&self) -> &dyn Provider {
+        &*self.provider
+    }
+
+    pub fn distribution(&self) -> &dyn Distribution {
+        &*self.distribution
+    }
+
+    /// What is known before the first change to a network.
+    pub fn started(&self, seed: u64, scenarios: &[Scenario], selection: &Selection) -> RunStarted {
+        let mut again: Vec<String> = vec!["cknet".into(), "run".into()];
+        again.extend(selection.filter.iter().cloned());
+        again.extend(["--seed".into(), seed.to_string()]);
+        let system = nix::sys::utsname::uname().ok();
+        let told = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+            system.as_ref().map(|system| part(system).to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        RunStarted {
+            run: self.ledger.run().clone(),
+            seed,
+            provider: self.provider.name().into(),
+            distribution: self.distribution.name().into(),
+            fidelity: self.distribution.fidelity(),
+            host: told(|system| system.nodename()),
+            kernel: told(|system| system.release()),
+            arch: told(|system| system.machine()),
+            cni: Some("calico (model)".into()),
+            versions: [("cknet".to_string(), env!("CARGO_PKG_VERSION").to_string())].into(),
+            variant: [
+                ("distribution".to_string(), self.distribution.name().to_string()),
+                ("provider".to_string(), self.provider.name().to_string()),
+            ]
+            .into(),
+            shard: None,
+            again,
+            planned: scenarios.iter().map(planned).collect(),
+        }
+    }
+
+    /// Carries a plan out; the second signal, or too long a take-down after the first, ends the waiting.
+    pub async fn carry_out(&self, plan: Plan, job: Job, interrupts: &Interrupts) {
+        let run = Arc::new(Run {
+            provider: self.provider.clone(),
+            distribution: self.distribution.clone(),
+            ledger: self.ledger.clone(),
+            sink: job.sink,
+            stop: interrupts.stop.clone(),
+            clusters: job.clusters,
+            keep: job.keep.then(|| interrupts.stop.clone()),
+            expect_broken: job.expect_broken,
+        });
+        let late = async {
+            interrupts.stop.cancelled().await;
+            tokio::time::sleep(TAKE_DOWN).await;
+        };
+        tokio::select! {
+            () = run.carry_out(plan) => {}
+            () = interrupts.give_up.cancelled() => {}
+            () = late => super::note("the clusters could not be taken down in time; try: cknet gc"),
+        }
+    }
+
+    /// Writes down that nothing is left, if nothing is.
+    pub fn close(&self) {
+        if let Err(error) = self.ledger.close() {
+            super::note(&format!("warning: {error}"));
+        }
+    }
+}
+
+/// The exit code of a run; reports that could not be written are told.
+pub fn conclude(summary: &Summary, problems: &[ReportError]) -> ExitCode {
+    for problem in problems {
+        super::note(&format!("error: {problem}"));
+    }
+    let policy = ExitPolicy { reports_failed: !problems.is_empty(), ..ExitPolicy::default() };
+    ExitCode::from_summary(summary, policy)
+}
+
+impl Reports {
+    /// The reporters, and the files that they write.
+    pub fn open(&self, ledger: &Ledger) -> Result<(Fanout, Vec<Artifact>), ReportError> {
+        let folder = self.reports.clone().unwrap_or_else(|| ledger.folder().to_path_buf());
+        let verbosity = match (self.verbose, self.quiet) {
+            (true, _) => Verbosity::Verbose,
+            (_, true) => Verbosity::Quiet,
+            _ => Verbosity::Normal,
+        };
+        let junit = JunitOptions {
+            folder: folder.clone(),
+            profile: match self.junit_profile {
+                JunitProfile::Portable => Profile::Portable,
+                JunitProfile::Rich => Profile::Rich,
+                JunitProfile::Xunit10 => Profile::Xunit10,
+            },
+            granularity: match self.junit_granularity {
+                JunitGranularity::Scenario => Granularity::Scenario,
+                JunitGranularity::Phase => Granularity::Phase,
+                JunitGranularity::Expectation => Granularity::Expectation,
+            },
+            skipped: match self.junit_report_skipped {
+                JunitSkipped::None => SkippedReporting::None,
+                JunitSkipped::Unsupported => SkippedReporting::Unsupported,
+                JunitSkipped::All => SkippedReporting::All,
+            },
+        };
+        let events = folder.join("events.ndjson");
+        let artifact = |kind: &str, path: PathBuf| Artifact { kind: kind.into(), path: path.display().to_string() };
+        let artifacts = vec![artifact("junit", junit.path(None)), artifact("ndjson", events.clone())];
+        let mut fanout = Fanout::default();
+        // The files first: the terminal names them in its last words.
+        fanout.add(Junit::new(junit));
+        fanout.add(Ndjson::create(&events)?);
+        fanout.add(Terminal::stdio(TerminalOptions { verbosity, policy: ExitPolicy::default() }));
+        Ok((fanout, artifacts))
+    }
+}
+
+/// A seed for runs that name none.
+fn seed_of_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(since.subsec_nanos())
+}
+
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,249 @@
+//! `cknet up` and `cknet down`: a cluster that outlives the command.
+//!
+//! A process of its own holds the cluster, because a cluster of namespaces lives as long as its holder. `up` starts
+//! that process in a session of its own and waits until it says that the cluster is ready; `down` ends it.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::clusters::{Running, running};
+use super::interrupt::Interrupts;
+use super::run::Workshop;
+use super::{Selection, complain, note, print, suite};
+use crate::cluster::Cluster;
+use crate::distribution::ClusterSpec;
+use crate::exit::ExitCode;
+use crate::ledger::Resource;
+use crate::plan::{cluster_of, standard_cluster};
+use crate::provider::Topology;
+
+/// Longest wait for a cluster to be ready, and for one to be gone.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The name of the one cluster of an `up`.
+const KEY: &str = "up";
+
+#[derive(Debug, clap::Args)]
+pub struct UpOptions {
+    /// Make the cluster that this scenario wants; one control plane and two workers unless given.
+    #[arg(value_name = "SCENARIO")]
+    scenario: Option<String>,
+    /// The folder of scenarios; `scenarios` here or above unless given.
+    #[arg(long, value_name = "DIR")]
+    scenarios: Option<PathBuf>,
+    /// Workers beside the one control plane, where no scenario is given.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=60))]
+    workers: u8,
+    /// Hold the cluster in this process; end it with Ctrl-C.
+    #[arg(long)]
+    foreground: bool,
+    /// The file in which the holding process says that the cluster is ready, or why there is none.
+    #[arg(long, hide = true)]
+    news: Option<PathBuf>,
+}
+
+pub fn up(options: UpOptions) -> ExitCode {
+    if options.foreground {
+        return super::with_runtime(hold(options));
+    }
+    match detach(&options) {
+        Ok(code) => code,
+        Err(error) => complain(ExitCode::Infrastructure, &format!("cannot start the holding process: {error}")),
+    }
+}
+
+/// Starts the holding process and waits for its news.
+fn detach(options: &UpOptions) -> std::io::Result<ExitCode> {
+    let folder = std::env::temp_dir().join(format!("cknet-up-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let (news, log) = (folder.join("news"), folder.join("log"));
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("up").arg("--foreground").arg("--news").arg(&news).arg("--workers").arg(options.workers.to_string());
+    command.args(&options.scenario);
+    if let Some(scenarios) = &options.scenarios {
+        command.arg("--scenarios").arg(std::path::absolute(scenarios)?);
+    }
+    // A group of its own, so that Ctrl-C in this terminal later does not reach it.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+    let mut holder = command.spawn()?;
+    let started = Instant::now();
+    let code = loop {
+        if let Ok(text) = std::fs::read_to_string(&news) {
+            break print(&text);
+        }
+        if let Some(status) = holder.try_wait()? {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            note(said.trim_end());
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            break code.and_then(ExitCode::of).unwrap_or(ExitCode::Infrastructure);
+        }
+        if started.elapsed() >= DEADLINE {
+            // It may still be at work: it is told to take everything down.
+            let _ = kill(Pid::from_raw(holder.id().cast_signed()), Signal::SIGTERM);
+            break complain(ExitCode::Infrastructure, &format!("the cluster was not ready within {DEADLINE:?}"));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    };
+    std::fs::remove_dir_all(&folder)?;
+    Ok(code)
+}
+
+/// Makes a cluster and holds it until a signal.
+async fn hold(options: UpOptions) -> ExitCode {
+    let (topology, spec) = match wanted(&options) {
+        Ok(wanted) => wanted,
+        Err(code) => return code,
+    };
+    let (workshop, interrupts) = match Workshop::open().and_then(|workshop| {
+        Ok((workshop, Interrupts::listen().map_err(|error| error.to_string())?))
+    }) {
+        Ok(opened) => opened,
+        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+    };
+    let resource = Resource::new("netns-cluster", workshop.provider().name(), KEY);
+    if let Err(error) = workshop.ledger.intent(&resource) {
+        return complain(ExitCode::Infrastructure, &error.to_string());
+    }
+    let making = Cluster::create(workshop.provider(), workshop.distribution(), KEY, &topology, &spec);
+    let made = tokio::select! {
+        made = making => made.map_err(|error| error.to_string()),
+        () = interrupts.stop.cancelled() => Err("interrupted".into()),
+    };
+    let code = match made {
+        Ok(cluster) => keep(&workshop, cluster, resource.clone(), &options, &interrupts).await,
+        Err(problem) => complain(ExitCode::Infrastructure, &problem),
+    };
+    if let Err(error) = workshop.ledger.destroyed(&resource.key) {
+        note(&format!("warning: {error}"));
+    }
+    workshop.close();
+    code
+}
+
+async fn keep(
+    workshop: &Workshop,
+    cluster: Cluster,
+    resource: Resource,
+    options: &UpOptions,
+    interrupts: &Interrupts,
+) -> ExitCode {
+    let process = cluster.holder().map(|process| process.to_string()).unwrap_or_default();
+    let path = workshop.ledger.folder().join(format!("{KEY}.kubeconfig"));
+    let written = workshop
+        .ledger
+        .created(&resource.with("process", process))
+        .map_err(|error| error.to_string())
+        .and_then(|()| private_file(&path, &cluster.kubeconfig).map_err(|error| format!("cannot write `{}`: {error}", path.display())));
+    if let Err(problem) = written {
+        return complain(ExitCode::Infrastructure, &problem);
+    }
+    let text = how_to_use(workshop, &cluster, &path);
+    match &options.news {
+        None => drop(print(&text)),
+        Some(news) => {
+            // Written whole or not at all: whoever waits reads it as soon as it is there.
+            let draft = news.with_extension("draft");
+            let told = std::fs::write(&draft, &text).and_then(|()| std::fs::rename(&draft, news));
+            if let Err(error) = told {
+                note(&format!("warning: cannot tell that the cluster is ready: {error}"));
+            }
+        }
+    }
+    interrupts.stop.cancelled().await;
+    match cluster.destroy().await {
+        Ok(()) => ExitCode::Passed,
+        Err(error) => complain(ExitCode::Leaked, &error.to_string()),
+    }
+}
+
+/// A kubeconfig holds a token: only its owner may read it.
+fn private_file(path: &Path, content: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content.as_bytes())
+}
+
+fn how_to_use(workshop: &Workshop, cluster: &Cluster, kubeconfig: &Path) -> String {
+    let nodes: Vec<&str> = cluster.nodes.by_name.keys().map(String::as_str).collect();
+    let run = workshop.ledger.run();
+    let first = nodes.first().copied().unwrap_or_default();
+    format!(
+        "cluster {run} is ready: {} ({:.2} s)\n\
+         a model of the documented behaviour, not Canonical Kubernetes\n\n\
+         export KUBECONFIG={}\n\
+         kubectl get nodes -o wide          work with it\n\
+         cknet shell {first:<22} a shell on a node; or in a pod: cknet shell NAMESPACE/POD\n\
+         cknet down {run:<23} take it down\n",
+        nodes.join(", "),
+        (cluster.timings.provision + cluster.timings.bootstrap).as_secs_f64(),
+        kubeconfig.display(),
+    )
+}
+
+fn wanted(options: &UpOptions) -> Result<(Topology, ClusterSpec), ExitCode> {
+    let Some(id) = &options.scenario else { return Ok(standard_cluster(options.workers)) };
+    let selection = Selection { filter: vec![id.clone()], scenarios: options.scenarios.clone() };
+    let scenarios = suite::read(&selection, "reference")?;
+    match scenarios.as_slice() {
+        [scenario] => cluster_of(scenario).map_err(|error| complain(ExitCode::Usage, &error.to_string())),
+        several => Err(complain(ExitCode::Usage, &format!("`{id}` names {} scenarios; name one", several.len()))),
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct DownOptions {
+    /// The run to take down, as `cknet status` shows it; the only one unless given.
+    run: Option<String>,
+    /// Take down all.
+    #[arg(long, conflicts_with = "run")]
+    all: bool,
+}
+
+pub fn down(options: &DownOptions) -> ExitCode {
+    let all = match running() {
+        // Runs of scenarios take themselves down.
+        Ok(all) => all.into_iter().filter(|cluster| cluster.kubeconfig().is_some()).collect::<Vec<_>>(),
+        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+    };
+    let chosen: Vec<&Running> = match &options.run {
+        Some(run) => all.iter().filter(|cluster| cluster.run.as_str() == run).collect(),
+        None => all.iter().collect(),
+    };
+    match (chosen.as_slice(), &options.run) {
+        ([], Some(run)) => return complain(ExitCode::Usage, &format!("no cluster `{run}` is running; see: cknet status")),
+        ([], None) => return print("no cluster is running\n"),
+        ([_, _, ..], _) if !options.all => {
+            let names: Vec<&str> = chosen.iter().map(|cluster| cluster.run.as_str()).collect();
+            let problem = format!("{} clusters are running: name one of {}, or --all", names.len(), names.join(", "));
+            return complain(ExitCode::Usage, &problem);
+        }
+        _ => {}
+    }
+    chosen.into_iter().map(end).find(|code| *code != ExitCode::Passed).unwrap_or(ExitCode::Passed)
+}
+
+/// Tells the holding process to end and waits until it has.
+fn end(cluster: &Running) -> ExitCode {
+    let holder = Pid::from_raw(cluster.owner.cast_signed());
+    if let Err(error) = kill(holder, Signal::SIGTERM) {
+        return complain(ExitCode::Infrastructure, &format!("cannot end process {holder}: {error}"));
+    }
+    let started = Instant::now();
+    while kill(holder, None).is_ok() {
+        if started.elapsed() >= DEADLINE {
+            let problem = format!("process {holder} has not taken the cluster down within {DEADLINE:?}");
+            return complain(ExitCode::Leaked, &problem);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    print(&format!("cluster {} is down\n", cluster.run))
+}
