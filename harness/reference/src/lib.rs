@@ -3,5 +3,6 @@
 //!
 //! It knows nothing of scenarios, expectations or the oracle: it is reached through the Kubernetes API only.
 
+pub mod api;
 pub mod node;
 pub mod watched;
