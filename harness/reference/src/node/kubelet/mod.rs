@@ -28,6 +28,7 @@ mod registry;
 mod runner;
 mod server;
 mod status;
+mod until;
 
 use std::fs;
 use std::io;

@@ -67,7 +67,7 @@ async fn startup(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Findi
     let mut failures = 0;
     let mut looks = Looks::new(timing.period);
     loop {
-        let counts = looks.counts();
+        let counts = looks.counts(Instant::now());
         match checker.check(probe, timing.timeout).await {
             Ok(()) => return Ok(()),
             Err(failure) if counts => {
@@ -79,7 +79,7 @@ async fn startup(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Findi
             }
             Err(_) => {}
         }
-        looks.next().await;
+        tokio::time::sleep_until(looks.next(Instant::now())).await;
     }
 }
 
@@ -89,11 +89,11 @@ async fn readiness(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Fin
     let (mut failures, mut successes, mut is_ready) = (0, 0, false);
     let mut looks = Looks::new(timing.period);
     loop {
-        let counts = looks.counts();
+        let counts = looks.counts(Instant::now());
         match checker.check(probe, timing.timeout).await {
             Ok(()) => {
                 (failures, successes) = (0, successes + 1);
-                looks.settle();
+                looks.settle(Instant::now());
                 if !is_ready && successes >= timing.successes {
                     is_ready = true;
                     say(findings, Finding::Ready(true)).await;
@@ -109,7 +109,7 @@ async fn readiness(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Fin
             }
             Err(_) => {}
         }
-        looks.next().await;
+        tokio::time::sleep_until(looks.next(Instant::now())).await;
     }
 }
 
@@ -118,9 +118,9 @@ async fn liveness(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Find
     tokio::time::sleep(timing.initial_delay).await;
     let mut failures = 0;
     let mut looks = Looks::new(timing.period);
-    looks.settle();
+    looks.settle(Instant::now());
     loop {
-        looks.counts();
+        looks.counts(Instant::now());
         match checker.check(probe, timing.timeout).await {
             Ok(()) => failures = 0,
             Err(failure) => {
@@ -131,7 +131,7 @@ async fn liveness(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Find
                 }
             }
         }
-        looks.next().await;
+        tokio::time::sleep_until(looks.next(Instant::now())).await;
     }
 }
 
@@ -174,8 +174,7 @@ impl Looks {
     }
 
     /// Whether the look being made is the regular one of its period. To be asked once per look.
-    fn counts(&mut self) -> bool {
-        let now = Instant::now();
+    fn counts(&mut self, now: Instant) -> bool {
         let regular = now >= self.due;
         if regular {
             self.due = now + self.period;
@@ -184,21 +183,21 @@ impl Looks {
     }
 
     /// No more looks in between.
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Instant) {
         if self.gap.take().is_some() {
-            self.due = Instant::now() + self.period;
+            self.due = now + self.period;
         }
     }
 
-    async fn next(&mut self) {
-        let look = match self.gap {
+    /// When to look after a look that ended `now`.
+    fn next(&mut self, now: Instant) -> Instant {
+        match self.gap {
             None => self.due,
             Some(gap) => {
                 self.gap = Some((gap * 2).min(self.period));
-                (Instant::now() + gap).min(self.due)
+                (now + gap).min(self.due)
             }
-        };
-        tokio::time::sleep_until(look).await;
+        }
     }
 }
 
@@ -207,24 +206,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn extra_looks_come_between_the_regular_ones_until_the_first_success() {
+    #[test]
+    fn extra_looks_come_between_the_regular_ones_until_the_first_success() {
         let begun = Instant::now();
         let mut looks = Looks::new(Duration::from_millis(100));
-        let mut seen = Vec::new();
+        looks.due = begun;
+        let (mut seen, mut now) = (Vec::new(), begun);
         for _ in 0..8 {
-            seen.push((begun.elapsed().as_millis(), looks.counts()));
-            looks.next().await;
+            seen.push(((now - begun).as_millis(), looks.counts(now)));
+            now = looks.next(now);
         }
         let expected =
             [(0, true), (5, false), (15, false), (35, false), (75, false), (100, true), (200, true), (300, true)];
         assert_eq!(seen, expected);
-        looks.settle();
-        looks.counts();
-        let settled = Instant::now();
-        looks.next().await;
-        assert!(looks.counts());
-        assert_eq!(settled.elapsed().as_millis(), 100);
+        looks.settle(now);
+        let next = looks.next(now);
+        assert_eq!(next - now, Duration::from_millis(100));
+        assert!(looks.counts(next));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::record::RecordFile;
 use super::registry::Containers;
 use super::runner::Role;
 use super::status::{ContainerView, PodView, pod_status};
+use super::until::until;
 
 /// How long the last status may take to be told before the pod is deleted all the same.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -206,7 +207,7 @@ impl PodActor {
     async fn leaving(&self) -> bool {
         let mut desired = self.desired.clone();
         tokio::select! {
-            _ = desired.wait_for(Desired::is_leaving) => true,
+            () = until(&mut desired, Desired::is_leaving) => true,
             () = self.node.shutdown.cancelled() => false,
         }
     }
@@ -262,7 +263,7 @@ impl PodActor {
             self.say(Severity::Warning, "NetworkNotReady", format!("network is not ready: {NETWORK_NOT_READY}"));
         }
         tokio::select! {
-            ready = readiness.wait_for(Result::is_ok) => ready.is_ok(),
+            () = until(&mut readiness, Result::is_ok) => true,
             _ = self.leaving() => false,
         }
     }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cknet_kernel::sandbox::Sandbox;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;

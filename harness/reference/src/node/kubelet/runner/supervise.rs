@@ -17,6 +17,7 @@ use crate::node::kubelet::journal::journal;
 use crate::node::kubelet::probes::{self, Finding};
 use crate::node::kubelet::registry::Running;
 use crate::node::kubelet::status::{State, Termination};
+use crate::node::kubelet::until::until;
 
 impl Runner {
     /// Stays with a running process until it has ended; `None` when the kubelet itself is to end.
@@ -67,13 +68,13 @@ impl Runner {
                     self.end(child, Instant::now() + patience).await;
                     return Some(());
                 }
-                _ = stop.wait_for(Option::is_some) => {
+                () = until(&mut stop, Option::is_some) => {
                     let deadline = self.stop.borrow().unwrap_or_else(Instant::now);
                     self.say(Severity::Normal, "Killing", format!("Stopping container {}", self.view.name));
                     self.end(child, deadline).await;
                     return Some(());
                 }
-                _ = desired.wait_for(|desired| !desired.has_image(role, index, &image)) => {
+                () = until(&mut desired, |desired| !desired.has_image(role, index, &image)) => {
                     self.say(Severity::Normal, "Killing", format!("Container {} definition changed, will be restarted", self.view.name));
                     self.end(child, Instant::now() + patience).await;
                     return Some(());

@@ -7,6 +7,7 @@ use crate::node::kubelet::backoff::{Backoff, in_go_words};
 use crate::node::kubelet::events::Severity;
 use crate::node::kubelet::images;
 use crate::node::kubelet::status::State;
+use crate::node::kubelet::until::until;
 
 /// Why a wait ended early.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,8 +37,8 @@ impl Runner {
         let (role, index) = (self.role, self.index);
         tokio::select! {
             () = sleep => Ok(()),
-            _ = stop.wait_for(Option::is_some) => Err(Interrupted::Stopped),
-            _ = desired.wait_for(|desired| desired.image(role, index) != Some(image.as_str())) => Err(Interrupted::Changed),
+            () = until(&mut stop, Option::is_some) => Err(Interrupted::Stopped),
+            () = until(&mut desired, |desired| !desired.has_image(role, index, &image)) => Err(Interrupted::Changed),
         }
     }
 

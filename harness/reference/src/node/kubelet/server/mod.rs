@@ -173,6 +173,7 @@ fn is_authentic(headers: &HeaderMap, token: &str) -> bool {
 
 async fn list_pods(State(shared): State<Shared>) -> Response {
     let pods = shared.pods.state();
+    let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
     let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods});
     axum::Json(list).into_response()
 }
