@@ -5,5 +5,5 @@
 
 // pub mod addons;
 pub mod controllers;
-// pub mod dns;
+pub mod dns;
 pub mod watched;
