@@ -4,6 +4,7 @@
 //! It knows nothing of scenarios, expectations or the oracle: it is reached through the Kubernetes API only.
 
 pub mod addons;
+pub mod api;
 pub mod controllers;
 pub mod dns;
 pub mod watched;
