@@ -25,7 +25,9 @@ pub fn merge_patch(object: &mut Value, patch: &Value) {
     if !object.is_object() {
         *object = Value::Object(serde_json::Map::new());
     }
-    let Value::Object(target) = object else { return };
+    let Value::Object(target) = object else {
+        return;
+    };
     for (key, value) in entries {
         if value.is_null() {
             target.remove(key);
@@ -58,7 +60,11 @@ mod tests {
     #[case(json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1}))]
     #[case(json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"}))]
     #[case(json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}}))]
-    fn merge_patches_follow_the_rfc(#[case] mut object: Value, #[case] patch: Value, #[case] expected: Value) {
+    fn merge_patches_follow_the_rfc(
+        #[case] mut object: Value,
+        #[case] patch: Value,
+        #[case] expected: Value,
+    ) {
         merge_patch(&mut object, &patch);
         assert_eq!(object, expected);
     }

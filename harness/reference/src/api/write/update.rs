@@ -12,7 +12,10 @@ use super::super::status::{Cause, Refusal};
 use super::super::store::{Object, Transaction};
 use super::super::{addresses, defaults, events, ownership, patch as patches, validate};
 use super::create::{check_and_put, initial_status, place, system_fields};
-use super::{Written, as_kept, author, check_namespace, check_type, decode, desired, lasting, may_go, now, shape, unsaved};
+use super::{
+    Written, as_kept, author, check_namespace, check_type, decode, desired, lasting, may_go, now,
+    shape, unsaved,
+};
 
 /// A patch with its type.
 pub enum Patch {
@@ -23,7 +26,12 @@ pub enum Patch {
 }
 
 /// Replaces an object, or its status, by `body`.
-pub fn replace(cluster: &Cluster, target: &Target, mut body: Value, options: &WriteOptions) -> Result<Written, Refusal> {
+pub fn replace(
+    cluster: &Cluster,
+    target: &Target,
+    mut body: Value,
+    options: &WriteOptions,
+) -> Result<Written, Refusal> {
     let kind = target.kind();
     let name = target.named()?;
     check_type(kind, &mut body)?;
@@ -33,7 +41,9 @@ pub fn replace(cluster: &Cluster, target: &Target, mut body: Value, options: &Wr
     match new["metadata"]["name"].as_str() {
         None | Some("") => new["metadata"]["name"] = json!(name),
         Some(own) if own != name => {
-            let why = format!("the name of the object ({own}) does not match the name on the URL ({name})");
+            let why = format!(
+                "the name of the object ({own}) does not match the name on the URL ({name})"
+            );
             return Err(Refusal::bad_request(why));
         }
         Some(_) => {}
@@ -41,7 +51,11 @@ pub fn replace(cluster: &Cluster, target: &Target, mut body: Value, options: &Wr
     cluster.store.write(|tx| {
         let old = existing(tx, target)?;
         let object = store_change(cluster, tx, target, &old, new, options)?;
-        Ok(Written { object, created: false, warnings })
+        Ok(Written {
+            object,
+            created: false,
+            warnings,
+        })
     })
 }
 
@@ -55,7 +69,12 @@ fn existing(tx: &Transaction<'_>, target: &Target) -> Result<Arc<Object>, Refusa
 }
 
 /// Patches an object, or its status.
-pub fn patch(cluster: &Cluster, target: &Target, patch: Patch, options: &WriteOptions) -> Result<Written, Refusal> {
+pub fn patch(
+    cluster: &Cluster,
+    target: &Target,
+    patch: Patch,
+    options: &WriteOptions,
+) -> Result<Written, Refusal> {
     if let Patch::Apply(config) = patch {
         return apply(cluster, target, config, options);
     }
@@ -63,18 +82,33 @@ pub fn patch(cluster: &Cluster, target: &Target, patch: Patch, options: &WriteOp
         let old = existing(tx, target)?;
         let (new, warnings) = patched(target, &old.value, &patch, options)?;
         let object = store_change(cluster, tx, target, &old, new, options)?;
-        Ok(Written { object, created: false, warnings })
+        Ok(Written {
+            object,
+            created: false,
+            warnings,
+        })
     })
 }
 
-fn patched(target: &Target, old: &Value, patch: &Patch, options: &WriteOptions) -> Result<(Value, Vec<String>), Refusal> {
+fn patched(
+    target: &Target,
+    old: &Value,
+    patch: &Patch,
+    options: &WriteOptions,
+) -> Result<(Value, Vec<String>), Refusal> {
     let kind = target.kind();
-    let mut new = if events::has_two_faces(kind) { events::shown(old) } else { old.clone() };
+    let mut new = if events::has_two_faces(kind) {
+        events::shown(old)
+    } else {
+        old.clone()
+    };
     match patch {
         Patch::Json(operations) => patches::json_patch(&mut new, operations)?,
         Patch::Merge(patch) => patches::merge_patch(&mut new, patch),
         Patch::Strategic(_) if kind.is_custom() => return Err(Refusal::patch_format()),
-        Patch::Strategic(patch) => patches::strategic(&mut new, patch, &Shape::of_type(kind.fields))?,
+        Patch::Strategic(patch) => {
+            patches::strategic(&mut new, patch, &Shape::of_type(kind.fields))?
+        }
         Patch::Apply(_) => {}
     }
     check_type(kind, &mut new)?;
@@ -85,7 +119,12 @@ fn patched(target: &Target, old: &Value, patch: &Patch, options: &WriteOptions) 
 }
 
 /// Server-side apply, which also creates.
-fn apply(cluster: &Cluster, target: &Target, mut config: Value, options: &WriteOptions) -> Result<Written, Refusal> {
+fn apply(
+    cluster: &Cluster,
+    target: &Target,
+    mut config: Value,
+    options: &WriteOptions,
+) -> Result<Written, Refusal> {
     let kind = target.kind();
     let name = target.named()?;
     check_type(kind, &mut config)?;
@@ -102,14 +141,23 @@ fn apply(cluster: &Cluster, target: &Target, mut config: Value, options: &WriteO
             return Err(Refusal::not_found(kind, name));
         }
         let before = live.as_ref().map_or(Value::Null, |live| live.value.clone());
-        let applied = ownership::apply(&before, &config, &shape(target), &by, options.force, now())?;
+        let applied =
+            ownership::apply(&before, &config, &shape(target), &by, options.force, now())?;
         match live {
-            Some(old) if !applied.changed => Ok(Written { object: old, created: false, warnings }),
+            Some(old) if !applied.changed => Ok(Written {
+                object: old,
+                created: false,
+                warnings,
+            }),
             Some(old) => {
                 let mut object = applied.object;
                 settle(kind, target.sub, &old.value, &mut object)?;
                 let object = finish(cluster, tx, target, &old, object, options.dry_run)?;
-                Ok(Written { object, created: false, warnings })
+                Ok(Written {
+                    object,
+                    created: false,
+                    warnings,
+                })
             }
             None => {
                 let mut object = applied.object;
@@ -117,7 +165,11 @@ fn apply(cluster: &Cluster, target: &Target, mut config: Value, options: &WriteO
                 initial_status(kind, &mut object);
                 defaults::fill(kind, &mut object);
                 let object = check_and_put(cluster, tx, target, object, options.dry_run)?;
-                Ok(Written { object, created: true, warnings })
+                Ok(Written {
+                    object,
+                    created: true,
+                    warnings,
+                })
             }
         }
     })
@@ -126,9 +178,17 @@ fn apply(cluster: &Cluster, target: &Target, mut config: Value, options: &WriteO
 fn check_apply(config: &Value, options: &WriteOptions) -> Result<(), Refusal> {
     if !options.manager_given {
         let cause = Cause::required("fieldManager", "is required for apply patch");
-        return Err(Refusal::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
+        return Err(Refusal::invalid(
+            "meta.k8s.io",
+            "PatchOptions",
+            "",
+            vec![cause],
+        ));
     }
-    if config["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty()) {
+    if config["metadata"]["managedFields"]
+        .as_array()
+        .is_some_and(|entries| !entries.is_empty())
+    {
         return Err(Refusal::bad_request("metadata.managedFields must be nil"));
     }
     Ok(())
@@ -138,11 +198,22 @@ fn check_apply(config: &Value, options: &WriteOptions) -> Result<(), Refusal> {
 /// are carried over, defaults are filled in, and the change is checked.
 fn settle(kind: &Kind, sub: Option<Sub>, old: &Value, new: &mut Value) -> Result<(), Refusal> {
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
-    let given = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let given = |value: &Value| {
+        value
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
     match given(&new["metadata"]["resourceVersion"]) {
-        Some(seen) if seen != old["metadata"]["resourceVersion"] => return Err(Refusal::modified(kind, name)),
+        Some(seen) if seen != old["metadata"]["resourceVersion"] => {
+            return Err(Refusal::modified(kind, name));
+        }
         None if kind.is_custom() => {
-            let cause = Cause::invalid_text("metadata.resourceVersion", "0x0", "must be specified for an update");
+            let cause = Cause::invalid_text(
+                "metadata.resourceVersion",
+                "0x0",
+                "must be specified for an update",
+            );
             return Err(Refusal::invalid(kind.group, kind.kind, name, vec![cause]));
         }
         _ => {}
@@ -150,12 +221,21 @@ fn settle(kind: &Kind, sub: Option<Sub>, old: &Value, new: &mut Value) -> Result
     if let Some(uid) = given(&new["metadata"]["uid"])
         && uid != old["metadata"]["uid"]
     {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old["metadata"]["uid"].as_str().unwrap_or_default());
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            old["metadata"]["uid"].as_str().unwrap_or_default()
+        );
         return Err(Refusal::conflict(kind, name, &why));
     }
-    for field in
-        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "selfLink"]
-    {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+        "selfLink",
+    ] {
         copy(&old["metadata"], &mut new["metadata"], field);
     }
     match sub {
@@ -208,7 +288,8 @@ fn store_change(
     }
     let api_version = target.kind().api_version();
     let by = author(options, &api_version, target.sub);
-    let brought = new["metadata"]["managedFields"] != old.value["metadata"]["managedFields"] && new["metadata"]["managedFields"].is_array();
+    let brought = new["metadata"]["managedFields"] != old.value["metadata"]["managedFields"]
+        && new["metadata"]["managedFields"].is_array();
     if lasting(&old.value) == lasting(&new) && !brought {
         return Ok(Arc::clone(old));
     }
