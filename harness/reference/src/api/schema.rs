@@ -312,7 +312,7 @@ impl Decoder {
                         (Shape::Map { .. }, Value::Object(items)) => items.is_empty(),
                         (_, other) => other.is_null() || (field.zero_is_absent && is_zero(other)),
                     };
-                    if empty && !(field.required && !entry.is_null()) {
+                    if empty && (entry.is_null() || !field.required) {
                         dropped.push(key.clone());
                     }
                 }

@@ -179,16 +179,11 @@ impl Watch {
     }
 
     async fn wait(&mut self) {
-        let bookmark = if self.bookmarks {
-            self.next_bookmark
-        } else {
-            self.deadline
-        };
         tokio::select! {
             rung = self.bell.changed() => self.over |= rung.is_err(),
             () = self.shutdown.cancelled() => self.over = true,
             () = tokio::time::sleep_until(self.deadline) => self.over = true,
-            () = tokio::time::sleep_until(bookmark) => {
+            () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
                 self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
                 let line = self.bookmark(false);
                 self.ready.push_back(line);
@@ -214,8 +209,7 @@ impl Watch {
             }
             Err(gone) => {
                 let status = Refusal::expired(self.position, gone.oldest).to_value();
-                self.ready
-                    .push_back(line("ERROR", &Bytes::from(status_text(&status))));
+                self.ready.push_back(line("ERROR", &text(&status)));
                 self.over = true;
             }
         }
@@ -298,11 +292,6 @@ impl Watch {
 
 fn text(value: &Value) -> Bytes {
     Bytes::from(value.to_string())
-}
-
-/// A Status with its fields in the order a real server writes them.
-fn status_text(status: &Value) -> String {
-    status.to_string()
 }
 
 fn line(kind: &str, object: &Bytes) -> Bytes {

@@ -27,7 +27,8 @@ pub fn apply(
     now: Timestamp,
 ) -> Result<Applied, Refusal> {
     let before = read(live);
-    let claimed = FieldSet::claimed(config, shape);
+    let mut claimed = FieldSet::claimed(config, shape);
+    claimed.forget(author.not_written);
     let mut object = if live.is_null() {
         config.clone()
     } else {
@@ -238,6 +239,7 @@ mod tests {
             manager,
             api_version: "v1",
             subresource: "",
+            not_written: &[],
         }
     }
 

@@ -243,6 +243,12 @@ impl FieldSet {
         }
     }
 
+    /// Takes out everything under these fields of the root.
+    pub fn forget(&mut self, roots: &[&str]) {
+        self.children
+            .retain(|name, _| !roots.contains(&name.trim_start_matches("f:")));
+    }
+
     /// Takes the paths of `other` out.
     pub fn subtract(&mut self, other: &Self) {
         self.member &= !other.member;

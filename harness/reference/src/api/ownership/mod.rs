@@ -19,6 +19,8 @@ pub struct Author<'a> {
     pub api_version: &'a str,
     /// Empty for the object itself.
     pub subresource: &'a str,
+    /// Parts of the object that are not written through this door, and so not owned by it.
+    pub not_written: &'static [&'static str],
 }
 
 /// One entry of `managedFields`.
@@ -120,7 +122,8 @@ pub fn note_update(
     if entries.is_empty() {
         entries = read(old);
     }
-    let change = FieldSet::compare(Some(old), Some(new), shape);
+    let mut change = FieldSet::compare(Some(old), Some(new), shape);
+    change.changed.forget(author.not_written);
     if !(change.changed.is_empty() && change.removed.is_empty()) {
         for entry in &mut entries {
             entry.set.subtract(&change.removed);
@@ -153,6 +156,7 @@ mod tests {
             manager,
             api_version: "v1",
             subresource: "",
+            not_written: &[],
         };
         let mut first = json!({"metadata": {"name": "w"}, "data": {"a": "1"}});
         note_update(

@@ -156,7 +156,7 @@ fn insert(
     options: &WriteOptions,
 ) -> Result<Arc<Object>, Refusal> {
     let api_version = target.kind().api_version();
-    let by = author(options, &api_version, None);
+    let by = author(options, target.kind(), &api_version, None);
     let shelf = &kinds::KINDS[target.shelf()];
     ownership::note_update(&blank(shelf), &mut object, &shape(target), &by, now());
     check_and_put(cluster, tx, target, object, options.dry_run)

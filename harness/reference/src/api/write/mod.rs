@@ -74,10 +74,10 @@ pub fn read_yaml(body: &Bytes, expected: &str) -> Result<Value, Refusal> {
         ))
     };
     let text = std::str::from_utf8(body).map_err(|error| wrong(error.to_string()))?;
-    if text.trim_start().starts_with('{') {
-        if let Ok(value) = serde_json::from_str(text) {
-            return Ok(value);
-        }
+    if text.trim_start().starts_with('{')
+        && let Ok(value) = serde_json::from_str(text)
+    {
+        return Ok(value);
     }
     serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))
 }
@@ -186,16 +186,23 @@ fn shape(target: &Target) -> Shape {
     Shape::of_type(kinds::KINDS[target.shelf()].fields)
 }
 
-fn author<'a>(options: &'a WriteOptions, api_version: &'a str, sub: Option<Sub>) -> Author<'a> {
-    let subresource = match sub {
-        Some(Sub::Status) => "status",
-        Some(Sub::Scale) => "scale",
-        _ => "",
+/// Who writes, and through which door: the object's own, or that of its status.
+fn author<'a>(
+    options: &'a WriteOptions,
+    kind: &Kind,
+    api_version: &'a str,
+    sub: Option<Sub>,
+) -> Author<'a> {
+    let (subresource, not_written): (&str, &[&str]) = match sub {
+        Some(Sub::Status) => ("status", &["spec"]),
+        _ if kind.splits_status() => ("", &["status"]),
+        _ => ("", &[]),
     };
     Author {
         manager: &options.manager,
         api_version,
         subresource,
+        not_written,
     }
 }
 

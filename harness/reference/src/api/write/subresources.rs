@@ -133,7 +133,7 @@ pub fn finalize(
             &found.value,
             &mut object,
             &shape(target),
-            &author(options, &api_version, None),
+            &author(options, kind, &api_version, None),
             now(),
         );
         finish(cluster, tx, target, &found, object, false)

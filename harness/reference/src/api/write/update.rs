@@ -135,7 +135,7 @@ fn apply(
     config["metadata"]["name"] = json!(name);
     let api_version = kind.api_version();
     cluster.store.write(|tx| {
-        let by = author(options, &api_version, target.sub);
+        let by = author(options, target.kind(), &api_version, target.sub);
         let live = tx.get(target.shelf(), target.place(), name);
         if live.is_none() && target.sub.is_some() {
             return Err(Refusal::not_found(kind, name));
@@ -287,7 +287,7 @@ fn store_change(
         addresses::assign(tx, cluster.service_cidr, &old.value, &mut new)?;
     }
     let api_version = target.kind().api_version();
-    let by = author(options, &api_version, target.sub);
+    let by = author(options, target.kind(), &api_version, target.sub);
     let brought = new["metadata"]["managedFields"] != old.value["metadata"]["managedFields"]
         && new["metadata"]["managedFields"].is_array();
     if lasting(&old.value) == lasting(&new) && !brought {
