@@ -15,7 +15,7 @@ pub fn take_on_start(command: &mut Command) {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
             if nix::libc::ioctl(0, nix::libc::TIOCSCTTY, 0) == -1 {
-                return Err(std::io::Error::last_os_error());
+                return Err(io::Error::last_os_error());
             }
             Ok(())
         });

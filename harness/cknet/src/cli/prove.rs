@@ -106,6 +106,10 @@ impl Reporter for Listener {
         }
         Ok(())
     }
+
+    fn finish(&mut self) -> Result<(), ReportError> {
+        Ok(())
+    }
 }
 
 /// Rows in columns, two spaces apart.
