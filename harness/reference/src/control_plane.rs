@@ -4,7 +4,6 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 
-use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -27,20 +26,8 @@ pub struct Config {
     pub admin_token: String,
     pub node_token: String,
     pub kubelet_token: String,
-    pub pod_cidr: Ipv4Net,
-    pub service_cidr: Ipv4Net,
-    pub block_size: u8,
-    pub encapsulation: Encapsulation,
-    /// Calico's `IP_AUTODETECTION_METHOD`.
-    pub autodetection: String,
-}
-
-/// How packets for pods of other nodes travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Encapsulation {
-    Vxlan,
-    VxlanCrossSubnet,
-    None,
+    /// The objects that the cluster has from the start.
+    pub addons: AddonSpec,
 }
 
 /// The hidden command line `cknet control-plane FILE`.
@@ -78,7 +65,7 @@ async fn run(config: Config) -> Result<(), String> {
             user(&config.admin_token, "kubernetes-admin", "system:masters"),
             user(&config.node_token, "system:node", "system:nodes"),
         ],
-        service_cidr: config.service_cidr,
+        service_cidr: config.addons.service_cidr,
         kubelet_token: config.kubelet_token.clone(),
         advertise: SocketAddr::from((config.advertise, config.port)),
     });
@@ -86,7 +73,7 @@ async fn run(config: Config) -> Result<(), String> {
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(server.serve(shutdown.clone()));
     let client = own_client(&config).await?;
-    addons::apply(&client, &addon_spec(&config)).await.map_err(|error| error.to_string())?;
+    addons::apply(&client, &config.addons).await.map_err(|error| error.to_string())?;
     tokio::spawn(controllers::run(client, ControllersConfig::default(), shutdown.clone()));
     terminated().await.map_err(|error| error.to_string())?;
     shutdown.cancel();
@@ -111,21 +98,6 @@ fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, String> {
     use tokio_rustls::rustls::pki_types::pem::PemObject;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     Ok(found.map_err(|error| error.to_string())?.iter().map(|one| one.to_vec()).collect())
-}
-
-fn addon_spec(config: &Config) -> AddonSpec {
-    AddonSpec {
-        pod_cidr: config.pod_cidr,
-        service_cidr: config.service_cidr,
-        block_size: config.block_size,
-        encapsulation: match config.encapsulation {
-            Encapsulation::Vxlan => addons::Encapsulation::Vxlan,
-            Encapsulation::VxlanCrossSubnet => addons::Encapsulation::VxlanCrossSubnet,
-            Encapsulation::None => addons::Encapsulation::None,
-        },
-        autodetection: config.autodetection.clone(),
-        cluster_domain: "cluster.local".into(),
-    }
 }
 
 /// Waits for SIGTERM.

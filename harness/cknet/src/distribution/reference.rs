@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use cknet_reference::addons::{self, AddonSpec};
 use cknet_reference::api::pki::Authority;
 use cknet_reference::control_plane;
 use cknet_reference::node;
@@ -119,15 +120,18 @@ impl Credentials {
             admin_token: self.admin_token.clone(),
             node_token: self.node_token.clone(),
             kubelet_token: self.kubelet_token.clone(),
-            pod_cidr: spec.pod_cidr,
-            service_cidr: spec.service_cidr,
-            block_size: spec.block_size,
-            encapsulation: match spec.encapsulation {
-                Encapsulation::Vxlan => control_plane::Encapsulation::Vxlan,
-                Encapsulation::VxlanCrossSubnet => control_plane::Encapsulation::VxlanCrossSubnet,
-                Encapsulation::None => control_plane::Encapsulation::None,
+            addons: AddonSpec {
+                pod_cidr: spec.pod_cidr,
+                service_cidr: spec.service_cidr,
+                block_size: spec.block_size,
+                encapsulation: match spec.encapsulation {
+                    Encapsulation::Vxlan => addons::Encapsulation::Always,
+                    Encapsulation::VxlanCrossSubnet => addons::Encapsulation::CrossSubnet,
+                    Encapsulation::None => addons::Encapsulation::Never,
+                },
+                autodetection: Some(spec.autodetection.clone()),
+                cluster_domain: "cluster.local".into(),
             },
-            autodetection: spec.autodetection.clone(),
         };
         node.put(control_plane::CONFIG, 0o600, json!(config).to_string().into_bytes()).await?;
         node.start("control-plane", Invocation::new(["cknet", "control-plane", control_plane::CONFIG])).await?;
