@@ -13,6 +13,7 @@ pub mod judge;
 pub mod ledger;
 pub mod personality;
 pub mod plan;
+mod private_file;
 pub mod provider;
 pub mod report;
 pub mod run;

@@ -4,7 +4,6 @@
 //! that process in a session of its own and waits until it says that the cluster is ready; `down` ends it.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,6 +21,7 @@ use crate::distribution::ClusterSpec;
 use crate::exit::ExitCode;
 use crate::ledger::Resource;
 use crate::plan::{cluster_of, standard_cluster};
+use crate::private_file;
 use crate::provider::Topology;
 
 /// Longest wait for a cluster to be ready, and for one to be gone.
@@ -142,7 +142,7 @@ async fn keep(
         .ledger
         .created(&resource.with("process", process))
         .map_err(|error| error.to_string())
-        .and_then(|()| private_file(&path, &cluster.kubeconfig).map_err(|error| format!("cannot write `{}`: {error}", path.display())));
+        .and_then(|()| private_file::write(&path, &cluster.kubeconfig).map_err(|error| format!("cannot write `{}`: {error}", path.display())));
     if let Err(problem) = written {
         return complain(ExitCode::Infrastructure, &problem);
     }
@@ -165,13 +165,6 @@ async fn keep(
     }
 }
 
-/// A kubeconfig holds a token: only its owner may read it.
-fn private_file(path: &Path, content: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(content.as_bytes())
-}
-
 fn how_to_use(workshop: &Workshop, cluster: &Cluster, kubeconfig: &Path) -> String {
     let nodes: Vec<&str> = cluster.nodes.by_name.keys().map(String::as_str).collect();
     let run = workshop.ledger.run();
@@ -182,7 +175,7 @@ fn how_to_use(workshop: &Workshop, cluster: &Cluster, kubeconfig: &Path) -> Stri
          export KUBECONFIG={}\n\
          kubectl get nodes -o wide          work with it\n\
          cknet shell {first:<22} a shell on a node; or in a pod: cknet shell NAMESPACE/POD\n\
-         cknet down {run:<23} take it down\n",
+         cknet down {run}              take it down\n",
         nodes.join(", "),
         (cluster.timings.provision + cluster.timings.bootstrap).as_secs_f64(),
         kubeconfig.display(),

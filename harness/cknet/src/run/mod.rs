@@ -88,8 +88,9 @@ impl Run {
             made += 1;
             match self.make(&key, &planned).await {
                 Ok(cluster) => {
+                    self.leave_kubeconfig(&cluster, &key);
                     self.scenarios_on(&cluster, &planned, &mut waiting).await;
-                    self.hold_if_kept(&cluster, &key).await;
+                    self.hold_if_kept().await;
                     leaks.extend(self.unmake(&key, cluster).await);
                 }
                 Err(error) => {
@@ -174,12 +175,20 @@ impl Run {
     }
 
     /// With `--keep` the cluster stands until the run is told to end it.
-    async fn hold_if_kept(&self, cluster: &Cluster, key: &str) {
-        let Some(until) = &self.keep else { return };
+    async fn hold_if_kept(&self) {
+        if let Some(until) = &self.keep {
+            until.cancelled().await;
+        }
+    }
+
+    /// A kept cluster can be worked with from its first moment on.
+    fn leave_kubeconfig(&self, cluster: &Cluster, key: &str) {
+        if self.keep.is_none() {
+            return;
+        }
         let path = self.ledger.folder().join(format!("{key}.kubeconfig"));
-        // The kubeconfig is a convenience; without it the cluster can still be looked at with `cknet shell`.
-        let _ = std::fs::write(path, &cluster.kubeconfig);
-        until.cancelled().await;
+        // A convenience: without it the cluster can still be looked at with `cknet shell`.
+        let _ = crate::private_file::write(&path, &cluster.kubeconfig);
     }
 
     fn resource(&self, key: &str) -> Resource {

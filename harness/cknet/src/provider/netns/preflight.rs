@@ -10,19 +10,7 @@ pub fn findings() -> Vec<Finding> {
     if !nix::unistd::geteuid().is_root() {
         findings.extend(user_namespaces());
     }
-    if !overlays() {
-        findings.push(Finding {
-            what: "the kernel has no overlay file system".into(),
-            fix: "load it: sudo modprobe overlay".into(),
-        });
-    }
     findings
-}
-
-fn overlays() -> bool {
-    // Absent from the list when it is a module that is not loaded; root's mount would load it.
-    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    known.lines().any(|line| line.trim_end().ends_with("overlay")) || nix::unistd::geteuid().is_root()
 }
 
 /// The switches by which kernels and distributions forbid user namespaces to ordinary users.

@@ -11,7 +11,8 @@ use crate::event;
 use crate::judge::{Look, Seen, meets, outcome_of};
 use crate::run::scenario::{Stage, vantage_of};
 use crate::scenario::model::{
-    Connectivity, Dns, Endpoint, Matrix, Outcome, PortProto, Protocol, ServiceAnswers, SourceAddress, Via,
+    Connectivity, Dns, Endpoint, Matrix, Outcome, PortName, PortProto, Protocol, Service, ServiceAnswers, ServiceName,
+    ServicePort, SourceAddress, TargetPort, Via, Workload, WorkloadName,
 };
 use crate::vantage::{Place, Question, Vantage};
 
@@ -283,14 +284,26 @@ async fn through_service(stage: &Stage<'_>, to: &Endpoint, port: PortProto, via:
     let (Some((service, spec)), None) = (selecting.next(), selecting.next()) else {
         return Err(format!("not exactly one service selects workload `{name}`"));
     };
+    let port = service_port(stage, name, spec, port).ok_or_else(|| format!("service `{service}` does not lead to {port}"))?;
     let address = service_address(stage, spec.namespace.as_str(), service.as_str(), port, via).await?;
     Ok((address, true, backends(stage, service)))
 }
 
+/// The port of the service that leads to a port of the workload.
+fn service_port(stage: &Stage<'_>, workload: &WorkloadName, service: &Service, port: PortProto) -> Option<PortProto> {
+    let named = |name: &PortName| stage.scenario.workloads.get(workload)?.named_ports.get(name).copied();
+    let leads_there = |candidate: &&ServicePort| match &candidate.target {
+        Some(TargetPort::Number(number)) => *number == port.port && candidate.port.protocol == port.protocol,
+        Some(TargetPort::Name(name)) => named(name) == Some(port),
+        None => candidate.port == port,
+    };
+    service.ports.iter().find(leads_there).map(|found| found.port)
+}
+
 /// The identities of the workloads that a service selects.
-fn backends(stage: &Stage<'_>, service: &crate::scenario::model::ServiceName) -> Vec<String> {
+fn backends(stage: &Stage<'_>, service: &ServiceName) -> Vec<String> {
     let Some(service) = stage.scenario.services.get(service) else { return Vec::new() };
-    let selects = |workload: &crate::scenario::model::Workload| {
+    let selects = |workload: &Workload| {
         workload.namespace == service.namespace
             && service.selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
     };

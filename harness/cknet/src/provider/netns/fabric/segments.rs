@@ -43,7 +43,8 @@ async fn add_node(
     node: &NodeSpec,
 ) -> io::Result<(String, Space)> {
     let name = node.name.clone();
-    let space = tokio::task::spawn_blocking(move || super::space::create(&name)).await??;
+    let made = tokio::task::spawn_blocking(move || super::space::create(&name)).await?;
+    let space = made.map_err(|cause| super::doing(&format!("make node `{}`", node.name), cause))?;
     let inside = Netlink::open(space.net())?;
     let loopback = inside.expect_link("lo").await.map_err(io::Error::other)?;
     inside.up(loopback.index).await.map_err(io::Error::other)?;

@@ -27,7 +27,7 @@ pub fn create(name: &str) -> io::Result<Space> {
     Space::create(name, || furnish(name))
 }
 
-/// `/run` is empty and private, `/etc` is the host's with a private layer above, `/sys` shows the node's own network.
+/// `/run` is empty and private, `/etc` looks like the host's and is private, `/sys` shows the node's own network.
 fn furnish(name: &str) -> io::Result<()> {
     // Opened before anything is covered, because the executable may itself lie below `/tmp` or `/run`.
     let executable = File::open(std::env::current_exe()?)?;
@@ -43,12 +43,46 @@ fn furnish(name: &str) -> io::Result<()> {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     space::bind_file(&executable, &program)?;
     std::os::unix::fs::symlink("cknet", programs.join("agnhost"))?;
-    space::overlay(Path::new("/etc"), &staging.join("cknet/etc"))?;
+    own_etc(&staging.join("cknet"))?;
     space::move_mount(staging, Path::new("/run"))?;
     // Without a private view of /sys only `/sys/class/net` is wrong, and only for people who look there.
     let _ = space::mount_kernel_files(KernelFiles::Sys, Path::new("/sys"));
     fs::write("/etc/hostname", format!("{name}\n"))?;
     forward_packets()
+}
+
+/// Folders of `/etc` that a node fills by itself, whatever the host has there.
+const FILLED_BY_THE_NODE: [&str; 2] = ["cni", "kubernetes"];
+
+/// Gives the node an `/etc` in which it can write without the host seeing it.
+///
+/// A layer above the host's serves root. An ordinary user may not write through it, because inside the user namespace
+/// the host's folder belongs to nobody; there `/etc` is new: files are copies, folders lead to the host's.
+fn own_etc(private: &Path) -> io::Result<()> {
+    let etc = Path::new("/etc");
+    let layers = private.join("etc");
+    if nix::unistd::access(etc, nix::unistd::AccessFlags::W_OK).is_ok() {
+        return space::overlay(etc, &layers);
+    }
+    let host = private.join("host-etc");
+    fs::create_dir_all(&host)?;
+    space::bind(etc, &host)?;
+    let entries: Vec<_> = fs::read_dir(&host)?.collect::<io::Result<_>>()?;
+    space::mount_memory(etc, "mode=755,size=64m")?;
+    for entry in entries {
+        let (name, from) = (entry.file_name(), entry.path());
+        let to = etc.join(&name);
+        if FILLED_BY_THE_NODE.iter().any(|own| name == *own) {
+            continue;
+        }
+        if entry.file_type()?.is_file() {
+            // Files that this user may not read stay away.
+            let _ = fs::copy(&from, &to);
+        } else {
+            std::os::unix::fs::symlink(Path::new("/run/cknet/host-etc").join(&name), &to)?;
+        }
+    }
+    Ok(())
 }
 
 /// A node routes between its pods and its NICs; settings of its own network namespace (ip-sysctl.rst).
