@@ -1,4 +1,4 @@
-//! A node for tests: a thread in its own network, mount and UTS namespaces with an API server and a kubelet on its
+//! A node for tests: a process in its own network, mount and UTS namespaces with an API server and a kubelet on its
 //! loopback device, and a network for pods that only gives addresses.
 
 use std::collections::HashSet;
@@ -95,35 +95,58 @@ pub struct TestNode {
     kubelet: Option<(CancellationToken, JoinHandle<Result<(), kubelet::KubeletError>>)>,
 }
 
-/// Runs `test` on a node of its own, with a network configuration in place. Without the privilege to make one it says
-/// so and stops, unless `CKNET_REQUIRE` names netns.
-pub fn on_a_node<F>(test: impl FnOnce(TestNode) -> F + Send + 'static)
+/// Set for the process that is the node.
+const INSIDE: &str = "CKNET_TEST_NODE";
+
+/// Runs `test` on a node of its own, with a network configuration in place: the test starts its own program again for
+/// itself alone, in namespaces that end with it, processes included. Without the privilege to make them it says so and
+/// stops, unless `CKNET_REQUIRE` names netns.
+pub fn on_a_node<F>(test: impl FnOnce(TestNode) -> F)
 where
     F: Future<Output = ()>,
 {
+    if std::env::var_os(INSIDE).is_some() {
+        return be_the_node(test);
+    }
     if NetNs::create().is_err() {
         let required = std::env::var("CKNET_REQUIRE").is_ok_and(|list| list.contains("netns"));
         assert!(!required, "CKNET_REQUIRE names netns, but no namespace can be made here");
         eprintln!("ignored: making namespaces needs CAP_SYS_ADMIN");
         return;
     }
-    let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS).unwrap();
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-        assert!(up.success(), "the loopback device cannot be set up");
-        let folder = tempfile::tempdir().unwrap();
-        // A runtime of one thread: every thread it makes is a child of this one and in the same namespaces.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let node = TestNode::start(folder.path()).await;
-            test(node).await;
-        });
-        // Pins that a failed assertion left would keep the folder busy.
-        runtime.shutdown_timeout(Duration::from_secs(1));
+    let name = std::thread::current().name().expect("a test has a name").to_string();
+    // On a thread of its own, which nobody uses afterwards.
+    let output = std::thread::spawn(move || {
+        let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID;
+        unshare(own).unwrap();
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args([&name, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1").output().unwrap()
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+    let output = output.join().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+    eprintln!("{text}");
+}
+
+fn be_the_node<F>(test: impl FnOnce(TestNode) -> F)
+where
+    F: Future<Output = ()>,
+{
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).unwrap();
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(up.success(), "the loopback device cannot be set up");
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let node = TestNode::start(folder.path()).await;
+        test(node).await;
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    // Its pins would keep the folder busy.
+    for pin in fs::read_dir(folder.path().join("netns")).unwrap() {
+        cknet_kernel::sandbox::unpin(&pin.unwrap().path()).unwrap();
     }
 }
 

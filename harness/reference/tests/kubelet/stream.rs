@@ -33,7 +33,15 @@ async fn exec(node: &TestNode, command: &[&str], input: Option<&[u8]>) -> (Strin
                 let _ = stdin.shutdown().await;
             }
         };
-        let (stdout, stderr, ()) = tokio::join!(read(stdout), read(stderr), feed);
+        // The client's way in does not notice that the other side is gone, so its end is not waited for.
+        let fed = async {
+            feed.await;
+            std::future::pending::<()>().await;
+        };
+        let (stdout, stderr) = tokio::select! {
+            output = async { tokio::join!(read(stdout), read(stderr)) } => output,
+            () = fed => unreachable!("it never ends"),
+        };
         (stdout, stderr, serde_json::to_value(status.await).unwrap())
     };
     tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{command:?} did not end"))

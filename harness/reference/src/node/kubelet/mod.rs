@@ -35,7 +35,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use cknet_kernel::sandbox::keep_private;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{KUBELET_PORT, KubeletConfig, NodeIdentity};
@@ -59,8 +58,6 @@ pub async fn run(config: KubeletConfig, shutdown: CancellationToken) -> Result<(
     for folder in [&config.pod_root, &config.netns_root] {
         fs::create_dir_all(folder).map_err(|cause| unprepared(folder, cause))?;
     }
-    // The namespaces of pods are pinned there, which only a private mount allows.
-    keep_private(&config.pod_root).map_err(|cause| unprepared(&config.pod_root, cause))?;
     let listening = server::Listening::bind(&config)?;
     let folder = config.cni_config_dir.clone();
     let readiness = network::follow_readiness(Arc::clone(&config.network), folder)

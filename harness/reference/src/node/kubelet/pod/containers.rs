@@ -36,6 +36,10 @@ impl PodActor {
             Crew { runners: JoinSet::new(), reports, stop, begun_init: 0, begun_main: false, alive_main: 0 };
         let mut desired = self.desired.clone();
         loop {
+            if self.node.shutdown.is_cancelled() {
+                crew.runners.shutdown().await;
+                return End::Shutdown;
+            }
             let is_leaving = desired.borrow_and_update().is_leaving();
             if is_leaving {
                 self.order_stop(&order);
@@ -55,6 +59,8 @@ impl PodActor {
             }
             tokio::select! {
                 biased;
+                // First: runners end then without their containers having ended.
+                () = self.node.shutdown.cancelled() => {}
                 Some(report) = reported.recv() => self.take_in(report),
                 Some(ended) = crew.runners.join_next() => {
                     // A runner reports before it ends, and all it reported counts before its end does.
@@ -68,10 +74,6 @@ impl PodActor {
                     }
                 }
                 _ = desired.changed() => {}
-                () = self.node.shutdown.cancelled() => {
-                    crew.runners.shutdown().await;
-                    return End::Shutdown;
-                }
             }
         }
     }

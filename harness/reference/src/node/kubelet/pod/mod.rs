@@ -215,7 +215,7 @@ impl PodActor {
     /// Opens what a predecessor made; when that is not possible, what is left of it is cleared away.
     async fn reopen(&mut self, record: RecordFile) -> Option<Place> {
         let record = Arc::new(record);
-        match sandbox::open(&self.node, &record) {
+        match sandbox::reopen(&self.node, &record, &self.spec()).await {
             Ok(place) => Some(place),
             Err(error) => {
                 journal(format_args!("pod `{}` starts anew: {error}", self.key));

@@ -55,15 +55,11 @@ pub async fn make(node: &Arc<NodeContext>, key: &PodKey, pod: &Pod) -> Result<Pl
 
 async fn fill(node: &NodeContext, key: &PodKey, spec: &PodSpec, record: &Arc<RecordFile>) -> Result<Place, String> {
     let config = &node.config;
-    let files = write_files(config, key, spec, record.folder()).map_err(|error| format!("cannot write the files: {error}"))?;
+    let files = write_files(config, key, spec, record.folder(), None).map_err(|error| format!("cannot write the files: {error}"))?;
     let known = record.read();
     let isolated_as = (!known.host_network).then(|| host_name(spec, &key.name));
-    let plan = SandboxPlan { isolated_as, binds: files };
+    let plan = SandboxPlan { isolated_as, network: None, binds: files };
     let sandbox = Sandbox::create(plan).await.map_err(|error| error.to_string())?;
-    if let Err(error) = sandbox.pin(record.folder()) {
-        // Only a kubelet that is started again needs the pins; without them it starts the pod anew.
-        journal(format_args!("pod `{key}` will not outlive this kubelet: {error}"));
-    }
     let mut address = config.node_ip;
     if !known.host_network {
         let path = netns_path(config, &key.uid);
@@ -97,7 +93,7 @@ fn plugged<'a>(record: &'a PodRecord, netns: &'a NetNs) -> PodSandbox<'a> {
 }
 
 /// Writes what the pod sees at other places; the answer is what is bound where.
-fn write_files(config: &KubeletConfig, key: &PodKey, spec: &PodSpec, folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+fn write_files(config: &KubeletConfig, key: &PodKey, spec: &PodSpec, folder: &Path, address: Option<Ipv4Addr>) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let etc = folder.join("etc");
     fs::create_dir_all(&etc)?;
     let mut binds = Vec::new();
@@ -113,7 +109,7 @@ fn write_files(config: &KubeletConfig, key: &PodKey, spec: &PodSpec, folder: &Pa
     }
     if !is_host_network(spec) {
         let name = host_name(spec, &key.name);
-        file("hosts", hosts(&name, None, spec.host_aliases.as_deref().unwrap_or_default()))?;
+        file("hosts", hosts(&name, address, spec.host_aliases.as_deref().unwrap_or_default()))?;
         file("hostname", format!("{name}\n"))?;
     }
     Ok(binds)
@@ -123,13 +119,36 @@ fn netns_path(config: &KubeletConfig, uid: &str) -> PathBuf {
     config.netns_root.join(format!("cni-{uid}"))
 }
 
-/// Opens the sandbox that `record` is about.
-pub fn open(node: &NodeContext, record: &Arc<RecordFile>) -> Result<Place, String> {
+/// Finds the sandbox that `record` is about: by a process that still lives in it, else made again around its network,
+/// which is pinned.
+pub async fn reopen(node: &NodeContext, record: &Arc<RecordFile>, spec: &PodSpec) -> Result<Place, String> {
     let known = record.read();
-    let address = known.address.ok_or("it was never finished")?;
-    let network = (!known.host_network).then(|| netns_path(&node.config, &known.uid));
-    let sandbox = Sandbox::open(network.as_deref(), record.folder()).map_err(|error| error.to_string())?;
+    let address = known.address.ok_or("its sandbox was never finished")?;
+    let alive = known.containers.values().find(|process| matches!(Child::adopt(process.pid, process.ticks), Ok(Some(_))));
+    let sandbox = match alive {
+        Some(process) => Sandbox::of_process(process.pid, !known.host_network),
+        None => {
+            let network = pinned_network(node, &known)?;
+            let key = PodKey { namespace: known.namespace.clone(), name: known.name.clone(), uid: known.uid.clone() };
+            let isolated_as = (!known.host_network).then(|| host_name(spec, &known.name));
+            let binds = write_files(&node.config, &key, spec, record.folder(), Some(address));
+            let binds = binds.map_err(|error| format!("cannot write the files: {error}"))?;
+            Sandbox::create(SandboxPlan { isolated_as, network, binds }).await
+        }
+    };
+    let sandbox = sandbox.map_err(|error| error.to_string())?;
     Ok(Place { sandbox, address: Some(address), record: Arc::clone(record) })
+}
+
+/// The network namespace that was pinned; `None` for a pod on the node's network.
+fn pinned_network(node: &NodeContext, record: &PodRecord) -> Result<Option<NetNs>, String> {
+    if record.host_network {
+        return Ok(None);
+    }
+    let path = netns_path(&node.config, &record.uid);
+    let open = NetNs::open(&path).map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
+    // What a machine that was started again left at the path is a plain file.
+    if is_apart(&open) { Ok(Some(open)) } else { Err(format!("`{}` is no network namespace of its own", path.display())) }
 }
 
 /// Kills everything in the sandbox, detaches it from the network and lets its namespaces go. The logs stay. All of
@@ -160,19 +179,15 @@ async fn detach(node: &NodeContext, record: &PodRecord, netns: &NetNs) -> Result
 }
 
 fn let_go(node: &NodeContext, record: &RecordFile) -> Result<(), String> {
-    let pins = [record.folder().join("mnt"), record.folder().join("uts"), netns_path(&node.config, &record.read().uid)];
-    let mut first = Ok(());
-    for pin in pins {
-        let outcome = unpin(&pin).map_err(|error| format!("cannot unpin `{}`: {error}", pin.display()));
-        first = first.and(outcome);
-    }
-    first
+    let pin = netns_path(&node.config, &record.read().uid);
+    unpin(&pin).map_err(|error| format!("cannot unpin `{}`: {error}", pin.display()))
 }
 
 /// Clears away whatever there is of the sandbox that `record` is about, finished or not, with its files.
 pub async fn clear(node: &NodeContext, record: &Arc<RecordFile>) {
     let known = record.read();
-    let place = open(node, record).ok();
+    // The files of the pod do not matter any more, so an empty spec does.
+    let place = if known.host_network && known.containers.is_empty() { None } else { reopen(node, record, &PodSpec::default()).await.ok() };
     let outcome = match place {
         Some(place) => tear_down(node, &place).await,
         None => clear_remains(node, record, &known).await,
@@ -194,7 +209,7 @@ async fn clear_remains(node: &NodeContext, record: &RecordFile, known: &PodRecor
     }
     let mut detached = Ok(());
     if !known.host_network {
-        let netns = NetNs::open(&netns_path(&node.config, &known.uid)).ok().filter(is_apart);
+        let netns = pinned_network(node, known).ok().flatten();
         // A plugin may want to look inside; an empty namespace is as good as one that is gone.
         let netns = netns.map_or_else(NetNs::create, Ok).map_err(|error| error.to_string())?;
         detached = detach(node, known, &netns).await;

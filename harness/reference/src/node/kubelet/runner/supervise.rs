@@ -64,6 +64,10 @@ impl Runner {
                 _ = child.ended() => return Some(()),
                 Some(finding) = findings.recv() => self.found(finding).await,
                 verdict = &mut probing => {
+                    // The failure that decided has its event too.
+                    while let Ok(finding) = findings.try_recv() {
+                        self.found(finding).await;
+                    }
                     self.say(Severity::Normal, "Killing", format!("Container {} {verdict}, will be restarted", self.view.name));
                     self.end(child, Instant::now() + patience).await;
                     return Some(());
