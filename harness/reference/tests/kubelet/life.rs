@@ -29,7 +29,9 @@ fn a_pod_runs_is_described_and_goes_without_a_trace() {
         assert!(netns.exists());
         eventually("the output", async || {
             let text = logs(&node, "web").await;
-            (text == "started: probe serve --identity default/web\nto stderr\n").then_some(())
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.sort_unstable();
+            (lines == ["started: probe serve --identity default/web", "to stderr"]).then_some(())
         })
         .await;
         for start in ["Pulled: Container image \"cknet-probe\"", "Created: Created container: c", "Started: Started container c"] {

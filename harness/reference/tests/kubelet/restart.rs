@@ -8,7 +8,7 @@ use crate::node::{container, eventually, on_a_node, shell};
 #[test]
 fn pods_outlive_their_kubelet() {
     on_a_node(async |mut node| {
-        let script = "echo $$; i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done";
+        let script = "echo $$$$; i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done";
         node.create("lasting", shell(script)).await;
         let before = node.await_running("lasting").await;
         let id = &before["status"]["containerStatuses"][0]["containerID"];
@@ -34,7 +34,7 @@ fn pods_outlive_their_kubelet() {
 #[test]
 fn a_container_that_died_meanwhile_is_started_again() {
     on_a_node(async |mut node| {
-        node.create("mortal", shell("echo $$; exec sleep 600")).await;
+        node.create("mortal", shell("echo $$$$; exec sleep 600")).await;
         node.await_running("mortal").await;
         let text = eventually("its pid", async || {
             node.pods().logs("mortal", &Default::default()).await.ok().filter(|text| !text.is_empty())
