@@ -1,5 +1,5 @@
-//! The namespaces a group of processes shares apart from its machine: network, mounts, host name. Made, entered,
-//! pinned to files and emptied.
+//! The namespaces a group of processes shares apart from its machine: network, mounts, host name. Made, found again,
+//! entered and emptied.
 //!
 //! It knows nothing of pods: who lives inside, what is bound over which file and what is started is the caller's.
 //! A mount namespace can only be entered by a thread whose working directory is its own, so all work inside is
@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ use crate::ns::NetNs;
 pub struct SandboxPlan {
     /// Its host name; `None` keeps the UTS and network namespaces of the caller.
     pub isolated_as: Option<String>,
+    /// A network namespace to live in, instead of a new one; only for an isolated sandbox.
+    pub network: Option<NetNs>,
     /// Files of the caller (left) that are seen inside at another path (right). A missing path is created empty.
     pub binds: Vec<(PathBuf, PathBuf)>,
 }
@@ -40,6 +42,8 @@ pub struct Sandbox {
     network: NetNs,
     mounts: Arc<File>,
     host_name: Arc<File>,
+    /// The network namespace is its own and not the machine's.
+    is_isolated: bool,
 }
 
 /// A step in making or opening a sandbox failed.
@@ -57,7 +61,10 @@ trait During<T> {
 
 impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
     fn during(self, step: impl Into<String>) -> Result<T, SandboxError> {
-        self.map_err(|cause| SandboxError { step: step.into(), cause: cause.into() })
+        self.map_err(|cause| SandboxError {
+            step: step.into(),
+            cause: cause.into(),
+        })
     }
 }
 
@@ -66,68 +73,64 @@ impl Sandbox {
     ///
     /// Needs `CAP_SYS_ADMIN` in the current user namespace.
     pub async fn create(plan: SandboxPlan) -> Result<Self, SandboxError> {
-        on_thread(move || Self::create_here(&plan)).await.during("start a thread for a sandbox")?
+        on_thread(move || Self::create_here(&plan))
+            .await
+            .during("start a thread for a sandbox")?
     }
 
     /// The work of [`Sandbox::create`]; leaves the calling thread inside.
     fn create_here(plan: &SandboxPlan) -> Result<Self, SandboxError> {
-        let own = match plan.isolated_as {
-            Some(_) => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWNET,
-            None => CloneFlags::CLONE_NEWNS,
+        let own = match (&plan.isolated_as, &plan.network) {
+            (None, _) => CloneFlags::CLONE_NEWNS,
+            (Some(_), Some(_)) => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS,
+            (Some(_), None) => {
+                CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWNET
+            }
         };
         unshare(own).during("make namespaces")?;
         // What the machine mounts later is seen inside, what is mounted inside stays there.
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
-            .during("make mounts private")?;
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_SLAVE,
+            None::<&str>,
+        )
+        .during("make mounts private")?;
         for (source, target) in &plan.binds {
             bind(source, target)?;
         }
         if let Some(name) = &plan.isolated_as {
             sethostname(name).during(format!("set the host name `{name}`"))?;
+            if let Some(network) = &plan.network {
+                network.enter().during("enter the network namespace")?;
+            }
             bring_loopback_up().during("bring the loopback device up")?;
             mount_own_sysfs();
         }
-        Self::of_this_thread().during("open the new namespaces")
+        Self::opened("/proc/thread-self/ns", plan.isolated_as.is_some())
     }
 
-    fn of_this_thread() -> io::Result<Self> {
-        Ok(Self {
-            network: NetNs::current()?,
-            mounts: Arc::new(File::open("/proc/thread-self/ns/mnt")?),
-            host_name: Arc::new(File::open("/proc/thread-self/ns/uts")?),
-        })
+    /// The namespaces that the living process `pid` is in; `isolated` as its sandbox was planned.
+    pub fn of_process(pid: i32, isolated: bool) -> Result<Self, SandboxError> {
+        Self::opened(&format!("/proc/{pid}/ns"), isolated)
     }
 
-    /// Opens a sandbox that was pinned: its network namespace at `network` (that of the caller when `None`), the
-    /// others in `folder`.
-    pub fn open(network: Option<&Path>, folder: &Path) -> Result<Self, SandboxError> {
-        let network = match network {
-            Some(path) => NetNs::open(path).during(format!("open the network namespace `{}`", path.display()))?,
-            None => NetNs::current().during("open the current network namespace")?,
-        };
+    fn opened(folder: &str, is_isolated: bool) -> Result<Self, SandboxError> {
         let open = |name: &str| {
-            let path = folder.join(name);
-            let file = File::open(&path).during(format!("open `{}`", path.display()))?;
-            if file.metadata().is_ok_and(|metadata| metadata.is_file() && !is_namespace(&file)) {
-                return Err(Errno::ESTALE).during(format!("open `{}`: no namespace is pinned there", path.display()));
-            }
-            Ok(Arc::new(file))
+            let path = format!("{folder}/{name}");
+            File::open(&path)
+                .map(Arc::new)
+                .during(format!("open `{path}`"))
         };
-        Ok(Self { network, mounts: open("mnt")?, host_name: open("uts")? })
-    }
-
-    /// Binds the mount and UTS namespaces to files in `folder`, so that [`Sandbox::open`] finds them again.
-    ///
-    /// The folder must be on a private mount: the kernel refuses to propagate a mount namespace.
-    pub fn pin(&self, folder: &Path) -> Result<(), SandboxError> {
-        for (file, name) in [(&self.mounts, "mnt"), (&self.host_name, "uts")] {
-            let path = folder.join(name);
-            File::create(&path).during(format!("create `{}`", path.display()))?;
-            let source = format!("/proc/self/fd/{}", file.as_raw_fd());
-            mount(Some(source.as_str()), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .during(format!("pin a namespace at `{}`", path.display()))?;
-        }
-        Ok(())
+        let path = format!("{folder}/net");
+        let network = NetNs::open(Path::new(&path)).during(format!("open `{path}`"))?;
+        Ok(Self {
+            network,
+            mounts: open("mnt")?,
+            host_name: open("uts")?,
+            is_isolated,
+        })
     }
 
     /// The network namespace.
@@ -161,11 +164,16 @@ impl Sandbox {
     /// Kills every process inside, also those that left the group or session they were started in, and waits up to
     /// `patience` until they are dead. Returns how many were found; blocks the calling thread.
     pub fn kill_all(&self, patience: Duration) -> io::Result<usize> {
-        let own = self.mounts.metadata()?;
+        let mounts = identity(&self.mounts.metadata()?);
+        let network = if self.is_isolated {
+            Some(self.network.identity()?)
+        } else {
+            None
+        };
         let deadline = Instant::now() + patience;
         let mut killed = HashSet::new();
         loop {
-            let members = processes_with_mounts(own.dev(), own.ino())?;
+            let members = processes_in(mounts, network)?;
             if members.is_empty() || Instant::now() >= deadline {
                 return Ok(killed.len());
             }
@@ -177,7 +185,7 @@ impl Sandbox {
     }
 }
 
-/// Removes the files a namespace was pinned to; absent ones are no error.
+/// Removes a file that a namespace was pinned to; an absent one is no error.
 ///
 /// Unlinking also detaches the copies of the mount that other mount namespaces inherited.
 pub fn unpin(path: &Path) -> io::Result<()> {
@@ -191,23 +199,26 @@ pub fn unpin(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes `folder` a mount of its own that propagates nothing, unless it is one already.
-pub fn keep_private(folder: &Path) -> io::Result<()> {
-    let listed = fs::read_to_string("/proc/self/mountinfo")?;
-    let folder = fs::canonicalize(folder)?;
-    let is_mount = listed.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == folder));
-    if !is_mount {
-        mount(Some(&folder), &folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    }
-    Ok(mount(None::<&str>, &folder, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)?)
-}
-
 fn bind(source: &Path, target: &Path) -> Result<(), SandboxError> {
     if !target.exists() {
-        File::options().create(true).append(true).open(target).during(format!("create `{}`", target.display()))?;
+        File::options()
+            .create(true)
+            .append(true)
+            .open(target)
+            .during(format!("create `{}`", target.display()))?;
     }
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .during(format!("bind `{}` to `{}`", source.display(), target.display()))
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .during(format!(
+        "bind `{}` to `{}`",
+        source.display(),
+        target.display()
+    ))
 }
 
 /// `/sys/class/net` shows the devices of the namespace that sysfs was mounted in. Only a convenience for people:
@@ -217,19 +228,26 @@ fn mount_own_sysfs() {
     let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), flags, None::<&str>);
 }
 
-/// Whether an open file is a namespace of the kernel's and not a plain file left by a pin that is gone.
-fn is_namespace(file: &File) -> bool {
-    nix::sys::statfs::fstatfs(file).is_ok_and(|about| about.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+/// Device and inode, which are equal exactly for the same namespace.
+fn identity(about: &fs::Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
 }
 
-fn processes_with_mounts(device: u64, inode: u64) -> io::Result<Vec<i32>> {
+/// Every process that shares the mounts, or the network where that is given.
+fn processes_in(mounts: (u64, u64), network: Option<(u64, u64)>) -> io::Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         // Gone meanwhile, or a zombie, which is in no namespace any more.
-        let Ok(about) = fs::metadata(format!("/proc/{pid}/ns/mnt")) else { continue };
-        if about.dev() == device && about.ino() == inode {
+        let of = |kind: &str| {
+            fs::metadata(format!("/proc/{pid}/ns/{kind}"))
+                .ok()
+                .map(|about| identity(&about))
+        };
+        if of("mnt") == Some(mounts) || (network.is_some() && of("net") == network) {
             found.push(pid);
         }
     }
@@ -239,14 +257,18 @@ fn processes_with_mounts(device: u64, inode: u64) -> io::Result<Vec<i32>> {
 /// Does `work` on a new thread and waits for it without blocking the runtime. A panic is carried on here.
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, outcome) = tokio::sync::oneshot::channel();
-    thread::Builder::new().name("in-sandbox".into()).spawn(move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        // A caller that stopped waiting needs no answer.
-        let _ = done.send(result);
-    })?;
+    thread::Builder::new()
+        .name("in-sandbox".into())
+        .spawn(move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // A caller that stopped waiting needs no answer.
+            let _ = done.send(result);
+        })?;
     match outcome.await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(_) => Err(io::Error::other("the thread in the sandbox ended without an answer")),
+        Err(_) => Err(io::Error::other(
+            "the thread in the sandbox ended without an answer",
+        )),
     }
 }

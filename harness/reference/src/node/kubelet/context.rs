@@ -30,8 +30,20 @@ pub struct NodeContext {
 }
 
 impl NodeContext {
-    pub fn new(config: KubeletConfig, events: Recorder, readiness: Readiness, shutdown: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { config, events, readiness, registry: Registry::default(), shutdown, kubernetes: OnceCell::new() })
+    pub fn new(
+        config: KubeletConfig,
+        events: Recorder,
+        readiness: Readiness,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            events,
+            readiness,
+            registry: Registry::default(),
+            shutdown,
+            kubernetes: OnceCell::new(),
+        })
     }
 
     /// Address and port of the `kubernetes` service; `None` while the API does not know it.
@@ -39,8 +51,16 @@ impl NodeContext {
         let services: Api<Service> = Api::namespaced(self.config.client.clone(), "default");
         let found = self.kubernetes.get_or_try_init(|| async {
             let service = tokio::time::timeout(API_PATIENCE, services.get_opt("kubernetes")).await;
-            let spec = service.ok().and_then(Result::ok).flatten().and_then(|service| service.spec).ok_or(())?;
-            let port = spec.ports.and_then(|ports| ports.first().map(|port| port.port)).ok_or(())?;
+            let spec = service
+                .ok()
+                .and_then(Result::ok)
+                .flatten()
+                .and_then(|service| service.spec)
+                .ok_or(())?;
+            let port = spec
+                .ports
+                .and_then(|ports| ports.first().map(|port| port.port))
+                .ok_or(())?;
             spec.cluster_ip.map(|address| (address, port)).ok_or(())
         });
         found.await.ok().cloned()
@@ -53,10 +73,17 @@ impl NodeContext {
         let mut sources = Sources::new();
         for source in wanted {
             let data = match &source {
-                Source::ConfigMap(name) => maps.get_opt(name).await.map(|map| map.map(|map| map.data.unwrap_or_default())),
+                Source::ConfigMap(name) => maps
+                    .get_opt(name)
+                    .await
+                    .map(|map| map.map(|map| map.data.unwrap_or_default())),
                 Source::Secret(name) => secrets.get_opt(name).await.map(|secret| {
                     let data = secret.map(|secret| secret.data.unwrap_or_default());
-                    data.map(|data| data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into())).collect())
+                    data.map(|data| {
+                        data.into_iter()
+                            .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into()))
+                            .collect()
+                    })
                 }),
             };
             if let Some(data) = data.map_err(|error| error.to_string())? {
@@ -74,5 +101,9 @@ pub fn runtime_id(parts: &[&str]) -> String {
         digest.update(part.as_bytes());
         digest.update([0]);
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

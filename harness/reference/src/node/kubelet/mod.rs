@@ -35,7 +35,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use cknet_kernel::sandbox::keep_private;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{KUBELET_PORT, KubeletConfig, NodeIdentity};
@@ -59,12 +58,15 @@ pub async fn run(config: KubeletConfig, shutdown: CancellationToken) -> Result<(
     for folder in [&config.pod_root, &config.netns_root] {
         fs::create_dir_all(folder).map_err(|cause| unprepared(folder, cause))?;
     }
-    // The namespaces of pods are pinned there, which only a private mount allows.
-    keep_private(&config.pod_root).map_err(|cause| unprepared(&config.pod_root, cause))?;
     let listening = server::Listening::bind(&config)?;
     let folder = config.cni_config_dir.clone();
-    let readiness = network::follow_readiness(Arc::clone(&config.network), folder)
-        .map_err(|cause| KubeletError::Network { path: config.cni_config_dir.display().to_string(), cause })?;
+    let readiness =
+        network::follow_readiness(Arc::clone(&config.network), folder).map_err(|cause| {
+            KubeletError::Network {
+                path: config.cni_config_dir.display().to_string(),
+                cause,
+            }
+        })?;
     let events = Recorder::start(config.client.clone(), &config.node_name);
     let node = NodeContext::new(config, events, readiness, shutdown);
     let (store, bell) = dispatch::follow_pods(&node);
@@ -77,5 +79,8 @@ pub async fn run(config: KubeletConfig, shutdown: CancellationToken) -> Result<(
 }
 
 fn unprepared(path: &Path, cause: io::Error) -> KubeletError {
-    KubeletError::Folder { path: path.display().to_string(), cause }
+    KubeletError::Folder {
+        path: path.display().to_string(),
+        cause,
+    }
 }

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::journal::journal;
-use crate::node::cni::{Attachment, PodSandbox, Plugins};
+use crate::node::cni::{Attachment, Plugins, PodSandbox};
 
 /// What the network of pods does for a kubelet; an error is the text that ends up in an event.
 pub trait PodNetwork: Send + Sync {
@@ -31,13 +31,19 @@ impl PodNetwork for Plugins {
 
     fn add<'a>(&'a self, sandbox: PodSandbox<'a>) -> BoxFuture<'a, Result<Ipv4Addr, String>> {
         Box::pin(async move {
-            let Attachment { address, .. } = Plugins::add(self, &sandbox).await.map_err(|error| error.to_string())?;
+            let Attachment { address, .. } = Plugins::add(self, &sandbox)
+                .await
+                .map_err(|error| error.to_string())?;
             Ok(address)
         })
     }
 
     fn delete<'a>(&'a self, sandbox: PodSandbox<'a>) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(async move { Plugins::delete(self, &sandbox).await.map_err(|error| error.to_string()) })
+        Box::pin(async move {
+            Plugins::delete(self, &sandbox)
+                .await
+                .map_err(|error| error.to_string())
+        })
     }
 }
 
@@ -63,7 +69,10 @@ pub fn follow_readiness(network: Arc<dyn PodNetwork>, folder: PathBuf) -> io::Re
                 // The watch died with the folder; a real kubelet makes it again as well.
                 match fs::create_dir_all(&folder).and_then(|()| FolderWatch::new(&folder)) {
                     Ok(again) => changes = again,
-                    Err(error) => journal(format_args!("cannot watch `{}` any more: {error}", folder.display())),
+                    Err(error) => journal(format_args!(
+                        "cannot watch `{}` any more: {error}",
+                        folder.display()
+                    )),
                 }
             }
             let now = network.readiness();

@@ -42,7 +42,8 @@ pub async fn make(node: &Arc<NodeContext>, key: &PodKey, pod: &Pod) -> Result<Pl
         containers: Default::default(),
     };
     let folder = node.config.pod_root.join(&key.uid);
-    let record = RecordFile::create(folder, record).map_err(|error| format!("cannot write the record: {error}"))?;
+    let record = RecordFile::create(folder, record)
+        .map_err(|error| format!("cannot write the record: {error}"))?;
     let record = Arc::new(record);
     match fill(node, key, &spec, &record).await {
         Ok(place) => Ok(place),
@@ -53,36 +54,64 @@ pub async fn make(node: &Arc<NodeContext>, key: &PodKey, pod: &Pod) -> Result<Pl
     }
 }
 
-async fn fill(node: &NodeContext, key: &PodKey, spec: &PodSpec, record: &Arc<RecordFile>) -> Result<Place, String> {
+async fn fill(
+    node: &NodeContext,
+    key: &PodKey,
+    spec: &PodSpec,
+    record: &Arc<RecordFile>,
+) -> Result<Place, String> {
     let config = &node.config;
-    let files = write_files(config, key, spec, record.folder()).map_err(|error| format!("cannot write the files: {error}"))?;
+    let files = write_files(config, key, spec, record.folder(), None)
+        .map_err(|error| format!("cannot write the files: {error}"))?;
     let known = record.read();
     let isolated_as = (!known.host_network).then(|| host_name(spec, &key.name));
-    let plan = SandboxPlan { isolated_as, binds: files };
-    let sandbox = Sandbox::create(plan).await.map_err(|error| error.to_string())?;
-    if let Err(error) = sandbox.pin(record.folder()) {
-        // Only a kubelet that is started again needs the pins; without them it starts the pod anew.
-        journal(format_args!("pod `{key}` will not outlive this kubelet: {error}"));
-    }
+    let plan = SandboxPlan {
+        isolated_as,
+        network: None,
+        binds: files,
+    };
+    let sandbox = Sandbox::create(plan)
+        .await
+        .map_err(|error| error.to_string())?;
     let mut address = config.node_ip;
     if !known.host_network {
         let path = netns_path(config, &key.uid);
-        sandbox.network().pin(&path).map_err(|error| format!("cannot pin `{}`: {error}", path.display()))?;
+        sandbox
+            .network()
+            .pin(&path)
+            .map_err(|error| format!("cannot pin `{}`: {error}", path.display()))?;
         address = attach(node, &known, sandbox.network()).await?;
-        let text = hosts(&host_name(spec, &key.name), Some(address), spec.host_aliases.as_deref().unwrap_or_default());
+        let text = hosts(
+            &host_name(spec, &key.name),
+            Some(address),
+            spec.host_aliases.as_deref().unwrap_or_default(),
+        );
         // In place: the file is bound over the pod's by now.
-        fs::write(record.folder().join("etc/hosts"), text).map_err(|error| format!("cannot write the hosts file: {error}"))?;
+        fs::write(record.folder().join("etc/hosts"), text)
+            .map_err(|error| format!("cannot write the hosts file: {error}"))?;
     }
-    record.change(|record| record.address = Some(address)).map_err(|error| format!("cannot write the record: {error}"))?;
-    Ok(Place { sandbox, address: Some(address), record: Arc::clone(record) })
+    record
+        .change(|record| record.address = Some(address))
+        .map_err(|error| format!("cannot write the record: {error}"))?;
+    Ok(Place {
+        sandbox,
+        address: Some(address),
+        record: Arc::clone(record),
+    })
 }
 
 async fn attach(node: &NodeContext, record: &PodRecord, netns: &NetNs) -> Result<Ipv4Addr, String> {
     let added = node.config.network.add(plugged(record, netns));
     match tokio::time::timeout(NETWORK_PATIENCE, added).await {
         Ok(Ok(address)) => Ok(address),
-        Ok(Err(problem)) => Err(format!("failed to setup network for sandbox \"{}\": {problem}", record.sandbox)),
-        Err(_) => Err(format!("failed to setup network for sandbox \"{}\": no answer in 30 s", record.sandbox)),
+        Ok(Err(problem)) => Err(format!(
+            "failed to setup network for sandbox \"{}\": {problem}",
+            record.sandbox
+        )),
+        Err(_) => Err(format!(
+            "failed to setup network for sandbox \"{}\": no answer in 30 s",
+            record.sandbox
+        )),
     }
 }
 
@@ -97,7 +126,13 @@ fn plugged<'a>(record: &'a PodRecord, netns: &'a NetNs) -> PodSandbox<'a> {
 }
 
 /// Writes what the pod sees at other places; the answer is what is bound where.
-fn write_files(config: &KubeletConfig, key: &PodKey, spec: &PodSpec, folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+fn write_files(
+    config: &KubeletConfig,
+    key: &PodKey,
+    spec: &PodSpec,
+    folder: &Path,
+    address: Option<Ipv4Addr>,
+) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let etc = folder.join("etc");
     fs::create_dir_all(&etc)?;
     let mut binds = Vec::new();
@@ -107,13 +142,23 @@ fn write_files(config: &KubeletConfig, key: &PodKey, spec: &PodSpec, folder: &Pa
         binds.push((path, Path::new("/etc").join(name)));
         io::Result::Ok(())
     };
-    let dns = ClusterDns { server: config.cluster_dns, domain: &config.cluster_domain };
+    let dns = ClusterDns {
+        server: config.cluster_dns,
+        domain: &config.cluster_domain,
+    };
     if let Some(text) = resolver(spec, &key.namespace, dns) {
         file("resolv.conf", text)?;
     }
     if !is_host_network(spec) {
         let name = host_name(spec, &key.name);
-        file("hosts", hosts(&name, None, spec.host_aliases.as_deref().unwrap_or_default()))?;
+        file(
+            "hosts",
+            hosts(
+                &name,
+                address,
+                spec.host_aliases.as_deref().unwrap_or_default(),
+            ),
+        )?;
         file("hostname", format!("{name}\n"))?;
     }
     Ok(binds)
@@ -123,13 +168,64 @@ fn netns_path(config: &KubeletConfig, uid: &str) -> PathBuf {
     config.netns_root.join(format!("cni-{uid}"))
 }
 
-/// Opens the sandbox that `record` is about.
-pub fn open(node: &NodeContext, record: &Arc<RecordFile>) -> Result<Place, String> {
+/// Finds the sandbox that `record` is about: by a process that still lives in it, else made again around its network,
+/// which is pinned.
+pub async fn reopen(
+    node: &NodeContext,
+    record: &Arc<RecordFile>,
+    spec: &PodSpec,
+) -> Result<Place, String> {
     let known = record.read();
-    let address = known.address.ok_or("it was never finished")?;
-    let network = (!known.host_network).then(|| netns_path(&node.config, &known.uid));
-    let sandbox = Sandbox::open(network.as_deref(), record.folder()).map_err(|error| error.to_string())?;
-    Ok(Place { sandbox, address: Some(address), record: Arc::clone(record) })
+    let address = known.address.ok_or("its sandbox was never finished")?;
+    let alive = known
+        .containers
+        .values()
+        .find(|process| matches!(Child::adopt(process.pid, process.ticks), Ok(Some(_))));
+    let sandbox = match alive {
+        Some(process) => Sandbox::of_process(process.pid, !known.host_network),
+        None => {
+            let network = pinned_network(node, &known)?;
+            let key = PodKey {
+                namespace: known.namespace.clone(),
+                name: known.name.clone(),
+                uid: known.uid.clone(),
+            };
+            let isolated_as = (!known.host_network).then(|| host_name(spec, &known.name));
+            let binds = write_files(&node.config, &key, spec, record.folder(), Some(address));
+            let binds = binds.map_err(|error| format!("cannot write the files: {error}"))?;
+            Sandbox::create(SandboxPlan {
+                isolated_as,
+                network,
+                binds,
+            })
+            .await
+        }
+    };
+    let sandbox = sandbox.map_err(|error| error.to_string())?;
+    Ok(Place {
+        sandbox,
+        address: Some(address),
+        record: Arc::clone(record),
+    })
+}
+
+/// The network namespace that was pinned; `None` for a pod on the node's network.
+fn pinned_network(node: &NodeContext, record: &PodRecord) -> Result<Option<NetNs>, String> {
+    if record.host_network {
+        return Ok(None);
+    }
+    let path = netns_path(&node.config, &record.uid);
+    let open =
+        NetNs::open(&path).map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
+    // What a machine that was started again left at the path is a plain file.
+    if is_apart(&open) {
+        Ok(Some(open))
+    } else {
+        Err(format!(
+            "`{}` is no network namespace of its own",
+            path.display()
+        ))
+    }
 }
 
 /// Kills everything in the sandbox, detaches it from the network and lets its namespaces go. The logs stay. All of
@@ -139,7 +235,10 @@ pub async fn tear_down(node: &NodeContext, place: &Place) -> Result<(), String> 
     let sandbox = place.sandbox.clone();
     // Walks over /proc and waits for deaths: not for a thread of the runtime.
     let killed = tokio::task::spawn_blocking(move || sandbox.kill_all(DEATH_PATIENCE)).await;
-    let killed = killed.map_err(io::Error::other).and_then(|killed| killed).map_err(|error| error.to_string());
+    let killed = killed
+        .map_err(io::Error::other)
+        .and_then(|killed| killed)
+        .map_err(|error| error.to_string());
     let mut detached = Ok(());
     if !known.host_network {
         detached = detach(node, &known, place.sandbox.network()).await;
@@ -149,54 +248,77 @@ pub async fn tear_down(node: &NodeContext, place: &Place) -> Result<(), String> 
         record.containers.clear();
         record.address = None;
     });
-    killed.map(drop).and(detached).and(unpinned).and(forgotten.map_err(|error| error.to_string()))
+    killed
+        .map(drop)
+        .and(detached)
+        .and(unpinned)
+        .and(forgotten.map_err(|error| error.to_string()))
 }
 
 async fn detach(node: &NodeContext, record: &PodRecord, netns: &NetNs) -> Result<(), String> {
-    match tokio::time::timeout(NETWORK_PATIENCE, node.config.network.delete(plugged(record, netns))).await {
+    match tokio::time::timeout(
+        NETWORK_PATIENCE,
+        node.config.network.delete(plugged(record, netns)),
+    )
+    .await
+    {
         Ok(outcome) => outcome,
         Err(_) => Err("the network plugin did not answer in 30 s".into()),
     }
 }
 
 fn let_go(node: &NodeContext, record: &RecordFile) -> Result<(), String> {
-    let pins = [record.folder().join("mnt"), record.folder().join("uts"), netns_path(&node.config, &record.read().uid)];
-    let mut first = Ok(());
-    for pin in pins {
-        let outcome = unpin(&pin).map_err(|error| format!("cannot unpin `{}`: {error}", pin.display()));
-        first = first.and(outcome);
-    }
-    first
+    let pin = netns_path(&node.config, &record.read().uid);
+    unpin(&pin).map_err(|error| format!("cannot unpin `{}`: {error}", pin.display()))
 }
 
 /// Clears away whatever there is of the sandbox that `record` is about, finished or not, with its files.
 pub async fn clear(node: &NodeContext, record: &Arc<RecordFile>) {
     let known = record.read();
-    let place = open(node, record).ok();
+    // The files of the pod do not matter any more, so an empty spec does.
+    let place = if known.host_network && known.containers.is_empty() {
+        None
+    } else {
+        reopen(node, record, &PodSpec::default()).await.ok()
+    };
     let outcome = match place {
         Some(place) => tear_down(node, &place).await,
         None => clear_remains(node, record, &known).await,
     };
     if let Err(problem) = outcome {
-        journal(format_args!("cannot clear pod `{}/{}` away: {problem}", known.namespace, known.name));
+        journal(format_args!(
+            "cannot clear pod `{}/{}` away: {problem}",
+            known.namespace, known.name
+        ));
     }
     if let Err(error) = fs::remove_dir_all(record.folder()) {
-        journal(format_args!("cannot remove `{}`: {error}", record.folder().display()));
+        journal(format_args!(
+            "cannot remove `{}`: {error}",
+            record.folder().display()
+        ));
     }
 }
 
 /// What can be done about a sandbox whose mounts cannot be entered any more.
-async fn clear_remains(node: &NodeContext, record: &RecordFile, known: &PodRecord) -> Result<(), String> {
+async fn clear_remains(
+    node: &NodeContext,
+    record: &RecordFile,
+    known: &PodRecord,
+) -> Result<(), String> {
     for container in known.containers.values() {
         if let Ok(Some(child)) = Child::adopt(container.pid, container.ticks) {
-            child.signal(Signal::SIGKILL).map_err(|error| error.to_string())?;
+            child
+                .signal(Signal::SIGKILL)
+                .map_err(|error| error.to_string())?;
         }
     }
     let mut detached = Ok(());
     if !known.host_network {
-        let netns = NetNs::open(&netns_path(&node.config, &known.uid)).ok().filter(is_apart);
+        let netns = pinned_network(node, known).ok().flatten();
         // A plugin may want to look inside; an empty namespace is as good as one that is gone.
-        let netns = netns.map_or_else(NetNs::create, Ok).map_err(|error| error.to_string())?;
+        let netns = netns
+            .map_or_else(NetNs::create, Ok)
+            .map_err(|error| error.to_string())?;
         detached = detach(node, known, &netns).await;
     }
     detached.and(let_go(node, record))
@@ -211,6 +333,8 @@ fn is_apart(netns: &NetNs) -> bool {
 /// Clears away what [`make`] had begun when it was given up.
 pub async fn clear_unfinished(node: &NodeContext, key: &PodKey) {
     let folder = node.config.pod_root.join(&key.uid);
-    let Ok(records) = crate::node::kubelet::record::load_one(&folder) else { return };
+    let Ok(records) = crate::node::kubelet::record::load_one(&folder) else {
+        return;
+    };
     clear(node, &Arc::new(records)).await;
 }

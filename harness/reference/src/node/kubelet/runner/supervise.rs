@@ -22,7 +22,13 @@ use crate::node::kubelet::until::until;
 impl Runner {
     /// Stays with a running process until it has ended; `None` when the kubelet itself is to end.
     pub(super) async fn accompany(&mut self, attempt: Attempt) -> Option<Termination> {
-        let Attempt { child, id, since, inside, output } = attempt;
+        let Attempt {
+            child,
+            id,
+            since,
+            inside,
+            output,
+        } = attempt;
         self.view.state = State::Running { since };
         self.view.started = false;
         self.view.ready = false;
@@ -33,12 +39,13 @@ impl Runner {
             self.view.ready = container.readiness_probe.is_none();
         }
         self.report().await;
-        self.say(Severity::Normal, "Started", format!("Started container {}", self.view.name));
-        let seen = self.look_after(&child, &container, inside).await;
-        if seen.is_none() {
-            // The process goes on without us; a successor finds it by the record.
-            return None;
-        }
+        self.say(
+            Severity::Normal,
+            "Started",
+            format!("Started container {}", self.view.name),
+        );
+        // `None`: the process goes on without us; a successor finds it by the record.
+        self.look_after(&child, &container, inside).await?;
         self.entry.stopped();
         let exit = child.reap().unwrap_or(Exit::Unknown);
         output.finish().await;
@@ -48,12 +55,25 @@ impl Runner {
     }
 
     /// Until the process has ended, by itself or because it had to: `Some`. `None` when the kubelet is to end.
-    async fn look_after(&mut self, child: &Child, container: &Container, inside: Running) -> Option<()> {
+    async fn look_after(
+        &mut self,
+        child: &Child,
+        container: &Container,
+        inside: Running,
+    ) -> Option<()> {
         let (told, mut findings) = mpsc::channel(8);
-        let checker = Checker::new(self.address.unwrap_or(self.node.config.node_ip), inside, container);
+        let checker = Checker::new(
+            self.address.unwrap_or(self.node.config.node_ip),
+            inside,
+            container,
+        );
         let role = self.role;
         let mut probing = pin!(async {
-            if role == Role::Init { std::future::pending().await } else { probes::watch(container, &checker, &told).await }
+            if role == Role::Init {
+                std::future::pending().await
+            } else {
+                probes::watch(container, &checker, &told).await
+            }
         });
         let (mut stop, mut desired) = (self.stop.clone(), self.desired.clone());
         let (index, image) = (self.index, self.view.image.clone());
@@ -64,6 +84,10 @@ impl Runner {
                 _ = child.ended() => return Some(()),
                 Some(finding) = findings.recv() => self.found(finding).await,
                 verdict = &mut probing => {
+                    // The failure that decided has its event too.
+                    while let Ok(finding) = findings.try_recv() {
+                        self.found(finding).await;
+                    }
                     self.say(Severity::Normal, "Killing", format!("Container {} {verdict}, will be restarted", self.view.name));
                     self.end(child, Instant::now() + patience).await;
                     return Some(());
@@ -86,7 +110,9 @@ impl Runner {
 
     async fn found(&mut self, finding: Finding) {
         match finding {
-            Finding::Unhealthy(message) => return self.say(Severity::Warning, "Unhealthy", message),
+            Finding::Unhealthy(message) => {
+                return self.say(Severity::Warning, "Unhealthy", message);
+            }
             Finding::Started if self.view.started => return,
             Finding::Started => self.view.started = true,
             Finding::Ready(ready) if self.view.ready == ready => return,
@@ -101,7 +127,10 @@ impl Runner {
         let mut stop = self.stop.clone();
         stop.mark_unchanged();
         if let Err(error) = child.signal(Signal::SIGTERM) {
-            journal(format_args!("cannot stop container `{}` of pod `{}`: {error}", self.view.name, self.key));
+            journal(format_args!(
+                "cannot stop container `{}` of pod `{}`: {error}",
+                self.view.name, self.key
+            ));
         }
         loop {
             tokio::select! {
@@ -114,7 +143,10 @@ impl Runner {
             }
         }
         if let Err(error) = child.signal(Signal::SIGKILL) {
-            journal(format_args!("cannot kill container `{}` of pod `{}`: {error}", self.view.name, self.key));
+            journal(format_args!(
+                "cannot kill container `{}` of pod `{}`: {error}",
+                self.view.name, self.key
+            ));
         }
         let _ = child.ended().await;
     }
@@ -154,7 +186,11 @@ mod tests {
     #[case(Exit::Signal(15), 143, "Error")]
     #[case(Exit::Signal(9), 137, "Error")]
     #[case(Exit::Unknown, 137, "ContainerStatusUnknown")]
-    fn an_exit_reads_as_a_runtime_reports_it(#[case] exit: Exit, #[case] code: i32, #[case] reason: &str) {
+    fn an_exit_reads_as_a_runtime_reports_it(
+        #[case] exit: Exit,
+        #[case] code: i32,
+        #[case] reason: &str,
+    ) {
         let end = termination(exit, Timestamp::UNIX_EPOCH, "ab".into());
         assert_eq!((end.exit_code, end.reason.as_str()), (code, reason));
     }

@@ -1,5 +1,7 @@
 //! What the server says when it cannot do what was asked: a Kubernetes `Status`, which clients know how to show.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -22,15 +24,31 @@ pub fn refusal(code: StatusCode, reason: &str, message: &str) -> Response {
 }
 
 /// Finds a container, or says what is not there.
-pub fn find(registry: &Registry, namespace: &str, pod: &str, container: &str) -> Result<std::sync::Arc<ContainerEntry>, Response> {
-    registry.find(namespace, pod, container).map_err(|absent| match absent {
-        Absent::Pod => refusal(StatusCode::NOT_FOUND, "NotFound", &format!("pod \"{pod}\" does not exist on this node")),
+pub fn find(
+    registry: &Registry,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<Arc<ContainerEntry>, Box<Response>> {
+    let refused = |absent| match absent {
+        Absent::Pod => refusal(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            &format!("pod \"{pod}\" does not exist on this node"),
+        ),
         Absent::Container => container_not_found(container),
-    })
+    };
+    registry
+        .find(namespace, pod, container)
+        .map_err(|absent| Box::new(refused(absent)))
 }
 
 pub fn container_not_found(container: &str) -> Response {
-    refusal(StatusCode::NOT_FOUND, "NotFound", &format!("container not found (\"{container}\")"))
+    refusal(
+        StatusCode::NOT_FOUND,
+        "NotFound",
+        &format!("container not found (\"{container}\")"),
+    )
 }
 
 /// How a program in a container ended, for the status channel.

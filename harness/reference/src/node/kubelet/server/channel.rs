@@ -19,7 +19,10 @@ pub enum Outgoing {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming {
     Stdin(Vec<u8>),
-    Resize { rows: u16, columns: u16 },
+    Resize {
+        rows: u16,
+        columns: u16,
+    },
     /// Nothing more comes on this channel.
     Closed(u8),
     /// The client is going.
@@ -47,7 +50,10 @@ pub fn incoming(message: Message) -> Incoming {
     match bytes.split_first() {
         Some((0, data)) => Incoming::Stdin(data.to_vec()),
         Some((4, size)) => match serde_json::from_slice::<Size>(size) {
-            Ok(size) => Incoming::Resize { rows: size.height, columns: size.width },
+            Ok(size) => Incoming::Resize {
+                rows: size.height,
+                columns: size.width,
+            },
             Err(_) => Incoming::Other,
         },
         Some((255, [channel])) => Incoming::Closed(*channel),
@@ -70,7 +76,10 @@ pub fn status(status: &Value) -> Message {
 
 /// Without this code a client takes the end for a failure.
 pub fn goodbye() -> Message {
-    Message::Close(Some(CloseFrame { code: 1000, reason: "".into() }))
+    Message::Close(Some(CloseFrame {
+        code: 1000,
+        reason: "".into(),
+    }))
 }
 
 #[cfg(test)]
@@ -100,6 +109,9 @@ mod tests {
     #[test]
     fn output_is_marked_with_its_channel() {
         assert_eq!(outgoing(Outgoing::Stderr, b"no"), binary(b"\x02no"));
-        assert_eq!(status(&serde_json::json!({"status": "Success"})), binary(b"\x03{\"status\":\"Success\"}"));
+        assert_eq!(
+            status(&serde_json::json!({"status": "Success"})),
+            binary(b"\x03{\"status\":\"Success\"}")
+        );
     }
 }
