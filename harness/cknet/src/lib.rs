@@ -1,1 +1,19 @@
+//! cknet: an end-to-end network conformance harness for Canonical Kubernetes.
+//!
+//! Data flows one way: `scenario` loads and checks, `plan` decides what is done, `cluster` makes it out of a
+//! `provider` and a `distribution`, `vantage` probes, `judge` decides, `run` puts these in order, and `event` is all
+//! that `report` is told.
 
+pub mod cluster;
+pub mod distribution;
+pub mod event;
+pub mod exit;
+pub mod judge;
+pub mod ledger;
+pub mod personality;
+pub mod plan;
+pub mod provider;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod vantage;

@@ -3,5 +3,11 @@
 //!
 //! Nothing here knows Kubernetes, scenarios or verdicts. Everything `unsafe` in the workspace is in this crate.
 
+pub mod channel;
+pub mod inherit;
+pub mod link;
 pub mod nft;
 pub mod ns;
+pub mod route;
+pub mod space;
+pub mod terminal;

@@ -3,5 +3,7 @@
 //! Every part is a list+watch client of the API server; they meet nowhere else but in the kernel and in the files of
 //! the node, as on a real one.
 
+pub mod calico;
+pub mod cni;
 pub mod policy;
 pub mod proxy;

@@ -1,0 +1,106 @@
+//! A cluster that runs: its nodes, its API, and the gate that says it is ready.
+//!
+//! Kubernetes' types are known here and in `objects`, `workloads` and `lookup`, and nowhere else in the runner.
+
+pub mod facts;
+pub mod objects;
+pub mod ready;
+pub mod workloads;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::distribution::{ClusterSpec, Distribution, DistributionError};
+use crate::provider::{Lease, Nodes, Provider, ProviderError, Release, Topology};
+use crate::scenario::Profile;
+use crate::vantage::Prober;
+
+use self::objects::Objects;
+
+/// A running cluster and everything needed to work with it.
+pub struct Cluster {
+    pub nodes: Nodes,
+    pub client: Client,
+    pub kubeconfig: String,
+    pub profile: Profile,
+    pub objects: Objects,
+    pub prober: Arc<Prober>,
+    pub timings: Timings,
+    release: Option<Box<dyn Release>>,
+}
+
+/// How long the parts of making a cluster took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    pub provision: Duration,
+    pub bootstrap: Duration,
+}
+
+/// A cluster could not be had, or not be given back.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Distribution(#[from] DistributionError),
+    #[error("cannot use the cluster's kubeconfig: {0}")]
+    Kubeconfig(String),
+    #[error("there is no CNI profile `{0}`")]
+    Profile(String),
+    #[error("the cluster is not ready after {deadline:?}: {last}")]
+    NotReady { deadline: Duration, last: String },
+    #[error("the run was interrupted")]
+    Interrupted,
+    #[error("{0}")]
+    Ledger(String),
+}
+
+impl Cluster {
+    /// Makes nodes under the name `key`, puts the distribution on them and waits until everything is ready.
+    pub async fn create(
+        provider: &dyn Provider,
+        distribution: &dyn Distribution,
+        key: &str,
+        topology: &Topology,
+        spec: &ClusterSpec,
+    ) -> Result<Self, ClusterError> {
+        let started = Instant::now();
+        let Lease { nodes, release } = provider.acquire(key, topology).await?;
+        let provision = started.elapsed();
+        let bootstrapped = distribution.bootstrap(&nodes, spec).await?;
+        let client = connect(&bootstrapped.kubeconfig).await?;
+        let profile = Profile::embedded(bootstrapped.profile)
+            .and_then(Result::ok)
+            .ok_or_else(|| ClusterError::Profile(bootstrapped.profile.to_string()))?;
+        let objects = Objects::new(client.clone());
+        ready::await_ready(&client, spec, &profile, &nodes).await?;
+        let timings = Timings { provision, bootstrap: started.elapsed() - provision };
+        let prober = Arc::new(Prober::new(nodes.clone()));
+        let kubeconfig = bootstrapped.kubeconfig;
+        Ok(Self { nodes, client, kubeconfig, profile, objects, prober, timings, release: Some(release) })
+    }
+
+    /// Ends the cluster and its nodes and waits until they are gone.
+    pub async fn destroy(mut self) -> Result<(), ClusterError> {
+        match self.release.take() {
+            Some(release) => Ok(release.release().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// The process that holds the machines.
+    pub fn holder(&self) -> Option<u32> {
+        self.release.as_ref().map(|release| release.holder())
+    }
+}
+
+async fn connect(kubeconfig: &str) -> Result<Client, ClusterError> {
+    let problem = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| problem(&error))?;
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?;
+    Client::try_from(config).map_err(|error| problem(&error))
+}

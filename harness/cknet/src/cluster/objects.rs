@@ -1,0 +1,164 @@
+//! Objects of any kind: applied, patched, deleted and read through the API, whatever their kind is.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::{ApiCapabilities, ApiResource, Scope, pinned_kind};
+use serde_json::Value;
+
+/// The name under which fields are owned in server-side apply.
+const MANAGER: &str = "cknet";
+
+/// Longest wait for a deleted object to be gone.
+const GONE: Duration = Duration::from_secs(30);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// One object by its coordinates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Coordinates {
+    pub api_version: String,
+    pub kind: String,
+    pub namespace: Option<String>,
+    pub name: String,
+}
+
+impl std::fmt::Display for Coordinates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+/// An object could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("cannot {doing}: {cause}")]
+    Api { doing: String, cause: Box<kube::Error> },
+    #[error("{0} is still there after {GONE:?}")]
+    StillThere(Coordinates),
+    #[error("not an object: {0}")]
+    Malformed(String),
+}
+
+fn api_error(doing: impl FnOnce() -> String) -> impl FnOnce(kube::Error) -> ObjectError {
+    move |cause| ObjectError::Api { doing: doing(), cause: Box::new(cause) }
+}
+
+/// The objects of one cluster.
+pub struct Objects {
+    client: Client,
+    kinds: Mutex<HashMap<(String, String), (ApiResource, ApiCapabilities)>>,
+}
+
+impl Objects {
+    pub fn new(client: Client) -> Self {
+        Self { client, kinds: Mutex::default() }
+    }
+
+    /// Creates an object or changes it to what is given (server-side apply); returns where it is.
+    pub async fn apply(&self, object: &Value) -> Result<Coordinates, ObjectError> {
+        let at = coordinates(object)?;
+        let (api, namespace) = self.api(&at).await?;
+        let parameters = PatchParams::apply(MANAGER).force();
+        api.patch(&at.name, &parameters, &Patch::Apply(object)).await.map_err(api_error(|| format!("apply {at}")))?;
+        Ok(Coordinates { namespace, ..at })
+    }
+
+    pub async fn patch(&self, at: &Coordinates, patch: &Patch<Value>) -> Result<(), ObjectError> {
+        let (api, _) = self.api(at).await?;
+        let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        api.patch(&at.name, &parameters, patch).await.map_err(api_error(|| format!("patch {at}")))?;
+        Ok(())
+    }
+
+    /// Deletes an object and waits until it is gone; one that is not there is no failure.
+    pub async fn delete(&self, at: &Coordinates) -> Result<(), ObjectError> {
+        let (api, _) = self.api(at).await?;
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        match api.delete(&at.name, &now).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            Err(error) => return Err(api_error(|| format!("delete {at}"))(error)),
+        }
+        let started = Instant::now();
+        while api.get_opt(&at.name).await.map_err(api_error(|| format!("read {at}")))?.is_some() {
+            if started.elapsed() >= GONE {
+                return Err(ObjectError::StillThere(at.clone()));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// The object, or nothing.
+    pub async fn get(&self, at: &Coordinates) -> Result<Option<Value>, ObjectError> {
+        let (api, _) = self.api(at).await?;
+        let found = api.get_opt(&at.name).await.map_err(api_error(|| format!("read {at}")))?;
+        Ok(found.and_then(|object| serde_json::to_value(object).ok()))
+    }
+
+    /// Objects of a kind, perhaps of one namespace, perhaps those with certain labels.
+    pub async fn list(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        labels: Option<&str>,
+    ) -> Result<Vec<Value>, ObjectError> {
+        let (resource, _) = self.kind(api_version, kind).await?;
+        let api: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let mut parameters = ListParams::default();
+        if let Some(labels) = labels {
+            parameters = parameters.labels(labels);
+        }
+        let found = api.list(&parameters).await.map_err(api_error(|| format!("list {kind}")))?;
+        Ok(found.items.into_iter().filter_map(|object| serde_json::to_value(object).ok()).collect())
+    }
+
+    async fn api(&self, at: &Coordinates) -> Result<(Api<DynamicObject>, Option<String>), ObjectError> {
+        let (resource, capabilities) = self.kind(&at.api_version, &at.kind).await?;
+        if capabilities.scope == Scope::Cluster {
+            return Ok((Api::all_with(self.client.clone(), &resource), None));
+        }
+        let namespace = at.namespace.as_deref().unwrap_or("default");
+        let api = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        Ok((api, Some(namespace.to_string())))
+    }
+
+    /// How the API serves a kind; asked once.
+    async fn kind(&self, api_version: &str, kind: &str) -> Result<(ApiResource, ApiCapabilities), ObjectError> {
+        let key = (api_version.to_string(), kind.to_string());
+        let known = self.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let wanted = GroupVersionKind::gvk(group, version, kind);
+        let doing = || format!("find kind `{kind}` of `{api_version}` in the API");
+        let found = pinned_kind(&self.client, &wanted).await.map_err(api_error(doing))?;
+        self.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, found.clone());
+        Ok(found)
+    }
+}
+
+/// Where an object belongs.
+pub fn coordinates(object: &Value) -> Result<Coordinates, ObjectError> {
+    let text = |value: &Value| value.as_str().map(str::to_string);
+    let missing = |what: &str| ObjectError::Malformed(format!("it has no `{what}`"));
+    Ok(Coordinates {
+        api_version: text(&object["apiVersion"]).ok_or_else(|| missing("apiVersion"))?,
+        kind: text(&object["kind"]).ok_or_else(|| missing("kind"))?,
+        namespace: text(&object["metadata"]["namespace"]),
+        name: text(&object["metadata"]["name"]).ok_or_else(|| missing("metadata.name"))?,
+    })
+}

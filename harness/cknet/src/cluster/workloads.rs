@@ -1,0 +1,230 @@
+//! A scenario's namespaces, services and workloads as objects of the cluster, and the pods that came of them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::Cluster;
+use super::objects::{Coordinates, ObjectError};
+use crate::scenario::model::{
+    Labels, Namespace, NamespaceName, PortProto, Scenario, Service, ServiceType, TargetPort, Workload, WorkloadName,
+};
+
+/// The image of workloads: the executable in its `probe serve` personality.
+const IMAGE: &str = "ghcr.io/cknet/cknet-probe:v1";
+
+/// Longest wait for a workload's pod to run.
+const RUNNING: Duration = Duration::from_secs(30);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A workload's pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedPod {
+    pub namespace: String,
+    pub node: String,
+    pub address: IpAddr,
+    pub uid: String,
+    pub host_network: bool,
+    pub listen: Vec<PortProto>,
+}
+
+/// The pods of a scenario's workloads.
+#[derive(Clone, Debug, Default)]
+pub struct Placed {
+    pub pods: BTreeMap<WorkloadName, PlacedPod>,
+}
+
+/// A workload does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkloadError {
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error("the pod of workload `{name}` does not run after {RUNNING:?}: {last}")]
+    NotRunning { name: String, last: String },
+}
+
+/// Creates everything that a scenario has from before its first phase and waits until the pods run.
+///
+/// Returns the pods, and the coordinates of what was made, in the order in which it was made.
+pub async fn create(cluster: &Cluster, scenario: &Scenario) -> Result<(Placed, Vec<Coordinates>), WorkloadError> {
+    let mut made = Vec::new();
+    for (name, namespace) in namespaces(scenario) {
+        let object = namespace_object(&name, namespace);
+        let at = cluster.objects.apply(&object).await?;
+        if name != "default" {
+            made.push(at);
+        }
+    }
+    let services: Vec<Value> = scenario.services.iter().map(|(name, service)| service_object(name.as_str(), service)).collect();
+    let pods: Vec<Value> = scenario.workloads.iter().map(|(name, workload)| pod_object(name, workload)).collect();
+    let objects: Vec<&Value> = services.iter().chain(&pods).collect();
+    let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;
+    for result in applied {
+        made.push(result?);
+    }
+    let mut placed = Placed::default();
+    let waits = scenario.workloads.iter().map(|(name, workload)| async move {
+        Ok::<_, WorkloadError>((name.clone(), await_running(cluster, name, workload).await?))
+    });
+    placed.pods = futures::future::try_join_all(waits).await?.into_iter().collect();
+    Ok((placed, made))
+}
+
+/// Adds one workload to a running scenario.
+pub async fn add(
+    cluster: &Cluster,
+    name: &WorkloadName,
+    workload: &Workload,
+) -> Result<(PlacedPod, Coordinates), WorkloadError> {
+    let at = cluster.objects.apply(&pod_object(name, workload)).await?;
+    Ok((await_running(cluster, name, workload).await?, at))
+}
+
+/// Where the pod of a workload is.
+pub fn pod_coordinates(name: &WorkloadName, namespace: &str) -> Coordinates {
+    Coordinates {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        namespace: Some(namespace.into()),
+        name: name.as_str().into(),
+    }
+}
+
+/// Every namespace that is declared or used, with its labels.
+fn namespaces(scenario: &Scenario) -> BTreeMap<String, Option<&Namespace>> {
+    let used = scenario.workloads.iter().map(|(_, workload)| &workload.namespace);
+    let used = used.chain(scenario.services.iter().map(|(_, service)| &service.namespace));
+    let mut all: BTreeMap<String, Option<&Namespace>> =
+        used.map(|name: &NamespaceName| (name.as_str().to_string(), None)).collect();
+    all.extend(scenario.namespaces.iter().map(|(name, namespace)| (name.as_str().to_string(), Some(namespace))));
+    all
+}
+
+fn namespace_object(name: &str, namespace: Option<&Namespace>) -> Value {
+    let labels = namespace.map(|namespace| label_map(&namespace.labels)).unwrap_or_default();
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+fn label_map(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.as_str().to_string(), value.clone())).collect()
+}
+
+fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
+    let identity = format!("{}/{name}", workload.namespace);
+    let mut arguments = vec!["--identity".to_string(), identity];
+    for port in &workload.listen {
+        arguments.extend(["--listen".to_string(), port.to_string()]);
+    }
+    let named = workload.named_ports.iter().map(|(name, port)| {
+        let protocol = port.protocol.to_string().to_uppercase();
+        json!({"name": name.as_str(), "containerPort": port.port.get(), "protocol": protocol})
+    });
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name.as_str(),
+            "namespace": workload.namespace.as_str(),
+            "labels": label_map(&workload.labels),
+        },
+        "spec": {
+            "nodeName": workload.node.as_str(),
+            "hostNetwork": workload.host_network,
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{
+                "name": "probe",
+                "image": IMAGE,
+                "imagePullPolicy": "Never",
+                "args": arguments,
+                "ports": named.collect::<Vec<_>>(),
+            }],
+        },
+    })
+}
+
+fn service_object(name: &str, service: &Service) -> Value {
+    let ports: Vec<Value> = service
+        .ports
+        .iter()
+        .map(|port| {
+            let target = match &port.target {
+                Some(TargetPort::Number(number)) => json!(number.get()),
+                Some(TargetPort::Name(name)) => json!(name.as_str()),
+                None => json!(port.port.port.get()),
+            };
+            let mut value = json!({
+                "port": port.port.port.get(),
+                "protocol": port.port.protocol.to_string().to_uppercase(),
+                "targetPort": target,
+            });
+            if let Some(name) = &port.name {
+                value["name"] = json!(name.as_str());
+            }
+            if let Some(number) = port.node_port {
+                value["nodePort"] = json!(number.get());
+            }
+            value
+        })
+        .collect();
+    let kind = match service.service_type {
+        ServiceType::ClusterIp => "ClusterIP",
+        ServiceType::NodePort => "NodePort",
+        ServiceType::LoadBalancer => "LoadBalancer",
+    };
+    let mut spec = json!({"selector": label_map(&service.selector), "ports": ports, "type": kind});
+    if service.headless {
+        spec["clusterIP"] = json!("None");
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": service.namespace.as_str()},
+        "spec": spec,
+    })
+}
+
+async fn await_running(cluster: &Cluster, name: &WorkloadName, workload: &Workload) -> Result<PlacedPod, WorkloadError> {
+    let at = pod_coordinates(name, workload.namespace.as_str());
+    let started = Instant::now();
+    loop {
+        let pod = cluster.objects.get(&at).await?.unwrap_or_default();
+        if let Some(placed) = placed(&pod, workload) {
+            return Ok(placed);
+        }
+        if started.elapsed() >= RUNNING {
+            return Err(WorkloadError::NotRunning { name: name.to_string(), last: why_not_running(&pod) });
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn placed(pod: &Value, workload: &Workload) -> Option<PlacedPod> {
+    let running = pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null();
+    running.then_some(())?;
+    Some(PlacedPod {
+        namespace: workload.namespace.as_str().to_string(),
+        node: workload.node.as_str().to_string(),
+        address: pod["status"]["podIP"].as_str()?.parse().ok()?,
+        uid: pod["metadata"]["uid"].as_str()?.to_string(),
+        host_network: workload.host_network,
+        listen: workload.listen.clone(),
+    })
+}
+
+/// The last state seen, in the words of the kubelet where it left any.
+fn why_not_running(pod: &Value) -> String {
+    let phase = pod["status"]["phase"].as_str().unwrap_or("no such pod");
+    let waiting = &pod["status"]["containerStatuses"][0]["state"];
+    let reason = ["waiting", "terminated"].iter().find_map(|state| {
+        let state = &waiting[*state];
+        Some(format!("{} {}", state["reason"].as_str()?, state["message"].as_str().unwrap_or_default()))
+    });
+    match reason {
+        Some(reason) => format!("{phase}: {}", reason.trim()),
+        None => phase.to_string(),
+    }
+}

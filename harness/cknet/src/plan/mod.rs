@@ -1,0 +1,150 @@
+//! From checked scenarios to what will be done: which clusters are made, which scenarios share one, in which order.
+//!
+//! Pure: the same scenarios and the same seed give the same plan.
+
+pub mod sabotage;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::distribution::{ClusterSpec, Encapsulation, Member};
+use crate::provider::{Nic, NodeSpec, Segment, Topology};
+use crate::scenario::Scenario;
+use crate::scenario::model;
+
+/// MTU of a segment that names none: Ethernet's 1500 bytes.
+const DEFAULT_MTU: u32 = 1500;
+
+/// What a run will do.
+#[derive(Debug)]
+pub struct Plan {
+    pub clusters: Vec<PlannedCluster>,
+}
+
+/// A cluster and the scenarios that run on it, one after the other.
+#[derive(Debug)]
+pub struct PlannedCluster {
+    /// `cp1+w1+w2`: its nodes.
+    pub name: String,
+    pub topology: Topology,
+    pub spec: ClusterSpec,
+    pub scenarios: Vec<Scenario>,
+}
+
+/// A scenario that asks for more than the providers and distributions of today can give.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{scenario}`: {what}")]
+pub struct Unplannable {
+    pub scenario: String,
+    pub what: String,
+}
+
+/// Plans a run: scenarios with the same topology and cluster share one, and `seed` decides about the order.
+pub fn plan(scenarios: Vec<Scenario>, seed: u64) -> Result<Plan, Unplannable> {
+    let mut shuffled = scenarios;
+    shuffle(&mut shuffled, seed);
+    let mut clusters: Vec<PlannedCluster> = Vec::new();
+    for scenario in shuffled {
+        let (topology, spec) = cluster_of(&scenario)?;
+        match clusters.iter_mut().find(|planned| planned.topology == topology && planned.spec == spec) {
+            Some(planned) => planned.scenarios.push(scenario),
+            None => {
+                let name = topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join("+");
+                clusters.push(PlannedCluster { name, topology, spec, scenarios: vec![scenario] });
+            }
+        }
+    }
+    Ok(Plan { clusters })
+}
+
+/// The machines and the cluster that a scenario wants.
+pub fn cluster_of(scenario: &Scenario) -> Result<(Topology, ClusterSpec), Unplannable> {
+    let unplannable = |what: String| Unplannable { scenario: scenario.id().to_string(), what };
+    let v4 = |network: IpNet, what: &str| match network {
+        IpNet::V4(network) => Ok(network),
+        IpNet::V6(_) => Err(unplannable(format!("{what} is an IPv6 network; only IPv4 clusters can be made"))),
+    };
+    let mut segments = Vec::new();
+    for (name, segment) in scenario.topology.segments.iter() {
+        let cidr = v4(segment.cidr.net(), "a segment")?;
+        segments.push(Segment { name: name.to_string(), cidr, mtu: segment.mtu.map_or(DEFAULT_MTU, u32::from) });
+    }
+    let mut nodes = Vec::new();
+    let mut members = Vec::new();
+    for (name, node) in scenario.topology.nodes.iter() {
+        let nics = nics(node).map_err(&unplannable)?;
+        let first = nics.first().ok_or_else(|| unplannable(format!("node `{name}` has no NIC")))?;
+        let control_plane = node.role == model::Role::ControlPlane;
+        members.push(Member { name: name.to_string(), address: first.address.addr(), control_plane });
+        nodes.push(NodeSpec { name: name.to_string(), nics });
+    }
+    let control_plane = members.iter().find(|member| member.control_plane);
+    let control_plane = control_plane.ok_or_else(|| unplannable("no node is a control plane".into()))?.name.clone();
+    let cluster = &scenario.cluster;
+    let spec = ClusterSpec {
+        pod_cidr: v4(cluster.pod_cidr.net(), "`podCidr`")?,
+        service_cidr: v4(cluster.service_cidr.net(), "`serviceCidr`")?,
+        encapsulation: match cluster.encapsulation {
+            model::Encapsulation::Vxlan => Encapsulation::Vxlan,
+            model::Encapsulation::VxlanCrossSubnet => Encapsulation::VxlanCrossSubnet,
+            model::Encapsulation::None => Encapsulation::None,
+        },
+        block_size: cluster.block_size.prefix_len(),
+        autodetection: cluster.node_address.autodetection_method(),
+        control_plane,
+        members,
+    };
+    Ok((Topology { segments, nodes }, spec))
+}
+
+fn nics(node: &model::Node) -> Result<Vec<Nic>, String> {
+    let nic = |(name, nic): (&model::NicName, &model::Nic)| {
+        let IpAddr::V4(address) = nic.address else { return Err(format!("NIC `{name}` has an IPv6 address")) };
+        let address: Ipv4Net = Ipv4Net::new(address, nic.prefix_len).map_err(|error| error.to_string())?;
+        Ok(Nic { name: name.to_string(), segment: nic.segment.to_string(), address })
+    };
+    node.nics.iter().map(nic).collect()
+}
+
+/// Where each workload's node can be reached, for people: `node (address)`.
+pub fn node_addresses(topology: &Topology) -> BTreeMap<&str, Ipv4Addr> {
+    let address = |node: &NodeSpec| node.nics.first().map(|nic| nic.address.addr());
+    topology.nodes.iter().filter_map(|node| Some((node.name.as_str(), address(node)?))).collect()
+}
+
+/// Fisher and Yates' shuffle, driven by SplitMix64 (Steele, Lea, Flood 2014): the same seed, the same order.
+fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    for last in (1..items.len()).rev() {
+        let other = usize::try_from(next() % (last as u64 + 1)).unwrap_or(0);
+        items.swap(last, other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_order_and_another_seed_another() {
+        let order = |seed| {
+            let mut items: Vec<u32> = (0..20).collect();
+            shuffle(&mut items, seed);
+            items
+        };
+        assert_eq!(order(7), order(7));
+        assert_ne!(order(7), order(8));
+        let mut sorted = order(7);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..20).collect::<Vec<_>>(), "nothing is lost");
+    }
+}

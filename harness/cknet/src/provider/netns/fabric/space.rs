@@ -1,0 +1,116 @@
+//! One node of the fabric: its namespaces, the files that are its own, and the programs started in it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use cknet_kernel::space::{self, KernelFiles, Space};
+
+use super::super::wire::Spawn;
+
+/// Where a node finds the programs of cknet.
+const PROGRAMS: &str = "/run/cknet/bin";
+
+const SEARCH_PATH: &str = "/run/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The memory that the files of one node may take.
+const NODE_FILES: &str = "mode=755,size=256m";
+
+/// Makes the namespaces of a node and gives it files of its own.
+pub fn create(name: &str) -> io::Result<Space> {
+    Space::create(name, || furnish(name))
+}
+
+/// `/run` is empty and private, `/etc` is the host's with a private layer above, `/sys` shows the node's own network.
+fn furnish(name: &str) -> io::Result<()> {
+    // Opened before anything is covered, because the executable may itself lie below `/tmp` or `/run`.
+    let executable = File::open(std::env::current_exe()?)?;
+    let staging = Path::new("/tmp");
+    space::mount_memory(staging, NODE_FILES)?;
+    let programs = staging.join("cknet/bin");
+    fs::create_dir_all(&programs)?;
+    fs::create_dir_all(staging.join("cknet/log"))?;
+    fs::create_dir_all(staging.join("netns"))?;
+    fs::create_dir_all(staging.join("lock"))?;
+    let program = programs.join("cknet");
+    File::create(&program)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    space::bind_file(&executable, &program)?;
+    std::os::unix::fs::symlink("cknet", programs.join("agnhost"))?;
+    space::overlay(Path::new("/etc"), &staging.join("cknet/etc"))?;
+    space::move_mount(staging, Path::new("/run"))?;
+    // Without a private view of /sys only `/sys/class/net` is wrong, and only for people who look there.
+    let _ = space::mount_kernel_files(KernelFiles::Sys, Path::new("/sys"));
+    fs::write("/etc/hostname", format!("{name}\n"))?;
+    forward_packets()
+}
+
+/// A node routes between its pods and its NICs; settings of its own network namespace (ip-sysctl.rst).
+fn forward_packets() -> io::Result<()> {
+    for (key, value) in [
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv4/conf/all/rp_filter", "0"),
+        ("net/ipv4/conf/default/rp_filter", "0"),
+        ("net/ipv6/conf/all/disable_ipv6", "1"),
+        ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ] {
+        // IPv6 may be absent from the kernel altogether.
+        let written = fs::write(Path::new("/proc/sys").join(key), value);
+        if !key.starts_with("net/ipv6") {
+            written?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts a program inside a node with the three standard streams given; returns its process id.
+pub fn spawn(space: &Space, spawn: &Spawn, streams: [OwnedFd; 3]) -> io::Result<u32> {
+    let [stdin, stdout, stderr] = streams;
+    space.run(|| {
+        let Some((program, arguments)) = spawn.argv.split_first() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program named"));
+        };
+        let program = if program == "cknet" { format!("{PROGRAMS}/cknet") } else { program.clone() };
+        let mut command = Command::new(&program);
+        command.args(arguments).env("PATH", SEARCH_PATH).envs(spawn.environment.iter().cloned()).current_dir("/");
+        command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+        if spawn.terminal {
+            cknet_kernel::terminal::take_on_start(&mut command);
+        } else {
+            command.process_group(0);
+        }
+        command.spawn().map(|child| child.id())
+    })?
+}
+
+/// Writes `content` to a file of the node, whole or not at all.
+pub fn put(space: &Space, path: &str, mode: u32, content: OwnedFd) -> io::Result<()> {
+    space.run(|| {
+        let path = Path::new(path);
+        let folder = path.parent().filter(|_| path.is_absolute()).ok_or(io::ErrorKind::InvalidInput)?;
+        fs::create_dir_all(folder)?;
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let draft = folder.join(format!(".{}.cknet", name.to_string_lossy()));
+        let mut file = File::options().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+        io::copy(&mut File::from(content), &mut file)?;
+        file.flush()?;
+        fs::rename(&draft, path)
+    })?
+}
+
+/// Opens a file of the node for reading.
+pub fn take(space: &Space, path: &str) -> io::Result<OwnedFd> {
+    space.run(|| File::open(path).map(OwnedFd::from))?
+}
+
+/// Connects from inside the node.
+pub fn dial(space: &Space, address: SocketAddr) -> io::Result<OwnedFd> {
+    const DEADLINE: Duration = Duration::from_secs(2);
+    space.net().run(|| TcpStream::connect_timeout(&address, DEADLINE).map(OwnedFd::from))?
+}

@@ -1,0 +1,47 @@
+//! A scenario's expectations as cases: the one name by which filters, events and reports know each of them.
+
+use crate::event::{Case, Claim, PlannedScenario, Severity};
+use crate::scenario::Scenario;
+use crate::scenario::model::{self, Expectation, Phase};
+
+/// What tells the results of this run apart from those of another run of the same scenarios.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    pub provider: String,
+    pub distribution: String,
+    pub cni: String,
+}
+
+/// The scenario with all its cases, as it is announced before the run.
+pub fn planned(scenario: &Scenario) -> PlannedScenario {
+    PlannedScenario {
+        id: scenario.id().to_string(),
+        title: scenario.metadata.title.clone(),
+        file: scenario.file.clone(),
+        cases: scenario.expectations().map(|(phase, expectation)| case(scenario, phase, expectation)).collect(),
+    }
+}
+
+/// One expectation as a case.
+pub fn case(scenario: &Scenario, phase: &Phase, expectation: &Expectation) -> Case {
+    Case {
+        id: scenario.case_id(phase, expectation).into(),
+        scenario: scenario.id().to_string(),
+        phase: phase.id.to_string(),
+        expectation: expectation.id.to_string(),
+        file: scenario.file.clone(),
+        line: u32::try_from(expectation.line).unwrap_or(u32::MAX),
+        claim: expectation.claim.as_ref().and_then(|id| scenario.claim(id)).map(|claim| Claim {
+            id: claim.id.to_string(),
+            text: claim.text.clone(),
+            docs: scenario.citation(claim).to_string(),
+        }),
+        severity: match scenario.metadata.severity {
+            model::Severity::Low => Severity::Low,
+            model::Severity::Medium => Severity::Medium,
+            model::Severity::High => Severity::High,
+            model::Severity::Critical => Severity::Critical,
+        },
+        owner: None,
+    }
+}

@@ -1,0 +1,221 @@
+//! A run: clusters are made, scenarios carried out on them, verdicts told, everything taken down.
+//!
+//! What happens is told as events and nothing else; how it is shown is not known here. Each cluster is one task;
+//! the scenarios of a cluster follow each other.
+
+mod cases;
+mod expect;
+mod reset;
+mod scenario;
+mod sink;
+mod steps;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use self::cases::{Variant, planned};
+pub use self::sink::Sink;
+
+use crate::cluster::{Cluster, ClusterError};
+use crate::distribution::Distribution;
+use crate::event::{Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, InfraKind, Leak, Outcome};
+use crate::ledger::{Ledger, LedgerError, Resource};
+use crate::plan::{Plan, PlannedCluster};
+use crate::provider::Provider;
+use crate::scenario::Scenario;
+
+/// What a run works with.
+pub struct Run {
+    pub provider: Arc<dyn Provider>,
+    pub distribution: Arc<dyn Distribution>,
+    pub ledger: Arc<Ledger>,
+    pub sink: Arc<Sink>,
+    /// Asked to stop: nothing new is begun, what is under way ends soon, everything is taken down.
+    pub stop: CancellationToken,
+    /// How many clusters may exist at once.
+    pub clusters: usize,
+    /// Leave the clusters standing until this is cancelled too.
+    pub keep: Option<CancellationToken>,
+    /// Cluster-changing sabotage is under way: the network may be broken from the start.
+    pub expect_broken: bool,
+}
+
+impl Run {
+    /// Carries the plan out. The caller has told `RunStarted` and will tell `RunFinished`.
+    pub async fn carry_out(self: Arc<Self>, plan: Plan) {
+        let started = Instant::now();
+        let slots = Arc::new(Semaphore::new(self.clusters.max(1)));
+        let tasks: Vec<_> = plan
+            .clusters
+            .into_iter()
+            .enumerate()
+            .map(|(number, planned)| {
+                let (run, slots) = (self.clone(), slots.clone());
+                tokio::spawn(async move {
+                    let Ok(_slot) = slots.acquire().await else { return Vec::new() };
+                    run.on_one_cluster(number, planned).await
+                })
+            })
+            .collect();
+        let mut leaks = Vec::new();
+        for task in tasks {
+            match task.await {
+                Ok(found) => leaks.extend(found),
+                Err(panic) => leaks.push(Leak {
+                    kind: "task".into(),
+                    name: "cluster".into(),
+                    message: format!("it ended by itself: {panic}"),
+                }),
+            }
+        }
+        let took_ms = millis(started.elapsed());
+        self.sink.tell(Cleanup { leaks, kept: None, took_ms });
+    }
+
+    async fn on_one_cluster(&self, number: usize, planned: PlannedCluster) -> Vec<Leak> {
+        if self.stop.is_cancelled() {
+            return Vec::new();
+        }
+        let mut leaks = Vec::new();
+        let mut waiting: std::collections::VecDeque<Scenario> = planned.scenarios.iter().cloned().collect();
+        let mut made = 0;
+        while !waiting.is_empty() && !self.stop.is_cancelled() {
+            let key = format!("c{number}-{made}");
+            made += 1;
+            match self.make(&key, &planned).await {
+                Ok(cluster) => {
+                    self.scenarios_on(&cluster, &planned, &mut waiting).await;
+                    self.hold_if_kept(&cluster, &key).await;
+                    leaks.extend(self.unmake(&key, cluster).await);
+                }
+                Err(error) => {
+                    for scenario in waiting.drain(..) {
+                        self.tell_all_errors(&scenario, &error);
+                    }
+                }
+            }
+        }
+        leaks
+    }
+
+    /// Runs scenarios until all are done or one has left the cluster in a state that cannot be undone.
+    async fn scenarios_on(
+        &self,
+        cluster: &Cluster,
+        planned: &PlannedCluster,
+        waiting: &mut std::collections::VecDeque<Scenario>,
+    ) {
+        while let Some(scenario) = waiting.pop_front() {
+            if self.stop.is_cancelled() {
+                return;
+            }
+            let again = scenario::carry_out(self, cluster, &planned.name, &scenario).await;
+            if again == scenario::Reuse::No || waiting.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn make(&self, key: &str, planned: &PlannedCluster) -> Result<Cluster, ClusterError> {
+        let started = Instant::now();
+        let nodes: Vec<String> = planned.topology.nodes.iter().map(|node| node.name.clone()).collect();
+        self.sink.tell(ClusterAcquiring { cluster: planned.name.clone(), nodes: nodes.clone() });
+        let resource = self.resource(key);
+        let creating = async {
+            self.ledger.intent(&resource)?;
+            Cluster::create(&*self.provider, &*self.distribution, key, &planned.topology, &planned.spec).await
+        };
+        let made = tokio::select! {
+            made = creating => made,
+            () = self.stop.cancelled() => Err(ClusterError::Interrupted),
+        };
+        match &made {
+            Ok(cluster) => {
+                let resource = match cluster.holder() {
+                    Some(process) => resource.with("process", process.to_string()),
+                    None => resource,
+                };
+                self.ledger.created(&resource)?;
+                self.sink.tell(ClusterReady {
+                    cluster: planned.name.clone(),
+                    nodes,
+                    provision_ms: millis(cluster.timings.provision),
+                    bootstrap_ms: millis(cluster.timings.bootstrap),
+                });
+            }
+            Err(error) => {
+                // Whatever was made was dropped with the attempt.
+                self.ledger.destroyed(&resource.key)?;
+                self.sink.tell(ClusterFailed {
+                    cluster: planned.name.clone(),
+                    kind: error.kind(),
+                    message: error.to_string(),
+                    took_ms: millis(started.elapsed()),
+                });
+            }
+        }
+        made
+    }
+
+    async fn unmake(&self, key: &str, cluster: Cluster) -> Option<Leak> {
+        let name = key.to_string();
+        let leak = |message: String| Some(Leak { kind: "cluster".into(), name, message });
+        if let Err(error) = cluster.destroy().await {
+            return leak(error.to_string());
+        }
+        match self.ledger.destroyed(&self.resource(key).key) {
+            Ok(()) => None,
+            Err(error) => leak(error.to_string()),
+        }
+    }
+
+    /// With `--keep` the cluster stands until the run is told to end it.
+    async fn hold_if_kept(&self, cluster: &Cluster, key: &str) {
+        let Some(until) = &self.keep else { return };
+        let path = self.ledger.folder().join(format!("{key}.kubeconfig"));
+        // The kubeconfig is a convenience; without it the cluster can still be looked at with `cknet shell`.
+        let _ = std::fs::write(path, &cluster.kubeconfig);
+        until.cancelled().await;
+    }
+
+    fn resource(&self, key: &str) -> Resource {
+        Resource::new(format!("{}-cluster", self.provider.name()), key, self.provider.name())
+    }
+
+    /// A cluster that could not be made says nothing about any claim.
+    fn tell_all_errors(&self, scenario: &Scenario, error: &ClusterError) {
+        if matches!(error, ClusterError::Interrupted) {
+            return;
+        }
+        for case in planned(scenario).cases {
+            let outcome = Outcome::Error { kind: error.kind(), message: error.to_string() };
+            self.sink.judged(case, outcome);
+        }
+    }
+}
+
+impl ClusterError {
+    /// Which part of the machinery broke.
+    pub fn kind(&self) -> InfraKind {
+        match self {
+            Self::Provider(crate::provider::ProviderError::Unfit { .. }) => InfraKind::Preflight,
+            Self::Provider(_) | Self::Ledger(_) => InfraKind::Provision,
+            Self::Interrupted => InfraKind::Internal,
+            _ => InfraKind::Bootstrap,
+        }
+    }
+}
+
+impl From<LedgerError> for ClusterError {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error.to_string())
+    }
+}
+
+/// A duration in whole milliseconds, as events carry it.
+pub(crate) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

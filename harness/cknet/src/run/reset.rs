@@ -1,0 +1,32 @@
+//! The way back after a scenario: what it made is deleted, what it closed is opened, and the cluster is looked at
+//! before it is trusted with the next scenario.
+
+use std::time::Duration;
+
+use super::scenario::{Reuse, Stage};
+use crate::provider::Invocation;
+
+/// Longest time to clear the firewall of one node.
+const CLEAR: Duration = Duration::from_secs(10);
+
+/// Undoes a scenario. The cluster is not used again when that is impossible or did not work.
+pub async fn after(stage: &Stage<'_>) -> Reuse {
+    if stage.tainted || stage.run.keep.is_some() || stage.run.stop.is_cancelled() {
+        return Reuse::No;
+    }
+    for node in stage.cluster.nodes.by_name.values() {
+        let clear = node.run(Invocation::new(["cknet", "node-firewall", "clear"]), CLEAR).await;
+        if !clear.is_ok_and(|output| output.succeeded()) {
+            return Reuse::No;
+        }
+    }
+    // The newest first; several at once, because each is waited for until it is gone.
+    let (namespaces, rest): (Vec<_>, Vec<_>) = stage.made.iter().rev().partition(|at| at.kind == "Namespace");
+    for group in [rest, namespaces] {
+        let deletions = group.into_iter().map(|at| stage.cluster.objects.delete(at));
+        if futures::future::join_all(deletions).await.into_iter().any(|deleted| deleted.is_err()) {
+            return Reuse::No;
+        }
+    }
+    Reuse::Yes
+}

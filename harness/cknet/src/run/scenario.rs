@@ -1,0 +1,199 @@
+//! One scenario on one cluster: its workloads, a positive control, its phases, and the way back.
+
+use std::time::{Duration, Instant};
+
+use cknet_probe::wire::{Expect, Sight, Target};
+
+use super::cases::{case, planned};
+use super::expect::{Subject, watch};
+use super::{Run, millis, reset, steps};
+use crate::cluster::Cluster;
+use crate::cluster::facts::RunFacts;
+use crate::cluster::objects::Coordinates;
+use crate::cluster::workloads::{self, Placed};
+use crate::event::{InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, StepDone, StepFailed};
+use crate::scenario::Scenario;
+use crate::scenario::model::{Phase, Protocol};
+use crate::vantage::{Place, Question, Vantage};
+
+/// Longest wait for everything to answer before the first phase.
+const CONTROL: Duration = Duration::from_secs(10);
+
+/// Between two looks of the positive control.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Whether the cluster can be used for another scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    Yes,
+    No,
+}
+
+/// A scenario under way.
+pub struct Stage<'a> {
+    pub run: &'a Run,
+    pub cluster: &'a Cluster,
+    pub scenario: &'a Scenario,
+    pub placed: Placed,
+    pub facts: RunFacts,
+    /// What was made and has to go, in the order in which it was made.
+    pub made: Vec<Coordinates>,
+    /// Something was done that cannot be undone by deleting objects and opening firewalls.
+    pub tainted: bool,
+}
+
+/// Carries a scenario out and tells every verdict.
+pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, scenario: &Scenario) -> Reuse {
+    let started = Instant::now();
+    run.sink.tell(ScenarioStarted {
+        scenario: scenario.id().to_string(),
+        title: scenario.metadata.title.clone(),
+        cluster: cluster_name.to_string(),
+    });
+    let reuse = match prepare(run, cluster, scenario).await {
+        Ok(mut stage) => {
+            stage.phases().await;
+            reset::after(&stage).await
+        }
+        Err((kind, message)) => {
+            for case in planned(scenario).cases {
+                run.sink.judged(case, Outcome::Error { kind, message: message.clone() });
+            }
+            Reuse::No
+        }
+    };
+    run.sink.tell(ScenarioFinished { scenario: scenario.id().to_string(), took_ms: millis(started.elapsed()) });
+    reuse
+}
+
+/// Creates what the scenario has from its start, and sees that everything answers before anything is broken.
+async fn prepare<'a>(
+    run: &'a Run,
+    cluster: &'a Cluster,
+    scenario: &'a Scenario,
+) -> Result<Stage<'a>, (InfraKind, String)> {
+    let provision = |error: &dyn std::fmt::Display| (InfraKind::Bootstrap, error.to_string());
+    let (placed, made) = workloads::create(cluster, scenario).await.map_err(|error| provision(&error))?;
+    let facts = RunFacts::gather(cluster, scenario, &placed).await.map_err(|error| provision(&error))?;
+    let stage = Stage { run, cluster, scenario, placed, facts, made, tainted: false };
+    stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
+    Ok(stage)
+}
+
+impl Stage<'_> {
+    async fn phases(&mut self) {
+        let phases = &self.scenario.phases;
+        for (index, phase) in phases.iter().enumerate() {
+            if self.run.stop.is_cancelled() {
+                return;
+            }
+            let name = self.scenario.id().to_string();
+            self.run.sink.tell(PhaseStarted { scenario: name, phase: phase.id.to_string() });
+            if let Err((step, message)) = self.steps(phase).await {
+                self.give_up(phase, &phases[index + 1..], step, &message);
+                return;
+            }
+            self.expectations(phase).await;
+        }
+    }
+
+    /// Does the steps of a phase; the number of the one that failed and why.
+    async fn steps(&mut self, phase: &Phase) -> Result<(), (usize, String)> {
+        for (index, step) in phase.steps.iter().enumerate() {
+            let started = Instant::now();
+            let text = steps::describe(&step.action);
+            let done = steps::carry_out(self, &step.action).await;
+            let (scenario, phase) = (self.scenario.id().to_string(), phase.id.to_string());
+            let (step, took_ms) = (u32::try_from(index).unwrap_or(u32::MAX), millis(started.elapsed()));
+            match done {
+                Ok(()) => self.run.sink.tell(StepDone { scenario, phase, step, text, took_ms }),
+                Err(message) => {
+                    let told = message.clone();
+                    self.run.sink.tell(StepFailed { scenario, phase, step, text, message: told, took_ms });
+                    return Err((index, message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A step that could not be done proves nothing; what comes after it would be judged in a world nobody described.
+    fn give_up(&self, phase: &Phase, later: &[Phase], step: usize, message: &str) {
+        for expectation in &phase.expect {
+            let message = format!("step {step} of phase `{}` failed: {message}", phase.id);
+            let outcome = Outcome::Error { kind: InfraKind::Step, message };
+            self.run.sink.judged(case(self.scenario, phase, expectation), outcome);
+        }
+        for later in later {
+            for expectation in &later.expect {
+                let reason = format!("a step of phase `{}` failed before", phase.id);
+                let outcome = Outcome::Skipped { cause: SkipCause::Dependent, reason, enable: None };
+                self.run.sink.judged(case(self.scenario, later, expectation), outcome);
+            }
+        }
+    }
+
+    /// Judges all expectations of a phase at the same time, so that they share their waits and their silence.
+    async fn expectations(&self, phase: &Phase) {
+        let subject = Subject { stage: self, phase };
+        let watches = phase.expect.iter().map(|expectation| watch(&subject, expectation));
+        futures::future::join_all(watches).await;
+    }
+
+    /// Before the first phase every workload answers on every port it listens on, to itself and to every other one.
+    ///
+    /// What never worked cannot be broken by a step. The times of the answers set the deadline for silence.
+    async fn positive_control(&self) -> Result<(), String> {
+        let questions = self.control_questions();
+        let started = Instant::now();
+        loop {
+            let seen = self.cluster.prober.ask(&questions).await;
+            let problem = match &seen {
+                Ok(seen) => {
+                    let silent = seen.iter().zip(&questions).find(|(seen, _)| seen.sight != Sight::Answered);
+                    match silent {
+                        None => {
+                            self.cluster.prober.calibrate(seen);
+                            return Ok(());
+                        }
+                        Some((seen, question)) => {
+                            format!("{} -> {:?}: {:?}", question.from.node, question.target, seen.sight)
+                        }
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            if self.run.expect_broken && started.elapsed() >= Duration::from_secs(1) {
+                return Ok(());
+            }
+            if started.elapsed() >= CONTROL || self.run.stop.is_cancelled() {
+                return Err(format!("before anything was changed, not everything answered within {CONTROL:?}: {problem}"));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn control_questions(&self) -> Vec<Question> {
+        let mut questions = Vec::new();
+        for pod in self.placed.pods.values() {
+            for from in self.placed.pods.values() {
+                for port in &pod.listen {
+                    let address = (pod.address, port.port.get()).into();
+                    let target = match port.protocol {
+                        Protocol::Tcp => Target::Tcp { address, expect: Expect::Echo },
+                        Protocol::Udp => Target::Udp { address, payload: 0 },
+                        Protocol::Sctp => Target::Sctp { address, expect: Expect::Echo },
+                    };
+                    questions.push(Question { from: vantage_of(from), target });
+                }
+            }
+        }
+        questions
+    }
+}
+
+/// The place of a workload's pod.
+pub fn vantage_of(pod: &workloads::PlacedPod) -> Vantage {
+    let place = if pod.host_network { Place::Node } else { Place::Pod { uid: pod.uid.clone() } };
+    Vantage { node: pod.node.clone(), place }
+}

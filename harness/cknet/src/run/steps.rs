@@ -1,0 +1,277 @@
+//! Steps: what a scenario does to the cluster and its nodes. A step returns when it has been done; whether its effect
+//! can be seen is the business of expectations.
+
+use std::time::Duration;
+
+use kube::api::Patch;
+use serde_json::{Value, json};
+
+use super::scenario::Stage;
+use crate::cluster::objects::Coordinates;
+use crate::cluster::workloads;
+use crate::provider::{Exit, Invocation};
+use crate::scenario::model::{
+    Action, Component, Direction, Firewall, FirewallChange, LinkChange, LinkState, Manifest, NodeRun, NodeSet,
+    PatchType, Relabel, WorkloadChange,
+};
+
+/// Longest time for a command on a node.
+const COMMAND: Duration = Duration::from_secs(30);
+
+/// The label by which a stopped component's DaemonSet is kept off a node.
+const STOPPED: &str = "cknet.dev/stopped";
+
+type Done = Result<(), String>;
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// What a step does, in words.
+pub fn describe(action: &Action) -> String {
+    let objects = |manifest: &Manifest| match &manifest.file {
+        Some(file) => file.clone(),
+        None => manifest.objects.iter().map(|object| format!("{} {}", object.kind(), object.name())).collect::<Vec<_>>().join(", "),
+    };
+    match action {
+        Action::Apply(manifest) => format!("apply {}", objects(manifest)),
+        Action::Patch(patch) => format!("patch {} {}", patch.kind, patch.name),
+        Action::Delete(manifest) => format!("delete {}", objects(manifest)),
+        Action::Firewall(firewall) => firewall_commands(firewall).iter().map(|argv| argv[1..].join(" ")).collect::<Vec<_>>().join(", "),
+        Action::NodeRun(run) => {
+            format!("run on {}: {}", run.node, run.argv.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        }
+        Action::StopComponent(component) => format!("stop {}", component.component),
+        Action::StartComponent(component) => format!("start {}", component.component),
+        Action::Link(link) => format!("set {} of {} {:?}", link.device, link.node, link.change),
+        Action::Label(relabel) => format!("label {}", relabel.workload),
+        Action::Workload(_) => "change workloads".into(),
+    }
+}
+
+/// Does one step.
+pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
+    match action {
+        Action::Apply(manifest) => apply(stage, manifest).await,
+        Action::Patch(patch) => {
+            stage.tainted = true;
+            let value = patch.patch.resolve(&|fact| stage.facts.lookup(fact)).map_err(text)?;
+            let patch_body = match patch.patch_type {
+                PatchType::Merge => Patch::Merge(value),
+                PatchType::Strategic => Patch::Strategic(value),
+                PatchType::Json => Patch::Json(serde_json::from_value(value).map_err(text)?),
+            };
+            let at = Coordinates {
+                api_version: patch.api_version.clone(),
+                kind: patch.kind.clone(),
+                namespace: patch.namespace.as_ref().map(|namespace| namespace.as_str().to_string()),
+                name: patch.name.clone(),
+            };
+            stage.cluster.objects.patch(&at, &patch_body).await.map_err(text)
+        }
+        Action::Delete(manifest) => delete(stage, manifest).await,
+        Action::Firewall(firewall) => {
+            let commands = firewall_commands(firewall);
+            for node in nodes_of(stage, &firewall.nodes) {
+                for argv in &commands {
+                    command(stage, &node, argv.clone(), 0).await?;
+                }
+            }
+            Ok(())
+        }
+        Action::NodeRun(run) => {
+            stage.tainted = true;
+            node_run(stage, run).await
+        }
+        Action::StopComponent(component) => {
+            stage.tainted = true;
+            switch(stage, component, false).await
+        }
+        Action::StartComponent(component) => switch(stage, component, true).await,
+        Action::Link(link) => {
+            stage.tainted = true;
+            change_link(stage, link).await
+        }
+        Action::Label(relabel) => label(stage, relabel).await,
+        Action::Workload(change) => change_workloads(stage, change).await,
+    }
+}
+
+async fn apply(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {
+    for object in &manifest.objects {
+        let value = object.resolve(&|fact| stage.facts.lookup(fact)).map_err(text)?;
+        let at = stage.cluster.objects.apply(&value).await.map_err(text)?;
+        // Objects of the cluster's own were there before and cannot simply be deleted.
+        if at.namespace.as_deref() == Some("kube-system") || at.namespace.is_none() && at.kind != "Namespace" {
+            stage.tainted = true;
+        } else if !stage.made.contains(&at) {
+            stage.made.push(at);
+        }
+    }
+    Ok(())
+}
+
+async fn delete(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {
+    for object in manifest.objects.iter().rev() {
+        let value = object.resolve(&|fact| stage.facts.lookup(fact)).map_err(text)?;
+        let mut at = crate::cluster::objects::coordinates(&value).map_err(text)?;
+        stage.tainted |= !stage.made.iter().any(|made| made.kind == at.kind && made.name == at.name);
+        if at.namespace.is_none() {
+            at.namespace = object.namespace().map(str::to_string);
+        }
+        stage.cluster.objects.delete(&at).await.map_err(text)?;
+    }
+    Ok(())
+}
+
+fn nodes_of(stage: &Stage<'_>, nodes: &NodeSet) -> Vec<String> {
+    let names = stage.scenario.topology.nodes.names().filter(|name| nodes.contains(name));
+    names.map(|name| name.as_str().to_string()).collect()
+}
+
+/// The command lines that carry a firewall step out on one node.
+fn firewall_commands(firewall: &Firewall) -> Vec<Vec<String>> {
+    let verb = match firewall.change {
+        FirewallChange::Open => "open",
+        FirewallChange::Drop => "close",
+        FirewallChange::Reject => "reject",
+    };
+    let direction = match firewall.direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+        Direction::Both => "both",
+    };
+    let ports = firewall.ports.iter().map(|ports| {
+        let mut argv: Vec<String> = ["cknet", "node-firewall", verb].map(String::from).to_vec();
+        argv.push(ports.to_string());
+        argv.extend(["--direction".into(), direction.into()]);
+        if let Some(from) = &firewall.from {
+            argv.extend(["--from".into(), from.to_string()]);
+        }
+        if let Some(nic) = &firewall.nic {
+            argv.extend(["--nic".into(), nic.to_string()]);
+        }
+        argv
+    });
+    ports.collect()
+}
+
+async fn node_run(stage: &Stage<'_>, run: &NodeRun) -> Done {
+    let argv: Result<Vec<String>, _> =
+        run.argv.iter().map(|word| word.resolve(&|fact| stage.facts.lookup(fact))).collect();
+    command(stage, run.node.as_str(), argv.map_err(text)?, i32::from(run.expect_exit)).await
+}
+
+/// Runs a command on a node; another exit code than the one wanted is an error with what it printed.
+async fn command(stage: &Stage<'_>, node: &str, argv: Vec<String>, wanted: i32) -> Done {
+    let machine = stage.cluster.nodes.get(node).ok_or_else(|| format!("no node is called `{node}`"))?;
+    let shown = argv.join(" ");
+    let output = machine.run(Invocation::new(argv), COMMAND).await.map_err(text)?;
+    if output.exit == Exit::Code(wanted) {
+        return Ok(());
+    }
+    let said = match output.complaint() {
+        said if said.is_empty() => String::from_utf8_lossy(&output.stdout).trim().to_string(),
+        said => said,
+    };
+    Err(format!("`{shown}` on {node} ended with {} instead of exit code {wanted}: {said}", output.exit))
+}
+
+/// A DaemonSet's pod is kept off a node by a node affinity that the DaemonSet otherwise has not, and comes back
+/// without it: what an administrator can do on any cluster.
+async fn switch(stage: &Stage<'_>, component: &Component, on: bool) -> Done {
+    for name in nodes_of(stage, &component.nodes) {
+        let at = Coordinates { api_version: "v1".into(), kind: "Node".into(), namespace: None, name };
+        let value = if on { Value::Null } else { json!(component.component) };
+        let patch = json!({"metadata": {"labels": {STOPPED: value}}});
+        stage.cluster.objects.patch(&at, &Patch::Merge(patch)).await.map_err(text)?;
+    }
+    let profile = &stage.cluster.profile;
+    let at = Coordinates {
+        api_version: "apps/v1".into(),
+        kind: "DaemonSet".into(),
+        namespace: Some(profile.namespace.clone()),
+        name: component.component.clone(),
+    };
+    let term = json!({"matchExpressions": [{"key": STOPPED, "operator": "DoesNotExist"}]});
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
+    let patch = json!({"spec": {"template": {"spec": {"affinity": affinity}}, "updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}});
+    stage.cluster.objects.patch(&at, &Patch::Merge(patch)).await.map_err(text)?;
+    await_component(stage, component, on).await
+}
+
+/// Waits until the component's pods are gone from the nodes, or run there again.
+async fn await_component(stage: &Stage<'_>, component: &Component, on: bool) -> Done {
+    let nodes = nodes_of(stage, &component.nodes);
+    let profile = &stage.cluster.profile;
+    let started = std::time::Instant::now();
+    loop {
+        let pods = stage
+            .cluster
+            .objects
+            .list("v1", "Pod", Some(&profile.namespace), Some(&profile.node_selector))
+            .await
+            .map_err(text)?;
+        let ready = |pod: &&Value| {
+            let conditions = pod["status"]["conditions"].as_array();
+            conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+        };
+        let on_node = |name: &String| pods.iter().filter(|pod| pod["spec"]["nodeName"] == name.as_str()).collect::<Vec<_>>();
+        let reached = nodes.iter().all(|name| match on {
+            true => on_node(name).iter().any(ready),
+            false => on_node(name).is_empty(),
+        });
+        if reached {
+            return Ok(());
+        }
+        if started.elapsed() >= COMMAND {
+            let state = if on { "run" } else { "end" };
+            return Err(format!("the pods of `{}` did not {state} within {COMMAND:?}", component.component));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn change_link(stage: &Stage<'_>, link: &LinkChange) -> Done {
+    let change = match link.change {
+        LinkState::Up => "up".to_string(),
+        LinkState::Down => "down".to_string(),
+        LinkState::Delete => "delete".to_string(),
+        LinkState::Mtu(bytes) => format!("mtu={bytes}"),
+    };
+    let argv = ["cknet", "node-link", &link.device, &change].map(String::from).to_vec();
+    command(stage, link.node.as_str(), argv, 0).await
+}
+
+async fn label(stage: &mut Stage<'_>, relabel: &Relabel) -> Done {
+    let pod = stage.placed.pods.get(&relabel.workload);
+    let namespace = pod.map(|pod| pod.namespace.clone()).ok_or_else(|| format!("no workload `{}`", relabel.workload))?;
+    let mut labels = serde_json::Map::new();
+    for (key, value) in relabel.set.iter() {
+        labels.insert(key.as_str().to_string(), json!(value));
+    }
+    for key in &relabel.remove {
+        labels.insert(key.as_str().to_string(), Value::Null);
+    }
+    let at = workloads::pod_coordinates(&relabel.workload, &namespace);
+    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+    stage.cluster.objects.patch(&at, &patch).await.map_err(text)
+}
+
+async fn change_workloads(stage: &mut Stage<'_>, change: &WorkloadChange) -> Done {
+    for name in &change.remove {
+        if let Some(pod) = stage.placed.pods.remove(name) {
+            let at = workloads::pod_coordinates(name, &pod.namespace);
+            stage.cluster.objects.delete(&at).await.map_err(text)?;
+        }
+    }
+    for (name, workload) in change.add.iter() {
+        let (pod, at) = workloads::add(stage.cluster, name, workload).await.map_err(text)?;
+        stage.placed.pods.insert(name.clone(), pod);
+        stage.made.push(at);
+    }
+    stage.facts = crate::cluster::facts::RunFacts::gather(stage.cluster, stage.scenario, &stage.placed)
+        .await
+        .map_err(text)?;
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Owns whether each step can be done where it stands.
+//! Must not know what is expected afterwards.
+
+use super::super::model::{Action, Firewall, LabelKey, NodeName, NodeSet, Step, WorkloadName};
+use super::super::nearest::listed;
+use super::{Checking, Part};
+
+/// The workloads that exist after the steps of each phase, in the order of the phases.
+pub(super) fn alive(c: &Checking<'_>) -> Vec<Vec<WorkloadName>> {
+    let mut alive: Vec<WorkloadName> = c.scenario.workloads.names().cloned().collect();
+    let mut after = Vec::new();
+    for phase in &c.scenario.phases {
+        for step in &phase.steps {
+            change(&mut alive, step);
+        }
+        after.push(alive.clone());
+    }
+    after
+}
+
+fn change(alive: &mut Vec<WorkloadName>, step: &Step) {
+    if let Action::Workload(change) = &step.action {
+        alive.retain(|name| !change.remove.contains(name));
+        alive.extend(change.add.names().cloned());
+    }
+}
+
+pub(super) fn check(c: &mut Checking<'_>) {
+    let scenario = c.scenario;
+    let mut alive: Vec<WorkloadName> = scenario.workloads.names().cloned().collect();
+    for (phase, steps) in scenario.phases.iter().map(|phase| &phase.steps).enumerate() {
+        for (index, step) in steps.iter().enumerate() {
+            let path = path!["phases", phase, "steps", index];
+            one(c, step, &alive, path);
+            change(&mut alive, step);
+        }
+    }
+}
+
+/// Checks one step that stands at `path`.
+pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], path: &[Part<'_>]) {
+    let here = [path, &[Part::Key(step.action.kind())]].concat();
+    super::late::check(c, &super::late::of_step(step), alive, &here);
+    match &step.action {
+        Action::Firewall(firewall) => nics(c, firewall, &here),
+        Action::Link(change) => {
+            let given = c.scenario.topology.nodes.get(&change.node);
+            let named_nic = super::place(&c.file.tree, &[&here[..], path!["nic"]].concat())
+                != super::place(&c.file.tree, &here);
+            if named_nic && given.is_some_and(|node| node.nic(&change.device).is_none()) {
+                no_nic(
+                    c,
+                    &change.node,
+                    &change.device,
+                    &[&here[..], path!["nic"]].concat(),
+                );
+            }
+        }
+        Action::NodeRun(run) if run.argv.is_empty() => {
+            c.problem_with_key(&[&here[..], path!["argv"]].concat(), "no program is given");
+        }
+        Action::Label(change) => {
+            let twice: Vec<&str> = change
+                .remove
+                .iter()
+                .filter(|key| change.set.get(key).is_some())
+                .map(LabelKey::as_str)
+                .collect();
+            if !twice.is_empty() {
+                let message = format!("{} cannot be both set and removed", listed(twice));
+                c.problem(&[&here[..], path!["remove"]].concat(), message);
+            }
+            if change.set.is_empty() && change.remove.is_empty() {
+                c.problem(&here, "a change of labels has `set`, `remove` or both");
+            }
+            exists(
+                c,
+                &change.workload,
+                alive,
+                &[&here[..], path!["workload"]].concat(),
+            );
+        }
+        Action::Workload(change) => {
+            for (index, name) in change.remove.iter().enumerate() {
+                exists(
+                    c,
+                    name,
+                    alive,
+                    &[&here[..], path!["remove", index]].concat(),
+                );
+            }
+            for name in change.add.names() {
+                if alive.contains(name) && !change.remove.contains(name) {
+                    let path = [&here[..], path!["add", name.as_str()]].concat();
+                    c.problem_with_key(&path, format!("the workload `{name}` is there already"));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn exists(c: &mut Checking<'_>, name: &WorkloadName, alive: &[WorkloadName], path: &[Part<'_>]) {
+    if !alive.contains(name) {
+        c.problem(path, format!("there is no workload `{name}` at this point"));
+    }
+}
+
+/// Each of the firewall's nodes has the interface it names.
+fn nics(c: &mut Checking<'_>, firewall: &Firewall, here: &[Part<'_>]) {
+    let Some(nic) = &firewall.nic else { return };
+    let scenario = c.scenario;
+    let nodes: Vec<&NodeName> = match &firewall.nodes {
+        NodeSet::All => scenario.topology.nodes.names().collect(),
+        NodeSet::Named(names) => names.iter().collect(),
+    };
+    for node in nodes {
+        let known = scenario.topology.nodes.get(node);
+        if known.is_some_and(|node| node.nic(nic.as_str()).is_none()) {
+            return no_nic(c, node, nic.as_str(), &[here, path!["nic"]].concat());
+        }
+    }
+}
+
+fn no_nic(c: &mut Checking<'_>, node: &NodeName, nic: &str, path: &[Part<'_>]) {
+    let scenario = c.scenario;
+    let nics = scenario.topology.nodes.get(node).map(|node| &node.nics);
+    let names = nics
+        .into_iter()
+        .flat_map(|nics| nics.names().map(AsRef::as_ref));
+    let names = listed(names);
+    c.problem(
+        path,
+        format!("node `{node}` has no interface `{nic}`; it has {names}"),
+    );
+}

@@ -1,0 +1,228 @@
+//! Owns the files that scenarios lean on: manifests, the documents they cite, the CNI profile.
+//! Must not know scenarios.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::model::Object;
+use super::problem::{Problem, Problems};
+use super::profile::Profile;
+use super::source::{Source, Span};
+use super::{json, tree};
+
+/// The objects of each manifest file, by its path under `fixtures/manifests`.
+pub type Manifests = BTreeMap<String, Vec<Object>>;
+
+/// Everything outside of a scenario file that checking it needs, read beforehand.
+#[derive(Debug, Clone)]
+pub struct Fixtures {
+    /// Manifest files.
+    pub manifests: Manifests,
+    /// The anchors of each document, by its file name under `fixtures/documents`.
+    pub documents: BTreeMap<String, Vec<String>>,
+    /// What `${cni...}` stands for.
+    pub profile: Profile,
+}
+
+impl Fixtures {
+    /// Reads `manifests/` and `documents/` below `folder`, the repository's `fixtures`.
+    /// A folder that is not there holds no files.
+    ///
+    /// # Errors
+    /// Each file that cannot be read or is no manifest, with the place.
+    pub fn open(folder: &Path, profile: Profile) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut fixtures = Self {
+            manifests: Manifests::new(),
+            documents: BTreeMap::new(),
+            profile,
+        };
+        for (name, path) in files(&folder.join("manifests"), &["yaml", "yml"])? {
+            match read_source(&path).and_then(manifest) {
+                Ok(objects) => drop(fixtures.manifests.insert(name, objects)),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+        for (name, path) in files(&folder.join("documents"), &["md"])? {
+            match read_source(&path) {
+                Ok(source) => drop(fixtures.documents.insert(name, anchors(source.text()))),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+        problems.or(fixtures)
+    }
+
+    /// No files, only a profile: for a scenario that uses none.
+    #[must_use]
+    pub const fn bare(profile: Profile) -> Self {
+        Self {
+            manifests: Manifests::new(),
+            documents: BTreeMap::new(),
+            profile,
+        }
+    }
+}
+
+/// A problem with a file of which no text is at hand.
+pub(super) fn unreadable(name: &str, message: impl Into<String>) -> Problems {
+    let source = Arc::new(Source::new(name, ""));
+    Problems::of(source, vec![Problem::whole(message)])
+}
+
+/// The text of a file, within the limits of [`source_of`].
+pub(super) fn read_source(path: &Path) -> Result<Source, Problems> {
+    use std::io::Read as _;
+    let name = path.display().to_string();
+    let limit = tree::MAX_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => source_of(bytes, &name),
+        Err(error) => Err(unreadable(&name, format!("cannot be read: {error}"))),
+    }
+}
+
+/// Takes bytes as text if they are UTF-8 and at most 1 MiB.
+pub(super) fn source_of(bytes: Vec<u8>, name: &str) -> Result<Source, Problems> {
+    if bytes.len() > tree::MAX_BYTES {
+        let limit = tree::MAX_BYTES / 1024;
+        return Err(unreadable(
+            name,
+            format!("longer than {limit} KiB, the most that is read"),
+        ));
+    }
+    String::from_utf8(bytes)
+        .map(|text| Source::new(name, text))
+        .map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..good]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count();
+            unreadable(name, format!("not UTF-8 text: byte {good}, in line {line}"))
+        })
+}
+
+/// All files below `folder` with one of these extensions, by their path from there.
+pub(super) fn files(
+    folder: &Path,
+    extensions: &[&str],
+) -> Result<Vec<(String, PathBuf)>, Problems> {
+    let mut found = Vec::new();
+    if folder.is_dir() {
+        collect(folder, folder, extensions, 0, &mut found)?;
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Folders are nested far less deep than this; the limit ends a loop of symbolic links.
+const MAX_FOLDERS: usize = 8;
+
+fn collect(
+    top: &Path,
+    folder: &Path,
+    extensions: &[&str],
+    depth: usize,
+    found: &mut Vec<(String, PathBuf)>,
+) -> Result<(), Problems> {
+    let cannot = |error: std::io::Error| {
+        unreadable(
+            &folder.display().to_string(),
+            format!("cannot be listed: {error}"),
+        )
+    };
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        let path = entry.map_err(cannot)?.path();
+        if path.is_dir() {
+            if depth < MAX_FOLDERS {
+                collect(top, &path, extensions, depth + 1, found)?;
+            }
+            continue;
+        }
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default();
+        if let (true, Ok(under)) = (extensions.contains(&extension), path.strip_prefix(top)) {
+            found.push((under.to_string_lossy().replace('\\', "/"), path.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// The objects of a manifest file, which is plain Kubernetes: `${` means nothing in it.
+fn manifest(source: Source) -> Result<Vec<Object>, Problems> {
+    let mut problems = Vec::new();
+    let documents = tree::parse_all(source.text(), &mut problems).unwrap_or_default();
+    let mut objects = Vec::new();
+    for document in documents.iter().filter(|document| !document.is_null()) {
+        let object = json::verbatim(document).and_then(|value| {
+            Object::new(json::Json::known(value)).map_err(|wrong| (document.point(), wrong))
+        });
+        match object {
+            Ok(object) => objects.push(object),
+            Err((span, wrong)) => problems.push(Problem::at(span, wrong)),
+        }
+    }
+    if objects.is_empty() && problems.is_empty() {
+        problems.push(Problem::at(Span::default(), "the file holds no object"));
+    }
+    Problems::of(Arc::new(source), problems).or(objects)
+}
+
+/// The anchors that GitHub gives the headings of a document: lower case, spaces to `-`,
+/// punctuation and symbols removed, a number behind repeated ones.
+fn anchors(text: &str) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::new();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut in_code = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        let heading = line.trim_start_matches('#');
+        let level = line.len() - heading.len();
+        if in_code || level == 0 || level > 6 || !heading.starts_with(' ') {
+            continue;
+        }
+        let slug = slug(heading.trim());
+        let times = seen.entry(slug.clone()).or_default();
+        anchors.push(if *times == 0 {
+            slug
+        } else {
+            format!("{slug}-{times}")
+        });
+        *times += 1;
+    }
+    anchors
+}
+
+fn slug(heading: &str) -> String {
+    heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .flat_map(char::to_lowercase)
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anchors_are_those_of_github() {
+        let text = "# Top\n```bash\n# not a heading\n```\n### ❌ WRONG: Firewall blocks Calico VXLAN\n## Node-to-Node (Host)\n## Top\n#nothing\n";
+        assert_eq!(
+            anchors(text),
+            [
+                "top",
+                "-wrong-firewall-blocks-calico-vxlan",
+                "node-to-node-host",
+                "top-1"
+            ]
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! Owns the way from bytes to a [`ScenarioFile`].
+//! Must not know what makes a scenario sensible: that is checked afterwards.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::check::{self, Depth};
+use super::declared::Declared;
+use super::fixtures::{Fixtures, read_source, source_of};
+use super::locate::Found;
+use super::model::{Scenario, ScenarioId};
+use super::problem::{Problem, Problems};
+use super::read::{Read, Reading};
+use super::reference::Facts;
+use super::source::Source;
+use super::tree::{self, Node};
+
+/// A scenario file that could be read: each key is known, each value is of its type, each name
+/// that is used is declared. Whether it makes sense is for [`check`](super::check()) to say.
+#[derive(Debug, Clone)]
+pub struct ScenarioFile {
+    pub(super) source: Arc<Source>,
+    pub(super) tree: Node,
+    /// The id that the path of the file demands, if it lies under a folder of scenarios.
+    pub(super) place: Option<ScenarioId>,
+    pub(super) scenario: Scenario,
+}
+
+impl ScenarioFile {
+    /// The text from which it was read.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What was read.
+    #[must_use]
+    pub const fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+}
+
+/// What became of reading one file: as much as could be read, and what is wrong.
+struct Attempt {
+    source: Arc<Source>,
+    file: Option<ScenarioFile>,
+    problems: Vec<Problem>,
+}
+
+/// Reads one scenario file.
+///
+/// # Errors
+/// Everything in the file that cannot be read, with its place.
+pub fn load(path: &Path, fixtures: &Fixtures) -> Result<ScenarioFile, Problems> {
+    let place = ScenarioId::of_path(path);
+    finish(attempt(read_source(path)?, place, fixtures))
+}
+
+/// Reads a scenario from bytes that messages call `name`.
+///
+/// # Errors
+/// Everything in the text that cannot be read, with its place.
+pub fn load_bytes(
+    bytes: impl Into<Vec<u8>>,
+    name: &str,
+    fixtures: &Fixtures,
+) -> Result<ScenarioFile, Problems> {
+    let place = ScenarioId::of_path(Path::new(name));
+    finish(attempt(source_of(bytes.into(), name)?, place, fixtures))
+}
+
+/// Reads and checks all files, telling the problems of all of them together, those of reading
+/// beside those of sense.
+///
+/// # Errors
+/// Everything that is wrong with any of the files.
+pub fn read_suite(found: &[Found], fixtures: &Fixtures) -> Result<Vec<Scenario>, Problems> {
+    let mut problems = Problems::default();
+    let mut files = Vec::new();
+    for one in found {
+        match read_source(&one.path) {
+            Err(wrong) => problems.extend(wrong),
+            Ok(source) => files.push(attempt(source.renamed(&one.name), one.id.clone(), fixtures)),
+        }
+    }
+    let ids: Vec<ScenarioFile> = files
+        .iter()
+        .filter_map(|attempt| attempt.file.clone())
+        .collect();
+    let mut scenarios = Vec::new();
+    for mut attempt in files {
+        if let Some(file) = attempt.file {
+            // What is missing may be what could not be read; it is told when the rest is right.
+            let depth = if attempt.problems.is_empty() {
+                Depth::Whole
+            } else {
+                Depth::WhatIsThere
+            };
+            check::one(&file, fixtures, depth, &mut attempt.problems);
+            check::same_id(&file, &ids, &mut attempt.problems);
+            scenarios.push(file.scenario);
+        }
+        problems.add(attempt.source, attempt.problems);
+    }
+    problems.or(scenarios)
+}
+
+fn finish(attempt: Attempt) -> Result<ScenarioFile, Problems> {
+    match attempt.file {
+        Some(file) if attempt.problems.is_empty() => Ok(file),
+        _ => Err(Problems::of(attempt.source, attempt.problems)),
+    }
+}
+
+fn attempt(source: Source, place: Option<ScenarioId>, fixtures: &Fixtures) -> Attempt {
+    let source = Arc::new(source);
+    let mut problems = Vec::new();
+    let tree = tree::parse_one(source.text(), &mut problems);
+    let scenario = match &tree {
+        Some(tree) => read(tree, &source, fixtures, &mut problems),
+        None => None,
+    };
+    if scenario.is_none() && problems.is_empty() {
+        problems.push(Problem::whole(
+            "the file is empty; a scenario starts with `apiVersion: cknet/v1`",
+        ));
+    }
+    let file = tree.zip(scenario).map(|(tree, scenario)| ScenarioFile {
+        source: Arc::clone(&source),
+        tree,
+        place,
+        scenario,
+    });
+    Attempt {
+        source,
+        file,
+        problems,
+    }
+}
+
+fn read(
+    tree: &Node,
+    source: &Source,
+    fixtures: &Fixtures,
+    problems: &mut Vec<Problem>,
+) -> Option<Scenario> {
+    if tree.is_null() {
+        return None;
+    }
+    let mut facts = Facts::default();
+    fixtures.profile.teach(&mut facts);
+    let mut reading = Reading {
+        source,
+        root: tree,
+        declared: Declared::of(tree),
+        facts,
+        manifests: &fixtures.manifests,
+        problems: std::mem::take(problems),
+    };
+    let scenario = Scenario::read(tree, &mut reading);
+    *problems = reading.problems;
+    scenario
+}

@@ -1,0 +1,177 @@
+//! Owns what a scenario says about the cluster as a whole.
+//! Must not know nodes, pods and distributions.
+
+use std::fmt;
+
+use super::super::read::{FromText, record, text, words};
+use super::{Address, Cidr};
+
+record! {
+    "`cluster`";
+    /// How the cluster is set up.
+    pub struct Cluster {
+        /// The block from which pods get addresses; 10.1.0.0/16 unless given.
+        #[schemars(default = "default_pod_cidr")]
+        pub pod_cidr: Cidr = default_pod_cidr(),
+        /// The block from which services get virtual addresses; 10.152.183.0/24 unless given.
+        #[schemars(default = "default_service_cidr")]
+        pub service_cidr: Cidr = default_service_cidr(),
+        /// How a packet for a pod on another node travels.
+        #[schemars(default)]
+        pub encapsulation: Encapsulation = Encapsulation::default(),
+        /// Prefix length of the blocks of pod addresses that a node takes; 26 unless given.
+        #[schemars(default = "default_block_size")]
+        pub block_size: BlockSize = default_block_size(),
+        /// How a node chooses the address by which the others reach it.
+        #[schemars(default)]
+        pub node_address: NodeAddress = NodeAddress::default(),
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            pod_cidr: default_pod_cidr(),
+            service_cidr: default_service_cidr(),
+            encapsulation: Encapsulation::default(),
+            block_size: default_block_size(),
+            node_address: NodeAddress::default(),
+        }
+    }
+}
+
+/// What the document names as the default of `pod-cidr`.
+fn default_pod_cidr() -> Cidr {
+    known("10.1.0.0/16")
+}
+
+/// What the document names as the default of `service-cidr`.
+fn default_service_cidr() -> Cidr {
+    known("10.152.183.0/24")
+}
+
+/// Calico's own default.
+fn default_block_size() -> BlockSize {
+    BlockSize(26)
+}
+
+fn known(text: &str) -> Cidr {
+    Cidr::from_text(text).unwrap_or_else(|wrong| unreachable!("{wrong}"))
+}
+
+words! {
+    "an encapsulation";
+    /// How a packet for a pod on another node travels.
+    #[derive(Default)]
+    pub enum Encapsulation {
+        /// Always in VXLAN.
+        #[default]
+        Vxlan = "vxlan",
+        /// In VXLAN between nodes of different subnets, as it is inside of one.
+        VxlanCrossSubnet = "vxlanCrossSubnet",
+        /// As it is; routes have to be announced, for example by BGP.
+        None = "none",
+    }
+}
+
+/// Prefix length of a block of pod addresses, 20 to 32.
+#[derive(serde::Serialize, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockSize(u8);
+
+impl BlockSize {
+    /// The prefix length.
+    #[must_use]
+    pub const fn prefix_len(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Display for BlockSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromText for BlockSize {
+    const WANTED: &'static str = "a prefix length from 20 to 32";
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse()
+            .ok()
+            .filter(|size| (20..=32).contains(size))
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not {}", Self::WANTED))
+    }
+}
+
+impl super::super::read::Read for BlockSize {
+    fn read(
+        node: &super::super::tree::Node,
+        r: &mut super::super::read::Reading<'_>,
+    ) -> Option<Self> {
+        super::super::read::read_text(node, r)
+    }
+}
+
+impl schemars::JsonSchema for BlockSize {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "BlockSize".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "minimum": 20, "maximum": 32 })
+    }
+}
+
+/// How a node chooses the address by which the others reach it, in Calico's words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NodeAddress {
+    /// `firstFound`: the first usable address of the first usable interface.
+    #[default]
+    FirstFound,
+    /// `interface=REGEX`: of an interface whose name matches.
+    Interface(String),
+    /// `skipInterface=REGEX`: of the first interface whose name does not match.
+    SkipInterface(String),
+    /// `canReach=ADDRESS`: from which the kernel would send to that address.
+    CanReach(Address),
+    /// `cidr=CIDR`: inside of that block.
+    Cidr(Cidr),
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FirstFound => f.write_str("firstFound"),
+            Self::Interface(pattern) => write!(f, "interface={pattern}"),
+            Self::SkipInterface(pattern) => write!(f, "skipInterface={pattern}"),
+            Self::CanReach(address) => write!(f, "canReach={address}"),
+            Self::Cidr(cidr) => write!(f, "cidr={cidr}"),
+        }
+    }
+}
+
+impl NodeAddress {
+    /// The value of Calico's `IP_AUTODETECTION_METHOD`.
+    #[must_use]
+    pub fn autodetection_method(&self) -> String {
+        match self {
+            Self::FirstFound => "first-found".to_owned(),
+            Self::Interface(pattern) => format!("interface={pattern}"),
+            Self::SkipInterface(pattern) => format!("skip-interface={pattern}"),
+            Self::CanReach(address) => format!("can-reach={address}"),
+            Self::Cidr(cidr) => format!("cidr={cidr}"),
+        }
+    }
+}
+
+text!(NodeAddress, "NodeAddress",
+"`firstFound`, `interface=REGEX`, `skipInterface=REGEX`, `canReach=ADDRESS` or `cidr=CIDR`",
+pattern r"^(firstFound|(interface|skipInterface|canReach|cidr)=.+)$",
+parse |text: &str| match text.split_once('=') {
+    None if text == "firstFound" => Ok(Self::FirstFound),
+    Some(("interface", pattern)) if !pattern.is_empty() => Ok(Self::Interface(pattern.to_owned())),
+    Some(("skipInterface", pattern)) if !pattern.is_empty() => Ok(Self::SkipInterface(pattern.to_owned())),
+    Some(("canReach", address)) => Address::from_text(address).map(Self::CanReach),
+    Some(("cidr", cidr)) => Cidr::from_text(cidr).map(Self::Cidr),
+    _ => Err(format!("`{text}` is not a way to choose an address; use {}", Self::WANTED)),
+});

@@ -1,0 +1,396 @@
+//! Owns what a scenario expects to see.
+//! Must not know how it is looked at and judged.
+
+use super::super::json::Json;
+use super::super::late::{Late, Text};
+use super::super::nearest::listed;
+use super::super::read::{Keys, Read, Reading, choice, record, words};
+use super::super::tree::{Node as TreeNode, Value};
+use super::{
+    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, PortNumber,
+    PortProto, Selector, ServiceName, Via, Wait,
+};
+
+/// One thing that is expected, and the line in which it stands.
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expectation {
+    /// Its id, unique in its phase.
+    pub id: ExpectationId,
+    /// The claim of the document on which it decides.
+    pub claim: Option<ClaimId>,
+    /// It may become true as late as that; without it, it is judged at once.
+    pub within: Option<Wait>,
+    /// Once true it has to stay true for as long as that.
+    #[schemars(rename = "for")]
+    pub hold: Option<Wait>,
+    /// What is expected.
+    #[schemars(flatten)]
+    pub check: Check,
+    /// Line in the scenario file, from 1.
+    #[schemars(skip)]
+    pub line: usize,
+}
+
+choice! {
+    "an expectation", "an expectation's kind";
+    /// What can be expected.
+    pub enum Check {
+        /// What becomes of one flow.
+        Connectivity(Connectivity) as "connectivity",
+        /// What becomes of many flows.
+        Matrix(Matrix) as "matrix",
+        /// In which state nodes are.
+        Nodes(NodeStates) as "nodes",
+        /// What objects of the cluster look like.
+        Resource(Resource) as "resource",
+        /// Which way a node sends packets.
+        Routes(Route) as "routes",
+        /// What a device of a node looks like.
+        Links(Link) as "links",
+        /// Which addresses something has.
+        Addresses(Addresses) as "addresses",
+        /// Whether a port is listened on.
+        Listening(Listening) as "listening",
+        /// Whether a service leads to its workloads.
+        Service(ServiceAnswers) as "service",
+        /// What a name is answered with.
+        Dns(Dns) as "dns",
+    }
+}
+
+const COMMON: [&str; 4] = ["id", "claim", "within", "for"];
+
+impl Read for Expectation {
+    fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
+        let mut keys = Keys::of(node, "an expectation", r)?;
+        let id = keys.field("id", r);
+        let claim = keys.take("claim").map(|node| known_claim(node, r));
+        let within: Option<Option<Wait>> = keys.field("within", r);
+        let hold: Option<Option<Wait>> = keys.field("for", r);
+        let check = check(node, r);
+        keys.done(Check::KINDS, r);
+        Some(Self {
+            id: id?,
+            claim: claim.flatten(),
+            within: within.flatten(),
+            hold: hold.flatten(),
+            check: check?,
+            line: r.line(node),
+        })
+    }
+}
+
+fn known_claim(node: &TreeNode, r: &mut Reading<'_>) -> Option<ClaimId> {
+    let id = ClaimId::read(node, r)?;
+    if !r.declared.claims.contains(&id.as_str()) {
+        let known = r.declared.claims.clone();
+        r.no_such(node.span, "claim", id.as_str(), &known);
+        return None;
+    }
+    Some(id)
+}
+
+/// The one key of an expectation that says what is expected.
+fn check(node: &TreeNode, r: &mut Reading<'_>) -> Option<Check> {
+    let mut kinds = node
+        .entries()
+        .iter()
+        .filter(|entry| Check::KINDS.contains(&entry.key.as_str()));
+    let (first, second) = (kinds.next(), kinds.next());
+    if let (Some(first), Some(second)) = (first, second) {
+        let message = format!(
+            "an expectation has one kind, and `{}` is given already",
+            first.key
+        );
+        r.problem(second.key_span, message);
+    }
+    if let Some(kind) = first {
+        return Check::read_kind(&kind.key, kind.key_span, &kind.value, r);
+    }
+    // A key that is unknown is told as such: it was meant to be the kind.
+    if node
+        .entries()
+        .iter()
+        .all(|entry| COMMON.contains(&entry.key.as_str()))
+    {
+        r.problem(
+            node.point(),
+            format!(
+                "says nothing about what is expected; give {}",
+                listed(Check::KINDS.iter().copied())
+            ),
+        );
+    }
+    None
+}
+
+words! {
+    "an outcome";
+    /// What becomes of a flow.
+    pub enum Outcome {
+        /// It arrives and is answered.
+        Allowed = "allowed",
+        /// Silence.
+        Dropped = "dropped",
+        /// It is refused by something on the way.
+        Rejected = "rejected",
+        /// It arrives where nothing listens.
+        Closed = "closed",
+        /// There is no way to it.
+        Unreachable = "unreachable",
+        /// Dropped or rejected: what a NetworkPolicy is free to do.
+        Denied = "denied",
+    }
+}
+
+impl Outcome {
+    /// Whether this says that nothing gets through, so that a broken probe would look the same.
+    #[must_use]
+    pub const fn is_negative(self) -> bool {
+        !matches!(self, Self::Allowed | Self::Closed)
+    }
+}
+
+record! {
+    "`connectivity`";
+    /// What becomes of one flow.
+    pub struct Connectivity {
+        /// From where it is sent: a workload or `node:NAME`.
+        pub from: Endpoint,
+        /// To where it is sent.
+        pub to: Endpoint,
+        /// To which port.
+        pub port: PortProto,
+        /// What becomes of it.
+        pub is: Outcome,
+        /// By which address it goes; `pod` unless given.
+        #[schemars(default)]
+        pub via: Via = Via::default(),
+        /// Whose address the target sees as the sender's.
+        pub source_address: Option<SourceAddress>,
+    }
+}
+
+words! {
+    "a source address";
+    /// Whose address a target sees.
+    pub enum SourceAddress {
+        /// That of the sending pod.
+        Pod = "pod",
+        /// One of the sending pod's node.
+        Node = "node",
+    }
+}
+
+/// In which state nodes are: `{all: Ready}` or `{cp1: Ready, w1: NotReady}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStates {
+    /// The state of each node that is not named.
+    pub all: Option<NodeState>,
+    /// The states of named nodes.
+    pub named: Vec<(NodeName, NodeState)>,
+}
+
+words! {
+    "a state of a node";
+    /// The condition `Ready` of a node.
+    pub enum NodeState {
+        /// Ready.
+        Ready = "Ready",
+        /// Not ready, or of unknown state.
+        NotReady = "NotReady",
+    }
+}
+
+impl Read for NodeStates {
+    fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
+        let Value::Map(entries) = &node.value else {
+            r.problem(
+                node.point(),
+                "this wants a mapping, `{all: Ready}` or `{NODE: Ready}`",
+            );
+            return None;
+        };
+        let mut states = Self {
+            all: None,
+            named: Vec::new(),
+        };
+        let known = r.declared.node_names();
+        for entry in entries {
+            let state = NodeState::read(&entry.value, r);
+            if entry.key == "all" {
+                states.all = state;
+            } else if !known.contains(&entry.key.as_str()) {
+                r.no_such(entry.key_span, "node", &entry.key, &known);
+            } else {
+                states.named.extend(entry.key.parse().ok().zip(state));
+            }
+        }
+        if entries.is_empty() {
+            r.problem(
+                node.span,
+                "no node is given; write `all` or the names of nodes",
+            );
+        }
+        Some(states)
+    }
+}
+
+impl schemars::JsonSchema for NodeStates {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NodeStates".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let state = generator.subschema_for::<NodeState>();
+        schemars::json_schema!({
+            "description": "The state of `all` nodes, of named nodes, or both",
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": state,
+        })
+    }
+}
+
+record! {
+    "`resource`";
+    /// What objects of the cluster look like. At least one has to be there unless `count` says 0.
+    pub struct Resource {
+        /// `apiVersion` of the objects.
+        pub api_version: String,
+        /// `kind` of the objects.
+        pub kind: String,
+        /// Their namespace, if they have one.
+        pub namespace: Option<NamespaceName>,
+        /// The name of the one object; this, `selector`, or all objects of the kind.
+        pub name: Option<String>,
+        /// The labels of the objects; this, `name`, or all objects of the kind.
+        pub selector: Option<Selector>,
+        /// What each of them has, perhaps beside more: keys of mappings, items of lists in order.
+        pub matches: Option<Json>,
+        /// How many there are.
+        pub count: Option<u16>,
+    }
+}
+
+record! {
+    "`routes`";
+    /// Which way a node sends packets for a block of addresses.
+    pub struct Route {
+        /// The node.
+        pub node: NodeName,
+        /// The destination of the route, exactly.
+        pub destination: Late<Cidr>,
+        /// The next hop.
+        pub via: Option<Late<Address>>,
+        /// The device.
+        pub dev: Option<Text>,
+        /// Whether there is such a route; `true` unless given.
+        #[schemars(default = "yes")]
+        pub present: bool = yes(),
+    }
+}
+
+record! {
+    "`links`";
+    /// What a device of a node looks like.
+    pub struct Link {
+        /// The node.
+        pub node: NodeName,
+        /// The device's name.
+        pub device: String,
+        /// Its kind, `vxlan`, `veth`.
+        pub kind: Option<String>,
+        /// Whether it is up.
+        pub up: Option<bool>,
+        /// Its MTU in bytes.
+        pub mtu: Option<u16>,
+        /// Its VXLAN network identifier.
+        pub vni: Option<u32>,
+        /// Its UDP port.
+        pub port: Option<PortNumber>,
+        /// The device over which it sends.
+        pub parent: Option<String>,
+        /// Whether there is such a device; `true` unless given.
+        #[schemars(default = "yes")]
+        pub present: bool = yes(),
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+record! {
+    "`addresses`";
+    /// Which addresses a workload, a node or a service has.
+    pub struct Addresses {
+        /// Whose.
+        pub of: Endpoint,
+        /// Of a node: only those of this device.
+        pub device: Option<String>,
+        /// The block in which each of them is.
+        pub within: Cidr,
+        /// How many there are; at least one unless given.
+        pub count: Option<u16>,
+    }
+}
+
+record! {
+    "`listening`";
+    /// Whether something listens on a port, seen from inside.
+    pub struct Listening {
+        /// Where: a workload or `node:NAME`.
+        pub at: Endpoint,
+        /// The port.
+        pub port: PortProto,
+        /// Whether it is listened on.
+        pub is: Ear,
+    }
+}
+
+words! {
+    "a state of a port";
+    /// Whether a port is listened on.
+    pub enum Ear {
+        /// Something listens.
+        Open = "open",
+        /// Nothing listens.
+        Closed = "closed",
+    }
+}
+
+record! {
+    "`service`";
+    /// Whether a service leads to its workloads.
+    pub struct ServiceAnswers {
+        /// The service.
+        pub name: ServiceName,
+        /// From where it is asked: workloads or `node:NAME`.
+        pub reachable_from: Vec<Endpoint>,
+        /// The port of its virtual address.
+        pub port: PortProto,
+        /// How many different workloads answer; at least one unless given.
+        pub backends: Option<u16>,
+    }
+}
+
+record! {
+    "`dns`";
+    /// What a name is answered with: one of `answers`, `count`, `nxdomain`.
+    pub struct Dns {
+        /// From where it is asked: a workload or `node:NAME`.
+        pub from: Endpoint,
+        /// The name, as a program would ask for it.
+        pub name: Text,
+        /// The addresses, in any order.
+        #[schemars(default)]
+        pub answers: Vec<Late<Address>> = Default::default(),
+        /// How many addresses.
+        pub count: Option<u16>,
+        /// Whether the answer is that there is no such name.
+        #[schemars(default)]
+        pub nxdomain: bool = false,
+    }
+}

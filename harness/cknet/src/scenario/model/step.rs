@@ -1,0 +1,312 @@
+//! Owns what a scenario does to the cluster and its nodes between two looks at them.
+//! Must not know how it is done.
+
+use super::super::json::Json;
+use super::super::late::Text;
+use super::super::read::{Keys, Read, Reading, choice, record, words};
+use super::super::tree::{Node as TreeNode, Value};
+use super::{
+    Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, Workload, WorkloadName,
+};
+
+/// One thing that is done, and the line in which it stands.
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(transparent)]
+pub struct Step {
+    /// What is done.
+    pub action: Action,
+    /// Line in the scenario file, from 1.
+    #[schemars(skip)]
+    pub line: usize,
+}
+
+choice! {
+    "a step", "an action";
+    /// What a step does. A step is done when its effect can be seen, not before.
+    pub enum Action {
+        /// Creates objects, or changes them to what is given.
+        Apply(Manifest) as "apply",
+        /// Changes a part of one object.
+        Patch(Patch) as "patch",
+        /// Deletes objects and waits until they are gone.
+        Delete(Manifest) as "delete",
+        /// Opens or closes ports of nodes.
+        Firewall(Firewall) as "firewall",
+        /// Runs a command on a node.
+        NodeRun(NodeRun) as "nodeRun",
+        /// Stops a component on nodes.
+        StopComponent(Component) as "stopComponent",
+        /// Starts a component that was stopped.
+        StartComponent(Component) as "startComponent",
+        /// Changes a device of a node.
+        Link(LinkChange) as "link",
+        /// Changes labels of a workload.
+        Label(Relabel) as "label",
+        /// Adds workloads or removes them.
+        Workload(WorkloadChange) as "workload",
+    }
+}
+
+impl Read for Step {
+    fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
+        Some(Self {
+            line: r.line(node),
+            action: Action::read(node, r)?,
+        })
+    }
+}
+
+record! {
+    "a patch";
+    /// A change of a part of one object.
+    pub struct Patch {
+        /// `apiVersion` of the object.
+        pub api_version: String,
+        /// `kind` of the object.
+        pub kind: String,
+        /// Its namespace, if it has one.
+        pub namespace: Option<NamespaceName>,
+        /// Its name.
+        pub name: String,
+        /// How `patch` is laid over the object; `merge` unless given.
+        #[schemars(default)]
+        pub patch_type as "type": PatchType = PatchType::default(),
+        /// What changes; for `json` a list of operations.
+        pub patch: Json,
+    }
+}
+
+words! {
+    "a type of patch";
+    /// How a patch is laid over an object.
+    #[derive(Default)]
+    pub enum PatchType {
+        /// JSON merge patch, RFC 7396.
+        #[default]
+        Merge = "merge",
+        /// Kubernetes' strategic merge patch.
+        Strategic = "strategic",
+        /// JSON patch, RFC 6902.
+        Json = "json",
+    }
+}
+
+/// All nodes or some of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeSet {
+    /// `all`.
+    All,
+    /// A list of names.
+    Named(Vec<NodeName>),
+}
+
+impl NodeSet {
+    /// Whether the node is one of them.
+    #[must_use]
+    pub fn contains(&self, node: &NodeName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.contains(node),
+        }
+    }
+}
+
+impl Read for NodeSet {
+    fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Scalar { text, .. } if text == "all" => Some(Self::All),
+            Value::List(items) if items.is_empty() => {
+                r.problem(
+                    node.span,
+                    "no node is given; write `all` or a list of nodes",
+                );
+                None
+            }
+            Value::List(_) => Vec::read(node, r).map(Self::Named),
+            _ => {
+                r.problem(node.point(), "this wants `all` or a list of nodes");
+                None
+            }
+        }
+    }
+}
+
+impl schemars::JsonSchema for NodeSet {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NodeSet".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names = generator.subschema_for::<Vec<NodeName>>();
+        schemars::json_schema!({
+            "description": "All nodes or a list of nodes",
+            "anyOf": [{ "const": "all" }, names],
+        })
+    }
+}
+
+record! {
+    "a command on a node";
+    /// A command that is run on a node.
+    pub struct NodeRun {
+        /// The node.
+        pub node: NodeName,
+        /// The program and its arguments; no shell reads them.
+        pub argv: Vec<Text>,
+        /// The exit code without which the step fails; 0 unless given.
+        #[schemars(default)]
+        pub expect_exit: u8 = 0,
+    }
+}
+
+record! {
+    "a component";
+    /// A component of the cluster on some nodes.
+    pub struct Component {
+        /// Its name, mostly `${cni.daemonSet}`.
+        pub component: String,
+        /// The nodes.
+        pub nodes: NodeSet,
+    }
+}
+
+/// A change of a device of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkChange {
+    /// The node.
+    pub node: NodeName,
+    /// The device's name on the node.
+    pub device: String,
+    /// What happens to it.
+    pub change: LinkState,
+}
+
+/// What happens to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// It is set up.
+    Up,
+    /// It is set down.
+    Down,
+    /// It is deleted.
+    Delete,
+    /// Its MTU is changed, in bytes.
+    Mtu(u16),
+}
+
+record! {
+    "a link step";
+    /// How a link step is written.
+    pub struct LinkSpec {
+        /// The node.
+        pub node: NodeName,
+        /// An interface of the topology; this or `device`.
+        pub nic: Option<NicName>,
+        /// Any device, mostly `${cni.overlayDevice}`; this or `nic`.
+        pub device: Option<String>,
+        /// `up`, `down` or `delete`; this or `mtu`.
+        pub set: Option<LinkWord>,
+        /// The new MTU in bytes; this or `set`.
+        pub mtu: Option<u16>,
+    }
+}
+
+words! {
+    "a state of a device";
+    /// What happens to a device.
+    pub enum LinkWord {
+        /// It is set up.
+        Up = "up",
+        /// It is set down.
+        Down = "down",
+        /// It is deleted.
+        Delete = "delete",
+    }
+}
+
+impl Read for LinkChange {
+    fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
+        let spec = LinkSpec::read(node, r)?;
+        let change = match (spec.set, spec.mtu) {
+            (Some(LinkWord::Up), None) => LinkState::Up,
+            (Some(LinkWord::Down), None) => LinkState::Down,
+            (Some(LinkWord::Delete), None) => LinkState::Delete,
+            (None, Some(mtu)) => LinkState::Mtu(mtu),
+            _ => {
+                r.problem(node.point(), "a link step has one of `set`, `mtu`");
+                return None;
+            }
+        };
+        let device = match (spec.nic, spec.device) {
+            (Some(nic), None) => nic.to_string(),
+            (None, Some(device)) => device,
+            _ => {
+                r.problem(node.point(), "a link step has one of `nic`, `device`");
+                return None;
+            }
+        };
+        Some(Self {
+            node: spec.node,
+            device,
+            change,
+        })
+    }
+}
+
+impl schemars::JsonSchema for LinkChange {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LinkChange".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        LinkSpec::json_schema(generator)
+    }
+}
+
+record! {
+    "a change of labels";
+    /// A change of a workload's labels.
+    pub struct Relabel {
+        /// The workload.
+        pub workload: WorkloadName,
+        /// The labels that are set.
+        #[schemars(default)]
+        pub set: Labels = Default::default(),
+        /// The keys of the labels that are removed.
+        #[schemars(default)]
+        pub remove: Vec<super::LabelKey> = Default::default(),
+    }
+}
+
+/// Workloads that come or go while the scenario runs.
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadChange {
+    /// Workloads that are started.
+    #[schemars(default)]
+    pub add: Named<WorkloadName, Workload>,
+    /// Workloads that are removed.
+    #[schemars(default)]
+    pub remove: Vec<WorkloadName>,
+}
+
+impl Read for WorkloadChange {
+    fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
+        let mut keys = Keys::of(node, "a change of workloads", r)?;
+        let add: Option<Named<_, _>> = keys.field_or("add", Named::default, r);
+        let remove: Option<Vec<_>> = keys.field_or("remove", Vec::new, r);
+        keys.done(&[], r);
+        let change = Self {
+            add: add?,
+            remove: remove?,
+        };
+        if change.add.is_empty() && change.remove.is_empty() {
+            r.problem(
+                node.point(),
+                "a change of workloads has `add`, `remove` or both",
+            );
+            return None;
+        }
+        Some(change)
+    }
+}

@@ -1,0 +1,124 @@
+//! Where probes leave from and how they are asked for: one agent per node, all questions of a moment in one batch.
+//!
+//! The agents are reached through the Node seam, never over the network under test. Everybody who asks at the same
+//! time shares one batch per node and so one deadline for silence.
+
+mod agent;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cknet_probe::wire::{Observation, Target};
+
+use self::agent::Agent;
+use crate::provider::Nodes;
+
+/// Shortest deadline for silence; a TCP probe that waits less than 1 s is exactly one SYN.
+const SHORTEST: Duration = Duration::from_millis(50);
+
+/// Longest deadline for silence, and the one used until the network has been measured.
+const LONGEST: Duration = Duration::from_millis(400);
+
+/// A place from which probes leave.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Vantage {
+    pub node: String,
+    pub place: Place,
+}
+
+/// Whose network namespace it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// The node's own.
+    Node,
+    /// A pod's, by its uid: where the kubelet pins network namespaces.
+    Pod { uid: String },
+}
+
+impl Place {
+    /// The path of the namespace on the node, or the word for the agent's own.
+    fn path(&self) -> String {
+        match self {
+            Self::Node => "self".into(),
+            Self::Pod { uid } => format!("/run/netns/cni-{uid}"),
+        }
+    }
+}
+
+/// One probe to be sent.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub from: Vantage,
+    pub target: Target,
+}
+
+/// Probes could not be sent at all; this says nothing about the network.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error("no node is called `{0}`")]
+    NoNode(String),
+    #[error("the probe agent of node `{node}` {what}")]
+    Agent { node: String, what: String },
+}
+
+/// Sends probes from all nodes of a cluster.
+pub struct Prober {
+    nodes: Nodes,
+    agents: Mutex<HashMap<String, Agent>>,
+    quiet_us: AtomicU64,
+}
+
+impl Prober {
+    pub fn new(nodes: Nodes) -> Self {
+        let quiet_us = AtomicU64::new(u64::try_from(LONGEST.as_micros()).unwrap_or(u64::MAX));
+        Self { nodes, agents: Mutex::default(), quiet_us }
+    }
+
+    /// Sends all questions at once and returns what was seen of each, in their order.
+    pub async fn ask(&self, questions: &[Question]) -> Result<Vec<Observation>, ProbeError> {
+        let mut by_node: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, question) in questions.iter().enumerate() {
+            by_node.entry(&question.from.node).or_default().push(index);
+        }
+        let asked = by_node.into_iter().map(|(node, indices)| async move {
+            let own = indices.iter().map(|index| questions[*index].clone()).collect();
+            let seen = self.agent(node)?.ask(own, self.quiet()).await?;
+            Ok::<_, ProbeError>((indices, seen))
+        });
+        let mut all: Vec<Option<Observation>> = vec![None; questions.len()];
+        for (indices, seen) in futures::future::try_join_all(asked).await? {
+            for (index, observation) in indices.into_iter().zip(seen) {
+                all[index] = Some(observation);
+            }
+        }
+        let missing = || ProbeError::Agent { node: "?".into(), what: "left questions unanswered".into() };
+        all.into_iter().map(|observation| observation.ok_or_else(missing)).collect()
+    }
+
+    /// The deadline for silence in force.
+    pub fn quiet(&self) -> Duration {
+        Duration::from_micros(self.quiet_us.load(Ordering::Relaxed))
+    }
+
+    /// Sets the deadline for silence to ten times the 99th percentile of answered probes, within its bounds.
+    pub fn calibrate(&self, answered: &[Observation]) {
+        let mut times: Vec<u64> = answered.iter().filter_map(|observation| observation.rtt_us).collect();
+        times.sort_unstable();
+        let Some(p99) = times.get(times.len().saturating_sub(1) * 99 / 100) else { return };
+        let quiet = Duration::from_micros(p99.saturating_mul(10)).clamp(SHORTEST, LONGEST);
+        self.quiet_us.store(u64::try_from(quiet.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn agent(&self, node: &str) -> Result<Agent, ProbeError> {
+        let mut agents = self.agents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(agent) = agents.get(node).filter(|agent| agent.lives()) {
+            return Ok(agent.clone());
+        }
+        let machine = self.nodes.get(node).ok_or_else(|| ProbeError::NoNode(node.to_string()))?;
+        let agent = Agent::start(machine.clone());
+        agents.insert(node.to_string(), agent.clone());
+        Ok(agent)
+    }
+}

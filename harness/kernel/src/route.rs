@@ -1,0 +1,206 @@
+//! Addresses, routes, neighbours and forwarding entries of one namespace (IPv4), each set or removed so that doing
+//! it twice is the same as doing it once.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::TryStreamExt;
+use ipnet::Ipv4Net;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+
+use crate::link::{Netlink, Result, refused};
+
+/// One IPv4 route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Route {
+    pub destination: Ipv4Net,
+    pub kind: RouteKind,
+    /// The protocol number that marks who made the route (rtnetlink(7)); 80 is Calico's.
+    pub protocol: u8,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RouteKind {
+    /// Directly on a link.
+    Link { device: u32 },
+    /// Through a gateway; `onlink` when the gateway need not be in a connected network.
+    Via { gateway: Ipv4Addr, device: u32, onlink: bool },
+    /// Silently dropped.
+    Blackhole,
+}
+
+impl Route {
+    fn message(&self) -> RouteMessage {
+        let builder = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(self.destination.network(), self.destination.prefix_len())
+            .protocol(RouteProtocol::from(self.protocol));
+        match &self.kind {
+            RouteKind::Link { device } => builder.scope(RouteScope::Link).output_interface(*device).build(),
+            RouteKind::Via { gateway, device, onlink } => {
+                let builder = builder.gateway(*gateway).output_interface(*device);
+                if *onlink { builder.onlink().build() } else { builder.build() }
+            }
+            RouteKind::Blackhole => builder.kind(RouteType::BlackHole).build(),
+        }
+    }
+
+    fn read(message: &RouteMessage) -> Option<Self> {
+        let mut destination = Ipv4Addr::UNSPECIFIED;
+        let (mut gateway, mut device) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+                RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
+                RouteAttribute::Oif(index) => device = Some(*index),
+                RouteAttribute::Table(table) if *table != u32::from(MAIN_TABLE) => return None,
+                _ => {}
+            }
+        }
+        let onlink = message.header.flags.contains(rtnetlink::packet_route::route::RouteFlags::Onlink);
+        let kind = match (message.header.kind, gateway, device) {
+            (RouteType::BlackHole, ..) => RouteKind::Blackhole,
+            (RouteType::Unicast, Some(gateway), Some(device)) => RouteKind::Via { gateway, device, onlink },
+            (RouteType::Unicast, None, Some(device)) => RouteKind::Link { device },
+            _ => return None,
+        };
+        Some(Self {
+            destination: Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?,
+            kind,
+            protocol: message.header.protocol.into(),
+        })
+    }
+}
+
+/// RT_TABLE_MAIN of `linux/rtnetlink.h`.
+const MAIN_TABLE: u8 = 254;
+
+impl Netlink {
+    /// Adds an address to a link; one that is there already stays.
+    pub async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
+        let request = self.handle.address().add(index, IpAddr::V4(address.addr()), address.prefix_len());
+        request.replace().execute().await.map_err(refused(|| format!("add address {address} to link {index}")))
+    }
+
+    /// Addresses of all links: link index and address with its prefix length.
+    pub async fn addresses(&self) -> Result<Vec<(u32, Ipv4Net)>> {
+        let messages: Vec<_> =
+            self.handle.address().get().execute().try_collect().await.map_err(refused(|| "list addresses".into()))?;
+        let found = messages.iter().filter_map(|message| {
+            message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => {
+                    Some((message.header.index, Ipv4Net::new(*address, message.header.prefix_len).ok()?))
+                }
+                _ => None,
+            })
+        });
+        Ok(found.collect())
+    }
+
+    /// Removes an address from a link; one that is not there is no failure.
+    pub async fn delete_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
+        let mut message = rtnetlink::packet_route::address::AddressMessage::default();
+        message.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+        message.header.prefix_len = address.prefix_len();
+        message.header.index = index;
+        message.attributes.push(AddressAttribute::Local(IpAddr::V4(address.addr())));
+        let request = self.handle.address().del(message).execute();
+        absent_is_fine(request.await.map_err(refused(|| format!("delete address {address} of link {index}"))))
+    }
+
+    /// Sets the route to its destination, whatever it was before.
+    pub async fn set_route(&self, route: &Route) -> Result<()> {
+        let request = self.handle.route().add(route.message()).replace().execute();
+        request.await.map_err(refused(|| format!("set route to {}", route.destination)))
+    }
+
+    /// Removes a route; one that is not there is no failure.
+    pub async fn delete_route(&self, route: &Route) -> Result<()> {
+        let request = self.handle.route().del(route.message()).execute();
+        absent_is_fine(request.await.map_err(refused(|| format!("delete route to {}", route.destination))))
+    }
+
+    /// The IPv4 routes of the main table.
+    pub async fn routes(&self) -> Result<Vec<Route>> {
+        let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let messages: Vec<_> =
+            self.handle.route().get(filter).execute().try_collect().await.map_err(refused(|| "list routes".into()))?;
+        let main = messages.iter().filter(|message| message.header.table == MAIN_TABLE);
+        Ok(main.filter_map(Route::read).collect())
+    }
+
+    /// Sets a permanent neighbour: `address` is at `mac` on the link.
+    pub async fn set_neighbour(&self, index: u32, address: Ipv4Addr, mac: [u8; 6]) -> Result<()> {
+        let request = self.handle.neighbours().add(index, IpAddr::V4(address)).link_layer_address(&mac);
+        let request = request.state(NeighbourState::Permanent).replace().execute();
+        request.await.map_err(refused(|| format!("set neighbour {address} on link {index}")))
+    }
+
+    /// Sets a permanent forwarding entry of a VXLAN device: frames to `mac` go to the tunnel end `remote`.
+    pub async fn set_forwarding(&self, index: u32, mac: [u8; 6], remote: Ipv4Addr) -> Result<()> {
+        let request = self.handle.neighbours().add_bridge(index, &mac).destination(IpAddr::V4(remote));
+        let request = request.state(NeighbourState::Permanent).flags(NeighbourFlags::Own).replace().execute();
+        request.await.map_err(refused(|| format!("set forwarding entry {} on link {index}", mac_text(mac))))
+    }
+
+    /// Removes the neighbours and forwarding entries of a link that `keep` does not want.
+    ///
+    /// `keep` is asked with the protocol address (neighbour) or the tunnel end (forwarding entry) and the MAC.
+    pub async fn retain_neighbours(
+        &self,
+        index: u32,
+        keep: impl Fn(NeighbourOf, Ipv4Addr, [u8; 6]) -> bool,
+    ) -> Result<()> {
+        for bridge in [false, true] {
+            let mut request = self.handle.neighbours().get();
+            if bridge {
+                request.message_mut().header.family = rtnetlink::packet_route::AddressFamily::Bridge;
+            }
+            let found: Vec<_> =
+                request.execute().try_collect().await.map_err(refused(|| "list neighbours".into()))?;
+            for message in found.into_iter().filter(|message| message.header.ifindex == index) {
+                let (mut address, mut mac) = (None, None);
+                for attribute in &message.attributes {
+                    match attribute {
+                        NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(*found),
+                        NeighbourAttribute::LinkLayerAddress(found) => mac = found.as_slice().try_into().ok(),
+                        _ => {}
+                    }
+                }
+                let (Some(address), Some(mac)) = (address, mac) else { continue };
+                let of = if bridge { NeighbourOf::Forwarding } else { NeighbourOf::Protocol };
+                if keep(of, address, mac) {
+                    continue;
+                }
+                let removed = self.handle.neighbours().del(message).execute().await;
+                absent_is_fine(removed.map_err(refused(|| format!("delete neighbour {address} of link {index}"))))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of the two neighbour tables of a link an entry is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourOf {
+    /// IP address to MAC (ARP).
+    Protocol,
+    /// MAC to tunnel end (the FDB of a VXLAN device).
+    Forwarding,
+}
+
+fn absent_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.is_absent() => Ok(()),
+        other => other,
+    }
+}
+
+/// A hardware address as people write it: `66:40:24:34:76:fc`.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,135 @@
+//! The CNI plugin of a node: which configuration wins, and how a sandbox gets its link, address and routes.
+//!
+//! The order is that of the container runtime: the lexicographically first file of /etc/cni/net.d decides. What
+//! Calico's plugin does is done here; enforcing policy on the link is Felix's business.
+
+pub mod config;
+pub mod ipam;
+mod plumbing;
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cknet_kernel::link::NetlinkError;
+use cknet_kernel::ns::NetNs;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+
+use self::config::Config;
+use self::ipam::{Ipam, IpamError};
+
+/// A pod's sandbox as the runtime hands it to a plugin.
+#[derive(Clone, Copy)]
+pub struct PodSandbox<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub container_id: &'a str,
+    pub netns: &'a NetNs,
+}
+
+/// What a sandbox got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    pub address: Ipv4Addr,
+    pub host_interface: String,
+}
+
+/// A sandbox could not be attached or detached.
+#[derive(Debug, thiserror::Error)]
+pub enum CniError {
+    #[error("cni plugin not initialized")]
+    NotInitialized,
+    #[error("failed to load CNI config file {path}: {cause}")]
+    Config { path: String, cause: String },
+    #[error("failed to find plugin \"{0}\" in path [/opt/cni/bin]")]
+    UnknownPlugin(String),
+    #[error("plugin type=\"calico\" failed (add): {0}")]
+    Ipam(#[from] IpamError),
+    #[error("plugin type=\"calico\" failed (add): {0}")]
+    Link(#[from] NetlinkError),
+    #[error("plugin type=\"calico\" failed (add): {0}")]
+    System(#[from] std::io::Error),
+    #[error("plugin type=\"calico\" failed (add): error updating pod: {0}")]
+    Annotate(#[from] kube::Error),
+}
+
+/// The plugins of one node.
+#[derive(Clone)]
+pub struct Plugins {
+    client: Client,
+    ipam: Ipam,
+    config_dir: Arc<PathBuf>,
+}
+
+impl Plugins {
+    pub fn new(client: Client, node: String, config_dir: PathBuf) -> Self {
+        Self { ipam: Ipam::new(client.clone(), &node), client, config_dir: Arc::new(config_dir) }
+    }
+
+    /// The file that wins, or why the network is not ready (the runtime's own words).
+    pub fn readiness(&self) -> Result<PathBuf, String> {
+        config::winner(&self.config_dir).ok_or_else(|| CniError::NotInitialized.to_string())
+    }
+
+    /// Attaches a sandbox to the network of the configuration that wins.
+    pub async fn add(&self, sandbox: &PodSandbox<'_>) -> Result<Attachment, CniError> {
+        let config = self.calico_config()?;
+        let handle = handle_of(sandbox);
+        let attributes = [("namespace", sandbox.namespace), ("pod", sandbox.name)];
+        let address = self.ipam.assign(&handle, &attributes).await?;
+        let host_interface = interface_name(sandbox.namespace, sandbox.name);
+        let plumbed = plumbing::connect(sandbox.netns, &host_interface, address, config.mtu).await;
+        if let Err(error) = plumbed {
+            // The address would be lost for as long as the block lives.
+            let _ = self.ipam.release(&handle).await;
+            return Err(error);
+        }
+        self.annotate(sandbox, address).await?;
+        Ok(Attachment { address, host_interface })
+    }
+
+    /// Undoes [`Plugins::add`]; doing it twice, or without an add before, is no failure.
+    pub async fn delete(&self, sandbox: &PodSandbox<'_>) -> Result<(), CniError> {
+        plumbing::disconnect(&interface_name(sandbox.namespace, sandbox.name)).await?;
+        self.ipam.release(&handle_of(sandbox)).await?;
+        Ok(())
+    }
+
+    fn calico_config(&self) -> Result<Config, CniError> {
+        let path = config::winner(&self.config_dir).ok_or(CniError::NotInitialized)?;
+        let config = Config::read(&path)
+            .map_err(|cause| CniError::Config { path: path.display().to_string(), cause: cause.to_string() })?;
+        if config.plugin == "calico" { Ok(config) } else { Err(CniError::UnknownPlugin(config.plugin)) }
+    }
+
+    /// Tells Felix on every node which address the pod has, before the kubelet tells the world.
+    async fn annotate(&self, sandbox: &PodSandbox<'_>, address: Ipv4Addr) -> Result<(), kube::Error> {
+        let annotations = json!({
+            "cni.projectcalico.org/containerID": sandbox.container_id,
+            "cni.projectcalico.org/podIP": format!("{address}/32"),
+            "cni.projectcalico.org/podIPs": format!("{address}/32"),
+        });
+        let patch = json!({"metadata": {"annotations": annotations, "uid": sandbox.uid}});
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), sandbox.namespace);
+        pods.patch_status(sandbox.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+}
+
+fn handle_of(sandbox: &PodSandbox<'_>) -> String {
+    format!("k8s-pod-network.{}", sandbox.container_id)
+}
+
+/// The name of the host's end of a pod's link: `cali` and 11 hexadecimal digits of a digest of `namespace.name`.
+///
+/// Calico takes them from SHA-1; here SHA-256 serves, so the digits differ from a real node's.
+pub fn interface_name(namespace: &str, name: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(format!("{namespace}.{name}").as_bytes());
+    let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("cali{}", &digits[..11])
+}

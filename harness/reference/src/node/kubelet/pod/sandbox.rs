@@ -1,0 +1,216 @@
+//! The sandbox of a pod: its files, namespaces and network, made and unmade. What is made is written down first.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cknet_kernel::child::Child;
+use cknet_kernel::ns::NetNs;
+use cknet_kernel::sandbox::{Sandbox, SandboxPlan, unpin};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use nix::sys::signal::Signal;
+
+use super::Place;
+use crate::node::cni::PodSandbox;
+use crate::node::kubelet::config::KubeletConfig;
+use crate::node::kubelet::context::{NodeContext, runtime_id};
+use crate::node::kubelet::files::{ClusterDns, host_name, hosts, is_host_network, resolver};
+use crate::node::kubelet::journal::journal;
+use crate::node::kubelet::publisher::PodKey;
+use crate::node::kubelet::record::{PodRecord, RecordFile};
+
+/// How long the network plugin may take.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
+/// How long killed processes may take to be gone.
+const DEATH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Makes the sandbox of `pod`; what was made before a failure is unmade.
+pub async fn make(node: &Arc<NodeContext>, key: &PodKey, pod: &Pod) -> Result<Place, String> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let host_network = is_host_network(&spec);
+    let record = PodRecord {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        uid: key.uid.clone(),
+        sandbox: runtime_id(&[&key.uid, &Timestamp::now().to_string()]),
+        host_network,
+        address: None,
+        containers: Default::default(),
+    };
+    let folder = node.config.pod_root.join(&key.uid);
+    let record = RecordFile::create(folder, record).map_err(|error| format!("cannot write the record: {error}"))?;
+    let record = Arc::new(record);
+    match fill(node, key, &spec, &record).await {
+        Ok(place) => Ok(place),
+        Err(problem) => {
+            clear(node, &record).await;
+            Err(problem)
+        }
+    }
+}
+
+async fn fill(node: &NodeContext, key: &PodKey, spec: &PodSpec, record: &Arc<RecordFile>) -> Result<Place, String> {
+    let config = &node.config;
+    let files = write_files(config, key, spec, record.folder()).map_err(|error| format!("cannot write the files: {error}"))?;
+    let known = record.read();
+    let isolated_as = (!known.host_network).then(|| host_name(spec, &key.name));
+    let plan = SandboxPlan { isolated_as, binds: files };
+    let sandbox = Sandbox::create(plan).await.map_err(|error| error.to_string())?;
+    if let Err(error) = sandbox.pin(record.folder()) {
+        // Only a kubelet that is started again needs the pins; without them it starts the pod anew.
+        journal(format_args!("pod `{key}` will not outlive this kubelet: {error}"));
+    }
+    let mut address = config.node_ip;
+    if !known.host_network {
+        let path = netns_path(config, &key.uid);
+        sandbox.network().pin(&path).map_err(|error| format!("cannot pin `{}`: {error}", path.display()))?;
+        address = attach(node, &known, sandbox.network()).await?;
+        let text = hosts(&host_name(spec, &key.name), Some(address), spec.host_aliases.as_deref().unwrap_or_default());
+        // In place: the file is bound over the pod's by now.
+        fs::write(record.folder().join("etc/hosts"), text).map_err(|error| format!("cannot write the hosts file: {error}"))?;
+    }
+    record.change(|record| record.address = Some(address)).map_err(|error| format!("cannot write the record: {error}"))?;
+    Ok(Place { sandbox, address: Some(address), record: Arc::clone(record) })
+}
+
+async fn attach(node: &NodeContext, record: &PodRecord, netns: &NetNs) -> Result<Ipv4Addr, String> {
+    let added = node.config.network.add(plugged(record, netns));
+    match tokio::time::timeout(NETWORK_PATIENCE, added).await {
+        Ok(Ok(address)) => Ok(address),
+        Ok(Err(problem)) => Err(format!("failed to setup network for sandbox \"{}\": {problem}", record.sandbox)),
+        Err(_) => Err(format!("failed to setup network for sandbox \"{}\": no answer in 30 s", record.sandbox)),
+    }
+}
+
+fn plugged<'a>(record: &'a PodRecord, netns: &'a NetNs) -> PodSandbox<'a> {
+    PodSandbox {
+        namespace: &record.namespace,
+        name: &record.name,
+        uid: &record.uid,
+        container_id: &record.sandbox,
+        netns,
+    }
+}
+
+/// Writes what the pod sees at other places; the answer is what is bound where.
+fn write_files(config: &KubeletConfig, key: &PodKey, spec: &PodSpec, folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+    let etc = folder.join("etc");
+    fs::create_dir_all(&etc)?;
+    let mut binds = Vec::new();
+    let mut file = |name: &str, text: String| {
+        let path = etc.join(name);
+        fs::write(&path, text)?;
+        binds.push((path, Path::new("/etc").join(name)));
+        io::Result::Ok(())
+    };
+    let dns = ClusterDns { server: config.cluster_dns, domain: &config.cluster_domain };
+    if let Some(text) = resolver(spec, &key.namespace, dns) {
+        file("resolv.conf", text)?;
+    }
+    if !is_host_network(spec) {
+        let name = host_name(spec, &key.name);
+        file("hosts", hosts(&name, None, spec.host_aliases.as_deref().unwrap_or_default()))?;
+        file("hostname", format!("{name}\n"))?;
+    }
+    Ok(binds)
+}
+
+fn netns_path(config: &KubeletConfig, uid: &str) -> PathBuf {
+    config.netns_root.join(format!("cni-{uid}"))
+}
+
+/// Opens the sandbox that `record` is about.
+pub fn open(node: &NodeContext, record: &Arc<RecordFile>) -> Result<Place, String> {
+    let known = record.read();
+    let address = known.address.ok_or("it was never finished")?;
+    let network = (!known.host_network).then(|| netns_path(&node.config, &known.uid));
+    let sandbox = Sandbox::open(network.as_deref(), record.folder()).map_err(|error| error.to_string())?;
+    Ok(Place { sandbox, address: Some(address), record: Arc::clone(record) })
+}
+
+/// Kills everything in the sandbox, detaches it from the network and lets its namespaces go. The logs stay. All of
+/// it is tried, the first problem is told.
+pub async fn tear_down(node: &NodeContext, place: &Place) -> Result<(), String> {
+    let known = place.record.read();
+    let sandbox = place.sandbox.clone();
+    // Walks over /proc and waits for deaths: not for a thread of the runtime.
+    let killed = tokio::task::spawn_blocking(move || sandbox.kill_all(DEATH_PATIENCE)).await;
+    let killed = killed.map_err(io::Error::other).and_then(|killed| killed).map_err(|error| error.to_string());
+    let mut detached = Ok(());
+    if !known.host_network {
+        detached = detach(node, &known, place.sandbox.network()).await;
+    }
+    let unpinned = let_go(node, &place.record);
+    let forgotten = place.record.change(|record| {
+        record.containers.clear();
+        record.address = None;
+    });
+    killed.map(drop).and(detached).and(unpinned).and(forgotten.map_err(|error| error.to_string()))
+}
+
+async fn detach(node: &NodeContext, record: &PodRecord, netns: &NetNs) -> Result<(), String> {
+    match tokio::time::timeout(NETWORK_PATIENCE, node.config.network.delete(plugged(record, netns))).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err("the network plugin did not answer in 30 s".into()),
+    }
+}
+
+fn let_go(node: &NodeContext, record: &RecordFile) -> Result<(), String> {
+    let pins = [record.folder().join("mnt"), record.folder().join("uts"), netns_path(&node.config, &record.read().uid)];
+    let mut first = Ok(());
+    for pin in pins {
+        let outcome = unpin(&pin).map_err(|error| format!("cannot unpin `{}`: {error}", pin.display()));
+        first = first.and(outcome);
+    }
+    first
+}
+
+/// Clears away whatever there is of the sandbox that `record` is about, finished or not, with its files.
+pub async fn clear(node: &NodeContext, record: &Arc<RecordFile>) {
+    let known = record.read();
+    let place = open(node, record).ok();
+    let outcome = match place {
+        Some(place) => tear_down(node, &place).await,
+        None => clear_remains(node, record, &known).await,
+    };
+    if let Err(problem) = outcome {
+        journal(format_args!("cannot clear pod `{}/{}` away: {problem}", known.namespace, known.name));
+    }
+    if let Err(error) = fs::remove_dir_all(record.folder()) {
+        journal(format_args!("cannot remove `{}`: {error}", record.folder().display()));
+    }
+}
+
+/// What can be done about a sandbox whose mounts cannot be entered any more.
+async fn clear_remains(node: &NodeContext, record: &RecordFile, known: &PodRecord) -> Result<(), String> {
+    for container in known.containers.values() {
+        if let Ok(Some(child)) = Child::adopt(container.pid, container.ticks) {
+            child.signal(Signal::SIGKILL).map_err(|error| error.to_string())?;
+        }
+    }
+    let mut detached = Ok(());
+    if !known.host_network {
+        let netns = NetNs::open(&netns_path(&node.config, &known.uid)).ok().filter(is_apart);
+        // A plugin may want to look inside; an empty namespace is as good as one that is gone.
+        let netns = netns.map_or_else(NetNs::create, Ok).map_err(|error| error.to_string())?;
+        detached = detach(node, known, &netns).await;
+    }
+    detached.and(let_go(node, record))
+}
+
+/// Whether it is a network namespace, and not the one of the node.
+fn is_apart(netns: &NetNs) -> bool {
+    netns.run(|| ()).is_ok()
+        && matches!((netns.identity(), NetNs::current().and_then(|own| own.identity())), (Ok(a), Ok(b)) if a != b)
+}
+
+/// Clears away what [`make`] had begun when it was given up.
+pub async fn clear_unfinished(node: &NodeContext, key: &PodKey) {
+    let folder = node.config.pod_root.join(&key.uid);
+    let Ok(records) = crate::node::kubelet::record::load_one(&folder) else { return };
+    clear(node, &Arc::new(records)).await;
+}

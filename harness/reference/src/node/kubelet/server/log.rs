@@ -1,0 +1,166 @@
+//! What containers wrote, for `kubectl logs` and `kubectl attach`.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::answer::{container_not_found, find, outcome, refusal};
+use super::channel::{Incoming, Outgoing};
+use super::exec::agree;
+use super::session::{In, Out, hold};
+use crate::node::kubelet::logs::capture::LogBook;
+use crate::node::kubelet::logs::cri::Stream;
+use crate::node::kubelet::logs::read::{LogQuery, Piece, read};
+use crate::node::kubelet::registry::ContainerEntry;
+
+/// Pieces of a log on their way to a client.
+const QUEUE: usize = 16;
+
+/// A query for a log, and of which attempt.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct LogRequest {
+    query: LogQuery,
+    previous: bool,
+}
+
+impl LogRequest {
+    fn parse(query: &str, now: Timestamp) -> Result<Self, String> {
+        let mut request = Self::default();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            let is_set = || matches!(&*value, "1" | "true" | "True");
+            let number = || value.parse::<u32>().map_err(|_| format!("`{key}` must be a number, not `{value}`"));
+            match &*key {
+                "follow" => request.query.follow = is_set(),
+                "previous" => request.previous = is_set(),
+                "timestamps" => request.query.timestamps = is_set(),
+                "tailLines" => request.query.tail = Some(number()? as usize),
+                "limitBytes" => request.query.limit = Some(number()? as usize),
+                "sinceSeconds" => {
+                    let ago = SignedDuration::from_secs(number()?.into());
+                    request.query.since = Some(now.saturating_sub(ago).unwrap_or(Timestamp::UNIX_EPOCH));
+                }
+                "sinceTime" => {
+                    let time = value.parse().map_err(|_| format!("`sinceTime` must be a time, not `{value}`"))?;
+                    request.query.since = Some(time);
+                }
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+}
+
+pub(super) async fn container_logs(
+    State(shared): State<Shared>,
+    Path((namespace, pod, container)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let bad = |text: &str| refusal(StatusCode::BAD_REQUEST, "BadRequest", text);
+    let request = match LogRequest::parse(query.as_deref().unwrap_or_default(), Timestamp::now()) {
+        Ok(request) => request,
+        Err(problem) => return bad(&problem),
+    };
+    let entry = match find(&shared.node.registry, &namespace, &pod, &container) {
+        Ok(entry) => entry,
+        Err(refused) => return refused,
+    };
+    let book = if request.previous { entry.previous_log() } else { entry.log() };
+    match book {
+        Some(book) => stream(book, request.query),
+        None if request.previous => {
+            bad(&format!("previous terminated container \"{container}\" in pod \"{pod}\" not found"))
+        }
+        None => bad(&format!("container \"{container}\" in pod \"{pod}\" is waiting to start: {}", waits_for(&entry))),
+    }
+}
+
+fn waits_for(entry: &ContainerEntry) -> String {
+    match entry.waiting().as_str() {
+        "ErrImagePull" | "ImagePullBackOff" => "trying and failing to pull image".into(),
+        reason => reason.into(),
+    }
+}
+
+fn stream(book: Arc<LogBook>, query: LogQuery) -> Response {
+    let (sender, pieces) = mpsc::channel(QUEUE);
+    tokio::spawn(read(book, query, sender));
+    let bytes = futures::stream::unfold(pieces, |mut pieces| async {
+        let piece: io::Result<Piece> = pieces.recv().await?;
+        Some((piece.map(|piece| Bytes::from(piece.bytes)), pieces))
+    });
+    ([(header::CONTENT_TYPE, "text/plain")], Body::from_stream(bytes)).into_response()
+}
+
+pub(super) async fn attach(
+    State(shared): State<Shared>,
+    Path((namespace, pod, container)): Path<(String, String, String)>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let entry = match find(&shared.node.registry, &namespace, &pod, &container) {
+        Ok(entry) => entry,
+        Err(refused) => return refused,
+    };
+    let (Some(_), Some(book)) = (entry.running(), entry.log()) else { return container_not_found(&container) };
+    match agree(upgrade) {
+        Ok(upgrade) => upgrade.on_upgrade(move |socket| async move {
+            hold(socket, |out, input| show(book, out, input)).await;
+        }),
+        Err(refused) => *refused,
+    }
+}
+
+/// Shows what the container writes from now on. Containers read no input, so what is typed goes nowhere.
+async fn show(book: Arc<LogBook>, out: Out, mut input: In) -> (Option<Value>, In) {
+    let (sender, mut pieces) = mpsc::channel(QUEUE);
+    let query = LogQuery { follow: true, tail: Some(0), ..LogQuery::default() };
+    tokio::spawn(read(book, query, sender));
+    let showing = async {
+        while let Some(Ok(piece)) = pieces.recv().await {
+            let channel = if piece.stream == Stream::Stdout { Outgoing::Stdout } else { Outgoing::Stderr };
+            if !out.send(channel, &piece.bytes).await {
+                return;
+            }
+        }
+    };
+    let outcome = tokio::select! {
+        () = showing => Some(outcome(0)),
+        () = async { while input.next().await != Incoming::Leaving {} } => None,
+    };
+    (outcome, input)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2027-01-15T08:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_query_is_read() {
+        let request = LogRequest::parse("follow=true&tailLines=5&timestamps=1&previous=false&limitBytes=9", now()).unwrap();
+        let query = LogQuery { follow: true, tail: Some(5), timestamps: true, limit: Some(9), since: None };
+        assert_eq!(request, LogRequest { query, previous: false });
+        let since = |query: &str| LogRequest::parse(query, now()).unwrap().query.since.unwrap().to_string();
+        assert_eq!(since("sinceSeconds=60"), "2027-01-15T07:59:00Z");
+        assert_eq!(since("sinceTime=2027-01-15T07%3A00%3A00Z"), "2027-01-15T07:00:00Z");
+    }
+
+    #[test]
+    fn a_wrong_number_is_named() {
+        assert_eq!(LogRequest::parse("tailLines=-1", now()).unwrap_err(), "`tailLines` must be a number, not `-1`");
+        assert!(LogRequest::parse("sinceTime=yesterday", now()).is_err());
+    }
+}
