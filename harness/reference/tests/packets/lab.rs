@@ -10,6 +10,7 @@ use cknet_kernel::nft::{Family, Nft};
 use cknet_kernel::ns::NetNs;
 use cknet_kernel::route::{Route, RouteKind};
 use cknet_reference::node::policy::{self, LocalEndpoint, Options, PodName, Pool, World};
+use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
 /// Within one machine an answer takes microseconds; below a second a connection attempt is one packet.
@@ -48,7 +49,8 @@ impl Lab {
         let pools = vec![Pool { cidr: "10.1.0.0/16".parse().unwrap(), nat_outgoing: true }];
         let world = World { pools, ..World::default() };
         let mut lab = Self { runtime, node, outside, pods: BTreeMap::new(), world, local: Vec::new() };
-        lab.pair("eth0", NODE, 24, lab.outside.clone(), "eth0", OUTSIDE, 24);
+        let on_segment = |address| Ipv4Net::new(address, 24).unwrap();
+        lab.pair(("eth0", on_segment(NODE)), &lab.outside, ("eth0", on_segment(OUTSIDE)));
         let route = |device| Route {
             destination: "10.0.0.0/8".parse().unwrap(),
             kind: RouteKind::Via { gateway: NODE, device, onlink: false },
@@ -77,7 +79,7 @@ impl Lab {
         let address = Ipv4Addr::new(10, 1, 0, 1 + self.pods.len() as u8);
         let interface = format!("cali{}", self.pods.len() + 1);
         let pod = NetNs::create().unwrap();
-        self.pair(&interface, GATEWAY, 32, pod.clone(), "eth0", address, 32);
+        self.pair((&interface, GATEWAY.into()), &pod, ("eth0", address.into()));
         let link = |destination: Ipv4Addr| {
             move |device| Route {
                 destination: destination.into(),
@@ -190,27 +192,18 @@ impl Lab {
         }))
     }
 
-    fn pair(
-        &self,
-        near: &str,
-        near_ip: Ipv4Addr,
-        near_len: u8,
-        far_ns: NetNs,
-        far: &str,
-        far_ip: Ipv4Addr,
-        far_len: u8,
-    ) {
+    fn pair(&self, near: (&str, Ipv4Net), far_ns: &NetNs, far: (&str, Ipv4Net)) {
         self.runtime.block_on(async {
-            let (here, there) = (Netlink::open(&self.node).unwrap(), Netlink::open(&far_ns).unwrap());
+            let (here, there) = (Netlink::open(&self.node).unwrap(), Netlink::open(far_ns).unwrap());
             let end = |name| VethEnd { name, mac: None, mtu: MTU };
-            let descriptor = std::os::fd::AsFd::as_fd(&far_ns);
-            here.add_veth(&end(near), &end(far), descriptor).await.unwrap();
-            for (netlink, name, ip, length) in [(&here, near, near_ip, near_len), (&there, far, far_ip, far_len)] {
+            let descriptor = std::os::fd::AsFd::as_fd(far_ns);
+            here.add_veth(&end(near.0), &end(far.0), descriptor).await.unwrap();
+            for (netlink, (name, address)) in [(&here, near), (&there, far)] {
                 for link in ["lo", name] {
                     netlink.up(netlink.expect_link(link).await.unwrap().index).await.unwrap();
                 }
                 let index = netlink.expect_link(name).await.unwrap().index;
-                netlink.add_address(index, ipnet::Ipv4Net::new(ip, length).unwrap()).await.unwrap();
+                netlink.add_address(index, address).await.unwrap();
             }
         });
     }
