@@ -3,7 +3,6 @@
 //! The kernel works inside the send call, so every answer to a transaction is queued when it returns; no answer is
 //! waited for.
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
