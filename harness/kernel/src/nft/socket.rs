@@ -3,7 +3,6 @@
 //! The kernel works inside the send call, so every answer to a transaction is queued when it returns; no answer is
 //! waited for.
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -78,7 +77,8 @@ impl Nft {
         answers.conclude(changes, bytes)
     }
 
-    /// Asks for a list and gives every entry to `entry`, which starts anew whenever `restart` is called.
+    /// Asks for a list and gathers what `entry` makes of each of its messages; from the start again if the rules
+    /// changed while it was walked.
     pub(super) fn list<T>(
         &mut self,
         what: &str,
@@ -159,12 +159,6 @@ fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
             Err(Errno::EINTR) => {}
             other => return other,
         }
-    }
-}
-
-impl From<NftError> for io::Error {
-    fn from(error: NftError) -> Self {
-        Self::other(error)
     }
 }
 
