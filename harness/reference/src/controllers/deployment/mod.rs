@@ -143,6 +143,7 @@ impl Deployments {
                 self.evade(deployment, replica_set).await?;
                 Err(cause)
             }
+            Err(cause) if cause.is_terminating() => Err(cause),
             Err(cause) => {
                 let message = format!(
                     "Failed to create new replica set {:?}: {}",
