@@ -1,5 +1,6 @@
 //! The controllers against the API server of the distribution, with kubelets that only pretend.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+// How long things took is told to whoever runs this with `--nocapture`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod api_support;
 mod controllers_support;
