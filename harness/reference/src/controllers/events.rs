@@ -95,7 +95,7 @@ async fn write_all(client: Client, mut notes: mpsc::Receiver<(&'static str, Note
             Verdict::New { name } => create(&client, component, &note, name).await,
         };
         if let Err(cause) = outcome
-            && !cause.is_gone()
+            && !(cause.is_gone() || cause.is_terminating())
         {
             let about = note.about.name.as_deref().unwrap_or_default();
             log::warn(

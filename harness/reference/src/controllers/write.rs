@@ -78,7 +78,7 @@ impl WriteError {
     }
 
     /// Objects can no longer be created in a namespace that is going away; nothing is wrong with that.
-    fn is_terminating(&self) -> bool {
+    pub(super) fn is_terminating(&self) -> bool {
         matches!(self, Self::Refused(status)
             if status.code == 403 && status.message.contains("because it is being terminated"))
     }

@@ -11,6 +11,7 @@ mod index;
 mod options;
 mod query;
 mod serve;
+mod service;
 mod zone;
 
 use std::io::Write;

@@ -124,6 +124,7 @@ impl DaemonSets {
                 );
                 Ok(())
             }
+            Err(cause) if cause.is_terminating() => Err(cause),
             Err(cause) => {
                 let message = format!("Error creating: {}", cause.message());
                 self.recorder

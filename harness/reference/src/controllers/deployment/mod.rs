@@ -3,6 +3,7 @@
 //!
 //! The decisions are in [`rollout`] and [`progress`]; this file looks, carries out and tells.
 
+mod bounds;
 mod progress;
 mod revision;
 mod rollout;
@@ -23,8 +24,8 @@ use super::matching::owns;
 use super::pod_state::is_finished;
 use super::world::{World, by_controller, controller_of, name_of, namespace_of, orphans, uid_of};
 use super::write::{self, WriteError};
+pub(super) use bounds::{Rounding, share};
 use rollout::{Action, Seen, decide};
-pub(super) use rollout::{Rounding, share};
 
 const COMPONENT: &str = "deployment-controller";
 
@@ -143,6 +144,7 @@ impl Deployments {
                 self.evade(deployment, replica_set).await?;
                 Err(cause)
             }
+            Err(cause) if cause.is_terminating() => Err(cause),
             Err(cause) => {
                 let message = format!(
                     "Failed to create new replica set {:?}: {}",

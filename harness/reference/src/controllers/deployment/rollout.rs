@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use super::bounds::bounds;
 use super::progress::{self, Totals};
 use super::revision::{
     DESIRED, MAXIMUM, REVISION, forgotten, hash_of, is_of, new_replica_set, next_revision,
@@ -344,50 +344,6 @@ impl<'a> Rollout<'a> {
             actions.push(Action::Revision(patch));
         }
         actions
-    }
-}
-
-/// Surge and unavailability in pods. A rollout that may do neither could never move.
-fn bounds(spec: &DeploymentSpec, replicas: i32) -> (i32, i32) {
-    let strategy = spec.strategy.as_ref();
-    if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate") {
-        return (0, replicas);
-    }
-    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-    let quarter = IntOrString::String("25%".to_owned());
-    let surge = rolling
-        .and_then(|rolling| rolling.max_surge.as_ref())
-        .unwrap_or(&quarter);
-    let unavailable = rolling
-        .and_then(|rolling| rolling.max_unavailable.as_ref())
-        .unwrap_or(&quarter);
-    let surge = share(surge, replicas, Rounding::Up);
-    let unavailable = share(unavailable, replicas, Rounding::Down).min(replicas);
-    match (surge, unavailable) {
-        (0, 0) => (0, 1),
-        other => other,
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::controllers) enum Rounding {
-    Up,
-    Down,
-}
-
-/// A number of pods, given as such or as a percentage of `whole`.
-pub(in crate::controllers) fn share(value: &IntOrString, whole: i32, rounding: Rounding) -> i32 {
-    match value {
-        IntOrString::Int(count) => (*count).max(0),
-        IntOrString::String(text) => {
-            let percent = text
-                .trim_end_matches('%')
-                .parse::<i64>()
-                .unwrap_or(0)
-                .max(0);
-            let extra = if rounding == Rounding::Up { 99 } else { 0 };
-            i32::try_from((percent * i64::from(whole) + extra) / 100).unwrap_or(i32::MAX)
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
-use rstest::rstest;
 
 fn deployment(patch: Value) -> Deployment {
     let mut value = json!({
@@ -295,30 +294,4 @@ fn history_beyond_the_limit_is_forgotten() {
         .map(super::super::revision::revision_of)
         .collect();
     assert_eq!(revisions, [2, 3]);
-}
-
-#[rstest]
-#[case("25%", 4, Rounding::Up, 1)]
-#[case("25%", 3, Rounding::Up, 1)]
-#[case("25%", 3, Rounding::Down, 0)]
-#[case("100%", 3, Rounding::Down, 3)]
-#[case("0%", 3, Rounding::Up, 0)]
-fn percentages(
-    #[case] text: &str,
-    #[case] whole: i32,
-    #[case] rounding: Rounding,
-    #[case] pods: i32,
-) {
-    assert_eq!(
-        share(&IntOrString::String(text.to_owned()), whole, rounding),
-        pods
-    );
-}
-
-#[test]
-fn a_rollout_that_may_do_nothing_may_miss_one() {
-    let none =
-        json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}});
-    let deployment = deployment(none);
-    assert_eq!(bounds(deployment.spec.as_ref().unwrap(), 4), (0, 1));
 }

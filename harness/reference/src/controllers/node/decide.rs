@@ -74,12 +74,15 @@ pub(super) fn decide(
     actions
 }
 
-fn ready(node: &Node) -> Option<&str> {
+pub(super) fn ready_condition(node: &Node) -> Option<&NodeCondition> {
     let conditions = node.status.as_ref()?.conditions.as_deref()?;
     conditions
         .iter()
         .find(|condition| condition.type_ == "Ready")
-        .map(|ready| ready.status.as_str())
+}
+
+fn ready(node: &Node) -> Option<&str> {
+    ready_condition(node).map(|ready| ready.status.as_str())
 }
 
 /// The node's conditions, with all that only its kubelet could know unknown.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -24,7 +25,7 @@ use super::log;
 use super::world::{World, name_of, namespace_of};
 use super::write::{self, WriteError, within};
 use decide::{Action, decide};
-use heartbeat::Heartbeats;
+use heartbeat::{Heartbeats, Signs};
 pub(super) use taints::condition_taints;
 
 const COMPONENT: &str = "node-controller";
@@ -42,21 +43,9 @@ impl Controller for Nodes {
     async fn round(&mut self) -> Round {
         let nodes = self.world.nodes.state();
         self.introduce(&nodes);
-        let leases = self.world.leases.state();
-        let renewals = leases
-            .iter()
-            .filter(|lease| namespace_of(lease.as_ref()) == LEASES)
-            .map(|lease| {
-                let renewed = lease
-                    .spec
-                    .as_ref()
-                    .and_then(|spec| spec.renew_time.as_ref());
-                (name_of(lease.as_ref()), renewed.map(|time| time.0))
-            });
-        let names: Vec<&str> = nodes.iter().map(|node| name_of(node.as_ref())).collect();
         let heard = self
             .heartbeats
-            .hear(&names, &renewals.collect(), Instant::now());
+            .hear(&signs(&nodes, &self.world.leases.state()), Instant::now());
         let actions = decide(
             &nodes,
             &self.world.pods.state(),
@@ -192,4 +181,29 @@ impl Nodes {
         );
         Ok(())
     }
+}
+
+/// What the kubelet of each node has written last.
+fn signs<'n>(nodes: &'n [Arc<Node>], leases: &[Arc<Lease>]) -> HashMap<&'n str, Signs> {
+    let ours = leases
+        .iter()
+        .filter(|lease| namespace_of(lease.as_ref()) == LEASES);
+    let renewals: HashMap<&str, _> = ours
+        .filter_map(|lease| {
+            let renewed = lease.spec.as_ref()?.renew_time.as_ref()?;
+            Some((name_of(lease.as_ref()), renewed.0))
+        })
+        .collect();
+    let signs = nodes.iter().map(|node| {
+        let name = name_of(node.as_ref());
+        let ready = decide::ready_condition(node);
+        let posted = ready.and_then(|ready| ready.last_heartbeat_time.as_ref());
+        let signs = Signs {
+            renewed: renewals.get(name).copied(),
+            posted: posted.map(|time| time.0),
+            known: ready.is_some_and(|ready| ready.status != "Unknown"),
+        };
+        (name, signs)
+    });
+    signs.collect()
 }

@@ -127,6 +127,7 @@ impl ReplicaSets {
                     .record(COMPONENT, Note::normal(set, "SuccessfulCreate", message));
                 Ok(())
             }
+            Err(cause) if cause.is_terminating() => Err(cause),
             Err(cause) => {
                 let message = format!("Error creating: {}", cause.message());
                 self.recorder

@@ -72,7 +72,7 @@ mod tests {
         let order: Vec<_> = victims(&all, 6).iter().map(|pod| pod.name_any()).collect();
         assert_eq!(
             order,
-            ["unbound", "pending", "unready", "young", "alone", "old"]
+            ["unbound", "pending", "unready", "young", "old", "alone"]
         );
     }
 }
