@@ -108,7 +108,10 @@ impl Flight {
     ) -> Start {
         let Some((address, transport)) = socket_of(&cell.target) else {
             let reason = Doubt::NeverLeft;
-            let sight = Sight::Inconclusive { reason, detail: "this target has no port".into() };
+            let sight = Sight::Inconclusive {
+                reason,
+                detail: "this target has no port".into(),
+            };
             return Start::Settled(Observation::of(cell.id, sight));
         };
         let socket = match open(address, transport) {
@@ -116,9 +119,10 @@ impl Flight {
             Err(error) => {
                 return match errno_of(&error) {
                     Errno::EMFILE | Errno::ENFILE => Start::NoFiles,
-                    errno => {
-                        Start::Settled(Observation::of(cell.id, failure::no_socket(errno, transport.name())))
-                    }
+                    errno => Start::Settled(Observation::of(
+                        cell.id,
+                        failure::no_socket(errno, transport.name()),
+                    )),
                 };
             }
         };
@@ -127,8 +131,16 @@ impl Flight {
         }
         let launched = Instant::now();
         let stage = Stage::Connecting;
-        let mut flight =
-            Self { cell: place, socket, address, transport, nonce, launched, stage, partial: Vec::new() };
+        let mut flight = Self {
+            cell: place,
+            socket,
+            address,
+            transport,
+            nonce,
+            launched,
+            stage,
+            partial: Vec::new(),
+        };
         match flight.leave(cell, scratch) {
             Some(observation) => Start::Settled(observation),
             None => Start::Flying(flight),
@@ -145,12 +157,21 @@ impl Flight {
     }
 
     /// Takes in what epoll reports; an observation once the cell is settled.
-    pub(super) fn advance(&mut self, cell: &Cell, ready: EpollFlags, scratch: &mut Scratch) -> Option<Observation> {
+    pub(super) fn advance(
+        &mut self,
+        cell: &Cell,
+        ready: EpollFlags,
+        scratch: &mut Scratch,
+    ) -> Option<Observation> {
         if matches!(self.stage, Stage::Settled) {
             return None;
         }
         if ready.intersects(EpollFlags::EPOLLERR) {
-            let reported = error_queue::take(self.socket.as_fd(), &mut scratch.received, &mut scratch.control);
+            let reported = error_queue::take(
+                self.socket.as_fd(),
+                &mut scratch.received,
+                &mut scratch.control,
+            );
             let pending = self.socket.take_error().ok().flatten();
             let errno = pending.as_ref().map(errno_of).or(reported.map(|r| r.errno));
             if let Some(errno) = errno {
@@ -180,7 +201,10 @@ impl Flight {
             },
         };
         self.stage = Stage::Settled;
-        Some(Observation { local: self.local(), ..Observation::of(cell.id, sight) })
+        Some(Observation {
+            local: self.local(),
+            ..Observation::of(cell.id, sight)
+        })
     }
 
     /// The socket, to be kept until the end of the pass.
@@ -192,7 +216,14 @@ impl Flight {
         let message = &mut scratch.message;
         message.clear();
         match &cell.target {
-            Target::Tcp { expect: Expect::Handshake, .. } | Target::Sctp { expect: Expect::Handshake, .. } => {
+            Target::Tcp {
+                expect: Expect::Handshake,
+                ..
+            }
+            | Target::Sctp {
+                expect: Expect::Handshake,
+                ..
+            } => {
                 return Some(self.settle(cell, Sight::Answered));
             }
             Target::Tcp { .. } | Target::Sctp { .. } | Target::Icmp { .. } => {
@@ -205,13 +236,21 @@ impl Flight {
             Target::Http { host, path, .. } => {
                 message.extend(echo::http_request(host, path, self.nonce).as_bytes());
             }
-            Target::Dns { name, record, .. } => match message::query(query_id(self.nonce), name, *record) {
-                Ok(query) => message.extend(query),
-                Err(error) => {
-                    let detail = error.to_string();
-                    return Some(self.settle(cell, Sight::Inconclusive { reason: Doubt::NeverLeft, detail }));
+            Target::Dns { name, record, .. } => {
+                match message::query(query_id(self.nonce), name, *record) {
+                    Ok(query) => message.extend(query),
+                    Err(error) => {
+                        let detail = error.to_string();
+                        return Some(self.settle(
+                            cell,
+                            Sight::Inconclusive {
+                                reason: Doubt::NeverLeft,
+                                detail,
+                            },
+                        ));
+                    }
                 }
-            },
+            }
         }
         match self.socket.send(message) {
             Ok(_) => {
@@ -272,7 +311,9 @@ impl Flight {
                     Some(self.wrong_peer(cell, "the answer is cut short"))
                 }
                 Ok(None) => None,
-                Err(echo::NotAnAnswer) => Some(self.wrong_peer(cell, "the answer is not of a cknet server")),
+                Err(echo::NotAnAnswer) => {
+                    Some(self.wrong_peer(cell, "the answer is not of a cknet server"))
+                }
             },
         }
     }
@@ -285,7 +326,10 @@ impl Flight {
             HttpReply::Foreign { status } => (status, None),
             HttpReply::Ours { status, answer } => (status, Some(answer)),
         };
-        if answer.as_ref().is_some_and(|answer| answer.nonce.as_deref() != Some(&self.nonce.to_string())) {
+        if answer
+            .as_ref()
+            .is_some_and(|answer| answer.nonce.as_deref() != Some(&self.nonce.to_string()))
+        {
             return Some(self.wrong_peer(cell, "the answer carries another nonce"));
         }
         let mut observation = self.settle(cell, Sight::Answered);
@@ -303,30 +347,62 @@ impl Flight {
             Ok(_) => return self.wrong_peer(cell, "the reply is to another query"),
             Err(error) => return self.wrong_peer(cell, &error.to_string()),
         };
-        let records: Vec<_> = reply.records.into_iter().map(|record| record.value).collect();
+        let records: Vec<_> = reply
+            .records
+            .into_iter()
+            .map(|record| record.value)
+            .collect();
         let sight = match reply.rcode {
-            message::Rcode::NoError if records.is_empty() => Sight::DnsFailed { reason: "NODATA".into() },
+            message::Rcode::NoError if records.is_empty() => Sight::DnsFailed {
+                reason: "NODATA".into(),
+            },
             message::Rcode::NoError => Sight::Answered,
-            rcode => Sight::DnsFailed { reason: message::rcode_name(rcode) },
+            rcode => Sight::DnsFailed {
+                reason: message::rcode_name(rcode),
+            },
         };
-        Observation { records, ..self.settle(cell, sight) }
+        Observation {
+            records,
+            ..self.settle(cell, sight)
+        }
     }
 
     fn wrong_peer(&mut self, cell: &Cell, detail: &str) -> Observation {
-        self.settle(cell, Sight::Inconclusive { reason: Doubt::WrongPeer, detail: detail.to_owned() })
+        self.settle(
+            cell,
+            Sight::Inconclusive {
+                reason: Doubt::WrongPeer,
+                detail: detail.to_owned(),
+            },
+        )
     }
 
     fn closed_early(&mut self, cell: &Cell) -> Observation {
         let detail = "the peer closed the connection before it answered".to_owned();
-        self.settle(cell, Sight::Inconclusive { reason: Doubt::ClosedEarly, detail })
+        self.settle(
+            cell,
+            Sight::Inconclusive {
+                reason: Doubt::ClosedEarly,
+                detail,
+            },
+        )
     }
 
     fn failed(&mut self, cell: &Cell, errno: Errno, scratch: &mut Scratch) -> Observation {
-        let reported = error_queue::take(self.socket.as_fd(), &mut scratch.received, &mut scratch.control);
+        let reported = error_queue::take(
+            self.socket.as_fd(),
+            &mut scratch.received,
+            &mut scratch.control,
+        );
         self.settle_failed(cell, errno, reported)
     }
 
-    fn settle_failed(&mut self, cell: &Cell, errno: Errno, reported: Option<error_queue::Reported>) -> Observation {
+    fn settle_failed(
+        &mut self,
+        cell: &Cell,
+        errno: Errno,
+        reported: Option<error_queue::Reported>,
+    ) -> Observation {
         let failed = Failed {
             errno,
             reported,
@@ -340,7 +416,8 @@ impl Flight {
     fn settle(&mut self, cell: &Cell, sight: Sight) -> Observation {
         let took = self.launched.elapsed();
         self.stage = Stage::Settled;
-        let retransmitted = self.transport == Transport::Tcp && took >= RETRANSMITTED && sight == Sight::Answered;
+        let retransmitted =
+            self.transport == Transport::Tcp && took >= RETRANSMITTED && sight == Sight::Answered;
         Observation {
             rtt_us: u64::try_from(took.as_micros()).ok(),
             local: self.local(),
@@ -350,7 +427,11 @@ impl Flight {
     }
 
     fn local(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()?.as_socket().filter(|address| address.port() != 0)
+        self.socket
+            .local_addr()
+            .ok()?
+            .as_socket()
+            .filter(|address| address.port() != 0)
     }
 }
 
@@ -366,9 +447,13 @@ impl Transport {
 
 fn socket_of(target: &Target) -> Option<(SocketAddr, Transport)> {
     match target {
-        Target::Tcp { address, .. } | Target::Http { address, .. } => Some((*address, Transport::Tcp)),
+        Target::Tcp { address, .. } | Target::Http { address, .. } => {
+            Some((*address, Transport::Tcp))
+        }
         Target::Sctp { address, .. } => Some((*address, Transport::Sctp)),
-        Target::Udp { address, .. } | Target::Dns { address, .. } => Some((*address, Transport::Udp)),
+        Target::Udp { address, .. } | Target::Dns { address, .. } => {
+            Some((*address, Transport::Udp))
+        }
         Target::Icmp { .. } => None,
     }
 }
@@ -379,7 +464,11 @@ fn open(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
         Transport::Sctp => (Type::STREAM, Protocol::SCTP),
         Transport::Udp => (Type::DGRAM, Protocol::UDP),
     };
-    let socket = Socket::new_raw(Domain::for_address(address), kind.nonblocking().cloexec(), Some(protocol))?;
+    let socket = Socket::new_raw(
+        Domain::for_address(address),
+        kind.nonblocking().cloexec(),
+        Some(protocol),
+    )?;
     if transport != Transport::Sctp {
         error_queue::enable(socket.as_fd(), address.is_ipv6())?;
     }
@@ -387,7 +476,11 @@ fn open(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
 }
 
 fn bind_fresh_port(socket: &Socket, target: SocketAddr, ports: &mut SourcePorts) {
-    let any: IpAddr = if target.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if target.is_ipv6() {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
     for _ in 0..PORT_TRIES {
         match socket.bind(&SocketAddr::new(any, ports.draw(target)).into()) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {}
@@ -402,5 +495,7 @@ fn query_id(nonce: Nonce) -> u16 {
 }
 
 pub(super) fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+    error
+        .raw_os_error()
+        .map_or(Errno::UnknownErrno, Errno::from_raw)
 }

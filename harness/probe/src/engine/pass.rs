@@ -61,12 +61,17 @@ pub(super) fn run(batch: &Batch, vantages: &mut Vantages, nonces: &mut Nonces) -
 
 /// The vantage, entered.
 fn ready<'a>(vantage: Option<&'a mut Vantage>, id: &VantageId) -> Result<&'a mut Vantage, Sight> {
-    let no_vantage = |detail| Sight::Inconclusive { reason: Doubt::NoVantage, detail };
+    let no_vantage = |detail| Sight::Inconclusive {
+        reason: Doubt::NoVantage,
+        detail,
+    };
     let vantage = vantage.ok_or_else(|| no_vantage(format!("no vantage `{id}` is attached")))?;
     if !vantage.is_alive() {
         return Err(no_vantage(gone(id)));
     }
-    vantage.enter().map_err(|error| no_vantage(format!("cannot enter the namespace of `{id}`: {error}")))?;
+    vantage
+        .enter()
+        .map_err(|error| no_vantage(format!("cannot enter the namespace of `{id}`: {error}")))?;
     Ok(vantage)
 }
 
@@ -75,9 +80,21 @@ fn gone(id: &VantageId) -> String {
 }
 
 fn nothing_left(batch: &Batch, error: &io::Error) -> Pass {
-    let sight = Sight::Inconclusive { reason: Doubt::NeverLeft, detail: format!("cannot start a pass: {error}") };
-    let observations = batch.cells.iter().map(|cell| Observation::of(cell.id, sight.clone())).collect();
-    Pass { observations, launched: Duration::ZERO, took: Duration::ZERO, _sockets: Vec::new() }
+    let sight = Sight::Inconclusive {
+        reason: Doubt::NeverLeft,
+        detail: format!("cannot start a pass: {error}"),
+    };
+    let observations = batch
+        .cells
+        .iter()
+        .map(|cell| Observation::of(cell.id, sight.clone()))
+        .collect();
+    Pass {
+        observations,
+        launched: Duration::ZERO,
+        took: Duration::ZERO,
+        _sockets: Vec::new(),
+    }
 }
 
 struct Run<'a> {
@@ -152,7 +169,13 @@ impl<'a> Run<'a> {
     fn launch_flight(&mut self, place: usize, vantage: &mut Vantage) -> Result<(), Errno> {
         let cell = &self.batch.cells[place];
         loop {
-            match Flight::start(place, cell, self.nonces.draw(), &mut vantage.ports, &mut self.scratch) {
+            match Flight::start(
+                place,
+                cell,
+                self.nonces.draw(),
+                &mut vantage.ports,
+                &mut self.scratch,
+            ) {
                 Start::Settled(observation) => {
                     self.mark_launched();
                     self.settle(place, observation);
@@ -169,8 +192,14 @@ impl<'a> Run<'a> {
     }
 
     fn watch(&mut self, flight: Flight) -> Result<(), Errno> {
-        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        self.epoll.add(&flight.socket, EpollEvent::new(interest, self.flights.len() as u64))?;
+        let interest = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
+        self.epoll.add(
+            &flight.socket,
+            EpollEvent::new(interest, self.flights.len() as u64),
+        )?;
         self.flights.push(flight);
         self.open += 1;
         Ok(())
@@ -178,14 +207,17 @@ impl<'a> Run<'a> {
 
     fn launch_ping(&mut self, group: usize, place: usize) -> Result<(), Errno> {
         let cell = &self.batch.cells[place];
-        let Target::Icmp { address, payload } = cell.target else { return Ok(()) };
+        let Target::Icmp { address, payload } = cell.target else {
+            return Ok(());
+        };
         let v6 = address.is_ipv6();
         let lane = match self.lanes.iter().rposition(|lane| lane.serves(group, v6)) {
             Some(lane) => lane,
             None => self.open_lane(group, v6)?,
         };
         let nonce = self.nonces.draw();
-        let failed = self.lanes[lane].send(place, cell.id, address, payload, nonce, &mut self.scratch);
+        let failed =
+            self.lanes[lane].send(place, cell.id, address, payload, nonce, &mut self.scratch);
         self.mark_launched();
         match failed {
             Some(observation) => self.settle(place, observation),
@@ -198,7 +230,10 @@ impl<'a> Run<'a> {
         let lane = Lane::open(group, v6, self.nonces.draw().0 as u16)?;
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         let place = self.lanes.len();
-        self.epoll.add(lane.socket.as_fd(), EpollEvent::new(interest, LANE | place as u64))?;
+        self.epoll.add(
+            lane.socket.as_fd(),
+            EpollEvent::new(interest, LANE | place as u64),
+        )?;
         self.lanes.push(lane);
         Ok(place)
     }
@@ -242,9 +277,13 @@ impl<'a> Run<'a> {
         if data & LANE != 0 {
             return self.take_echoes((data & !LANE) as usize);
         }
-        let Some(flight) = self.flights.get_mut(data as usize) else { return };
+        let Some(flight) = self.flights.get_mut(data as usize) else {
+            return;
+        };
         let place = flight.cell;
-        if let Some(observation) = flight.advance(&self.batch.cells[place], ready, &mut self.scratch) {
+        if let Some(observation) =
+            flight.advance(&self.batch.cells[place], ready, &mut self.scratch)
+        {
             self.open -= 1;
             self.settle(place, observation);
         }
@@ -253,7 +292,9 @@ impl<'a> Run<'a> {
     fn take_echoes(&mut self, lane: usize) {
         let mut seen = Vec::new();
         if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.advance(self.batch, &mut self.scratch, |place, observation| seen.push((place, observation)));
+            lane.advance(self.batch, &mut self.scratch, |place, observation| {
+                seen.push((place, observation))
+            });
         }
         for (place, observation) in seen {
             self.open -= 1;
@@ -271,10 +312,16 @@ impl<'a> Run<'a> {
     fn expire(&mut self) {
         let mut late = Vec::new();
         for flight in &mut self.flights {
-            late.extend(flight.expire(&self.batch.cells[flight.cell]).map(|seen| (flight.cell, seen)));
+            late.extend(
+                flight
+                    .expire(&self.batch.cells[flight.cell])
+                    .map(|seen| (flight.cell, seen)),
+            );
         }
         for lane in &mut self.lanes {
-            lane.expire(|place, sight| late.push((place, Observation::of(self.batch.cells[place].id, sight))));
+            lane.expire(|place, sight| {
+                late.push((place, Observation::of(self.batch.cells[place].id, sight)))
+            });
         }
         let errors: usize = self.groups.iter().map(|group| group.icmp_errors).sum();
         for (place, mut observation) in late {
@@ -289,7 +336,10 @@ impl<'a> Run<'a> {
     fn settle(&mut self, place: usize, observation: Observation) {
         let by_icmp = match observation.sight {
             Sight::IcmpError { .. } => true,
-            Sight::Refused => matches!(self.batch.cells[place].target, Target::Udp { .. } | Target::Dns { .. }),
+            Sight::Refused => matches!(
+                self.batch.cells[place].target,
+                Target::Udp { .. } | Target::Dns { .. }
+            ),
             _ => false,
         };
         self.groups[self.group_of[place]].icmp_errors += usize::from(by_icmp);
@@ -299,7 +349,10 @@ impl<'a> Run<'a> {
     fn settle_group(&mut self, group: usize, sight: &Sight) {
         for at in self.groups[group].cells.clone() {
             let place = self.order[at];
-            self.settle(place, Observation::of(self.batch.cells[place].id, sight.clone()));
+            self.settle(
+                place,
+                Observation::of(self.batch.cells[place].id, sight.clone()),
+            );
         }
     }
 
@@ -313,24 +366,39 @@ impl<'a> Run<'a> {
             };
             let unheard: Vec<_> = places.filter(unheard).collect();
             let id = &self.groups[group].vantage;
-            if unheard.is_empty() || vantages.get_mut(id).is_some_and(|vantage| vantage.is_alive()) {
+            if unheard.is_empty()
+                || vantages
+                    .get_mut(id)
+                    .is_some_and(|vantage| vantage.is_alive())
+            {
                 continue;
             }
-            let sight = Sight::Inconclusive { reason: Doubt::NoVantage, detail: gone(id) };
+            let sight = Sight::Inconclusive {
+                reason: Doubt::NoVantage,
+                detail: gone(id),
+            };
             for place in unheard {
-                self.outcomes[place] = Some(Observation::of(self.batch.cells[place].id, sight.clone()));
+                self.outcomes[place] =
+                    Some(Observation::of(self.batch.cells[place].id, sight.clone()));
             }
         }
     }
 
     fn take_sockets(&mut self) -> Vec<Keep> {
         let lanes = mem::take(&mut self.lanes).into_iter().map(Lane::into_keep);
-        mem::take(&mut self.flights).into_iter().map(Flight::into_keep).chain(lanes).collect()
+        mem::take(&mut self.flights)
+            .into_iter()
+            .map(Flight::into_keep)
+            .chain(lanes)
+            .collect()
     }
 
     fn finish(mut self) -> Pass {
         let sockets = self.take_sockets();
-        let unsettled = || Sight::Inconclusive { reason: Doubt::NeverLeft, detail: "the pass left it out".into() };
+        let unsettled = || Sight::Inconclusive {
+            reason: Doubt::NeverLeft,
+            detail: "the pass left it out".into(),
+        };
         let observations = self
             .batch
             .cells
@@ -362,7 +430,11 @@ fn grouped(cells: &[Cell]) -> (Vec<usize>, Vec<Group>, Vec<usize>) {
     let mut groups: Vec<Group> = Vec::with_capacity(number.len());
     for (at, place) in order.iter().enumerate() {
         if groups.len() == group_of[*place] {
-            groups.push(Group { vantage: cells[*place].from.clone(), cells: at..at, icmp_errors: 0 });
+            groups.push(Group {
+                vantage: cells[*place].from.clone(),
+                cells: at..at,
+                icmp_errors: 0,
+            });
         }
         if let Some(group) = groups.last_mut() {
             group.cells.end = at + 1;
@@ -375,13 +447,21 @@ fn grouped(cells: &[Cell]) -> (Vec<usize>, Vec<Group>, Vec<usize>) {
 fn socket_budget() -> io::Result<usize> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let taken = std::fs::read_dir("/proc/self/fd")?.count() as u64;
-    let free = soft.saturating_sub(taken + SPARE_FILES).clamp(2, MOST_SOCKETS);
+    let free = soft
+        .saturating_sub(taken + SPARE_FILES)
+        .clamp(2, MOST_SOCKETS);
     Ok(usize::try_from(free).unwrap_or(usize::MAX))
 }
 
 /// Epoll counts in milliseconds; rounded down, the last one would be spent spinning.
 fn round_up(timeout: Duration) -> Duration {
-    Duration::from_millis(timeout.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+    Duration::from_millis(
+        timeout
+            .as_micros()
+            .div_ceil(1000)
+            .try_into()
+            .unwrap_or(u64::MAX),
+    )
 }
 
 #[cfg(test)]
@@ -393,20 +473,35 @@ mod tests {
         let cell = |id: u32, from: &str| Cell {
             id,
             from: from.into(),
-            target: Target::Icmp { address: [127, 0, 0, 1].into(), payload: 0 },
+            target: Target::Icmp {
+                address: [127, 0, 0, 1].into(),
+                payload: 0,
+            },
         };
-        let cells = [cell(1, "b"), cell(2, "a"), cell(3, "b"), cell(4, "c"), cell(5, "a")];
+        let cells = [
+            cell(1, "b"),
+            cell(2, "a"),
+            cell(3, "b"),
+            cell(4, "c"),
+            cell(5, "a"),
+        ];
         let (order, groups, group_of) = grouped(&cells);
         assert_eq!(order, [0, 2, 1, 4, 3]);
         assert_eq!(group_of, [0, 1, 0, 2, 1]);
-        let spans: Vec<_> = groups.iter().map(|group| (group.vantage.as_str(), group.cells.clone())).collect();
+        let spans: Vec<_> = groups
+            .iter()
+            .map(|group| (group.vantage.as_str(), group.cells.clone()))
+            .collect();
         assert_eq!(spans, [("b", 0..2), ("a", 2..4), ("c", 4..5)]);
     }
 
     #[test]
     fn waits_are_never_rounded_down() {
         assert_eq!(round_up(Duration::from_micros(1)), Duration::from_millis(1));
-        assert_eq!(round_up(Duration::from_micros(2000)), Duration::from_millis(2));
+        assert_eq!(
+            round_up(Duration::from_micros(2000)),
+            Duration::from_millis(2)
+        );
         assert_eq!(round_up(Duration::ZERO), Duration::ZERO);
     }
 }

@@ -82,7 +82,9 @@ impl Connections {
     }
 
     fn take_in(&mut self, socket: Socket, source: &SockAddr, epoll: &Epoll, now: Instant) {
-        let Some(source) = source.as_socket().map(canonical) else { return };
+        let Some(source) = source.as_socket().map(canonical) else {
+            return;
+        };
         // 31 bits, so that the value stays below the mark of listeners.
         self.generation = (self.generation + 1) & 0x3fff_ffff;
         let generation = self.generation;
@@ -97,14 +99,22 @@ impl Connections {
             return;
         }
         let partial = Vec::new();
-        self.slots[slot as usize] = Some(Connection { socket, source, generation, partial, done: false });
+        self.slots[slot as usize] = Some(Connection {
+            socket,
+            source,
+            generation,
+            partial,
+            done: false,
+        });
         self.by_age.push_back((now, key));
     }
 
     /// Takes in what epoll reports of a connection.
     pub(super) fn advance(&mut self, key: u64, ready: EpollFlags) {
         let slot = (key & 0xffff_ffff) as usize;
-        let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
         if u64::from(connection.generation) != key >> 32 {
             return;
         }
@@ -127,7 +137,10 @@ impl Connections {
     }
 
     fn holds(&self, key: u64) -> bool {
-        let connection = self.slots.get((key & 0xffff_ffff) as usize).and_then(Option::as_ref);
+        let connection = self
+            .slots
+            .get((key & 0xffff_ffff) as usize)
+            .and_then(Option::as_ref);
         connection.is_some_and(|connection| u64::from(connection.generation) == key >> 32)
     }
 
@@ -200,7 +213,8 @@ impl Connection {
                 Opening::Incomplete => return true,
                 Opening::Foreign => return false,
                 Opening::Http => {
-                    let Some(end) = self.partial.windows(4).position(|four| four == b"\r\n\r\n") else {
+                    let Some(end) = self.partial.windows(4).position(|four| four == b"\r\n\r\n")
+                    else {
                         return self.partial.len() <= MAX_HEAD;
                     };
                     let head = String::from_utf8_lossy(&self.partial[..end]).into_owned();
@@ -214,9 +228,19 @@ impl Connection {
     }
 
     fn answer_http(&self, identity: &str, head: &str, answer: &mut Vec<u8>) {
-        let local = self.socket.local_addr().ok().and_then(|address| address.as_socket()).map(canonical);
+        let local = self
+            .socket
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket())
+            .map(canonical);
         let nonce = echo::http_nonce(head).map(|nonce| nonce.to_string());
-        let body = HttpAnswer { identity: identity.to_owned(), source: self.source, local, nonce };
+        let body = HttpAnswer {
+            identity: identity.to_owned(),
+            source: self.source,
+            local,
+            nonce,
+        };
         echo::write_http(answer, &body, head.starts_with("HEAD "));
     }
 }
