@@ -242,12 +242,11 @@ fn address_of(host: &str, timeout: Duration) -> Result<IpAddr, LookupError> {
             .resolve(host, RecordType::Aaaa, timeout)
             .map_err(|_| v4)?,
     };
-    match found.addresses().next() {
-        Some(address) => Ok(address),
-        None => Err(LookupError::NoServers {
-            path: resolver.path().to_owned(),
-        }),
-    }
+    let name = found.name.clone();
+    found
+        .addresses()
+        .next()
+        .ok_or(LookupError::NoAddress { name })
 }
 
 fn target(options: &ConnectOptions, ip: IpAddr) -> Result<Target, Ending> {

@@ -81,19 +81,22 @@ pub enum LookupError {
     NoServers { path: PathBuf },
     #[error(transparent)]
     Name(#[from] MessageError),
-    #[error("`{name}` was not found: {last}")]
-    NotFound {
-        name: String,
-        last: Try,
-        tries: Vec<Try>,
-    },
-    #[error("`{name}`: no server answered within {waited:.1?}; last {last}")]
+    #[error("`{name}` was not found: {}", last(.tries))]
+    NotFound { name: String, tries: Vec<Try> },
+    #[error("`{name}` was found, but it has no address")]
+    NoAddress { name: String },
+    #[error("`{name}`: no server answered within {waited:.1?}; last {}", last(.tries))]
     NoAnswer {
         name: String,
         waited: Duration,
-        last: Try,
         tries: Vec<Try>,
     },
+}
+
+fn last(tries: &[Try]) -> String {
+    tries
+        .last()
+        .map_or_else(|| "nothing was asked".to_owned(), Try::to_string)
 }
 
 /// Asks the servers of one resolv.conf.
@@ -166,16 +169,20 @@ impl Resolver {
                 }
                 Asked::Absent => {}
                 // A server that is silent for one name is silent for all.
-                Asked::NoAnswer => return Err(no_answer(name, started.elapsed(), tries)),
+                Asked::NoAnswer => {
+                    let (name, waited) = (name.to_owned(), started.elapsed());
+                    return Err(LookupError::NoAnswer {
+                        name,
+                        waited,
+                        tries,
+                    });
+                }
             }
         }
-        let name = name.to_owned();
-        match tries.last().cloned() {
-            Some(last) => Err(LookupError::NotFound { name, last, tries }),
-            None => Err(LookupError::NoServers {
-                path: self.path.clone(),
-            }),
-        }
+        Err(LookupError::NotFound {
+            name: name.to_owned(),
+            tries,
+        })
     }
 
     fn ask_all(
@@ -242,21 +249,6 @@ impl Resolver {
             }
         }
         Ok(None)
-    }
-}
-
-fn no_answer(name: &str, waited: Duration, tries: Vec<Try>) -> LookupError {
-    let name = name.to_owned();
-    match tries.last().cloned() {
-        Some(last) => LookupError::NoAnswer {
-            name,
-            waited,
-            last,
-            tries,
-        },
-        None => LookupError::NoServers {
-            path: PathBuf::new(),
-        },
     }
 }
 

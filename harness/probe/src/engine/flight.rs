@@ -149,10 +149,36 @@ impl Flight {
 
     fn leave(&mut self, cell: &Cell, scratch: &mut Scratch) -> Option<Observation> {
         match self.socket.connect(&SockAddr::from(self.address)) {
-            // Through links of one kernel the answer to SYN may be in before `connect` returns.
             Ok(()) => self.connected(cell, scratch),
+            // Through links of one kernel the handshake is over as `connect` returns, although it never says so.
+            // Then the greeting can go at once, which spares a turn through epoll; else it meets EAGAIN.
+            Err(error) if errno_of(&error) == Errno::EINPROGRESS && self.greets_early(cell) => {
+                self.connected(cell, scratch)
+            }
             Err(error) if errno_of(&error) == Errno::EINPROGRESS => None,
             Err(error) => Some(self.failed(cell, errno_of(&error), scratch)),
+        }
+    }
+
+    /// Whether a greeting may be tried before the handshake is known to be over. SCTP would queue it and so hide
+    /// that nobody answers.
+    fn greets_early(&self, cell: &Cell) -> bool {
+        let handshake = matches!(
+            cell.target,
+            Target::Tcp {
+                expect: Expect::Handshake,
+                ..
+            }
+        );
+        self.transport == Transport::Tcp && !handshake
+    }
+
+    /// What epoll is asked for; a flight that waits for its answer need not be told that it may send.
+    pub(super) fn interest(&self) -> EpollFlags {
+        let answer = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        match self.stage {
+            Stage::Waiting => answer,
+            _ => answer | EpollFlags::EPOLLOUT,
         }
     }
 
@@ -178,10 +204,10 @@ impl Flight {
                 return Some(self.settle_failed(cell, errno, reported));
             }
         }
-        if matches!(self.stage, Stage::Connecting) && ready.intersects(EpollFlags::EPOLLOUT) {
-            if let Some(observation) = self.connected(cell, scratch) {
-                return Some(observation);
-            }
+        let connected =
+            matches!(self.stage, Stage::Connecting) && ready.intersects(EpollFlags::EPOLLOUT);
+        if connected && let Some(observation) = self.connected(cell, scratch) {
+            return Some(observation);
         }
         let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLRDHUP;
         if matches!(self.stage, Stage::Waiting) && ready.intersects(readable) {
@@ -201,10 +227,7 @@ impl Flight {
             },
         };
         self.stage = Stage::Settled;
-        Some(Observation {
-            local: self.local(),
-            ..Observation::of(cell.id, sight)
-        })
+        Some(Observation::of(cell.id, sight))
     }
 
     /// The socket, to be kept until the end of the pass.
@@ -255,6 +278,11 @@ impl Flight {
         match self.socket.send(message) {
             Ok(_) => {
                 self.stage = Stage::Waiting;
+                None
+            }
+            Err(error)
+                if error.kind() == ErrorKind::WouldBlock && self.transport == Transport::Tcp =>
+            {
                 None
             }
             Err(error) => Some(self.failed(cell, errno_of(&error), scratch)),

@@ -192,14 +192,8 @@ impl<'a> Run<'a> {
     }
 
     fn watch(&mut self, flight: Flight) -> Result<(), Errno> {
-        let interest = EpollFlags::EPOLLIN
-            | EpollFlags::EPOLLOUT
-            | EpollFlags::EPOLLRDHUP
-            | EpollFlags::EPOLLET;
-        self.epoll.add(
-            &flight.socket,
-            EpollEvent::new(interest, self.flights.len() as u64),
-        )?;
+        let event = EpollEvent::new(flight.interest(), self.flights.len() as u64);
+        self.epoll.add(&flight.socket, event)?;
         self.flights.push(flight);
         self.open += 1;
         Ok(())

@@ -93,19 +93,25 @@ impl Connections {
             (self.slots.len() - 1) as u32
         });
         let key = key(slot, generation);
-        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        if epoll.add(&socket, EpollEvent::new(interest, key)).is_err() {
-            self.free.push(slot);
-            return;
-        }
-        let partial = Vec::new();
-        self.slots[slot as usize] = Some(Connection {
+        let event = EpollEvent::new(
+            EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
+            key,
+        );
+        let mut connection = Connection {
             socket,
             source,
             generation,
-            partial,
+            partial: Vec::new(),
             done: false,
-        });
+        };
+        // The greeting is often here by now; answered before epoll knows the connection, it costs no event.
+        let goes_on =
+            connection.converse(&self.identity, &mut self.buffer, &mut self.answer, false);
+        if !goes_on || epoll.add(&connection.socket, event).is_err() {
+            self.free.push(slot);
+            return;
+        }
+        self.slots[slot as usize] = Some(connection);
         self.by_age.push_back((now, key));
     }
 
@@ -119,7 +125,9 @@ impl Connections {
             return;
         }
         let broken = ready.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
-        if broken || !connection.converse(&self.identity, &mut self.buffer, &mut self.answer) {
+        let ended = ready.intersects(EpollFlags::EPOLLRDHUP);
+        let (identity, buffer, answer) = (&self.identity, &mut self.buffer, &mut self.answer);
+        if broken || !connection.converse(identity, buffer, answer, ended) {
             self.close(key);
         }
     }
@@ -168,7 +176,16 @@ impl Connections {
 
 impl Connection {
     /// Reads and answers all that has come; false when the connection is over.
-    fn converse(&mut self, identity: &str, buffer: &mut [u8], answer: &mut Vec<u8>) -> bool {
+    ///
+    /// A read that does not fill the buffer has emptied the socket, so that another is due only where the peer is
+    /// known to have `ended`: epoll does not say that twice.
+    fn converse(
+        &mut self,
+        identity: &str,
+        buffer: &mut [u8],
+        answer: &mut Vec<u8>,
+        ended: bool,
+    ) -> bool {
         loop {
             let count = match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return false,
@@ -177,7 +194,11 @@ impl Connection {
                 Err(Errno::EINTR) => continue,
                 Err(_) => return false,
             };
+            let emptied = count < buffer.len() && !ended;
             if self.done {
+                if emptied {
+                    return true;
+                }
                 continue;
             }
             self.partial.extend_from_slice(&buffer[..count]);
@@ -190,8 +211,8 @@ impl Connection {
             if self.done {
                 let _ = self.socket.shutdown(Shutdown::Write);
             }
-            if !goes_on {
-                return false;
+            if !goes_on || emptied {
+                return goes_on;
             }
         }
     }
