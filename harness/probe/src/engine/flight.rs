@@ -76,12 +76,11 @@ enum Transport {
     Udp,
 }
 
-/// What came of starting a cell.
-pub(super) enum Start {
-    Flying(Flight),
-    Settled(Observation),
-    /// No file descriptor was left: settle what flies, then start this cell again.
+/// Why a cell has no socket.
+pub(super) enum NoSocket {
+    /// No file descriptor was left.
     NoFiles,
+    Because(Sight),
 }
 
 pub(super) struct Flight {
@@ -98,56 +97,47 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Makes the socket in the namespace of the calling thread and sends the first packet.
-    pub(super) fn start(
+    /// Makes the socket, in the namespace of the calling thread; nothing is sent.
+    pub(super) fn open(
         place: usize,
-        cell: &Cell,
+        target: &Target,
         nonce: Nonce,
         ports: &mut SourcePorts,
-        scratch: &mut Scratch,
-    ) -> Start {
-        let Some((address, transport)) = socket_of(&cell.target) else {
-            let reason = Doubt::NeverLeft;
-            let sight = Sight::Inconclusive {
-                reason,
-                detail: "this target has no port".into(),
-            };
-            return Start::Settled(Observation::of(cell.id, sight));
+    ) -> Result<Self, NoSocket> {
+        let Some((address, transport)) = socket_of(target) else {
+            let detail = "this target has no port".to_owned();
+            return Err(NoSocket::Because(Sight::Inconclusive {
+                reason: Doubt::NeverLeft,
+                detail,
+            }));
         };
-        let socket = match open(address, transport) {
-            Ok(socket) => socket,
-            Err(error) => {
-                return match errno_of(&error) {
-                    Errno::EMFILE | Errno::ENFILE => Start::NoFiles,
-                    errno => Start::Settled(Observation::of(
-                        cell.id,
-                        failure::no_socket(errno, transport.name()),
-                    )),
-                };
-            }
-        };
+        let socket = open(address, transport).map_err(|error| match errno_of(&error) {
+            Errno::EMFILE | Errno::ENFILE => NoSocket::NoFiles,
+            errno => NoSocket::Because(failure::no_socket(errno, transport.name())),
+        })?;
         if transport == Transport::Udp {
             bind_fresh_port(&socket, address, ports);
         }
-        let launched = Instant::now();
-        let stage = Stage::Connecting;
-        let mut flight = Self {
+        Ok(Self {
             cell: place,
             socket,
             address,
             transport,
             nonce,
-            launched,
-            stage,
+            launched: Instant::now(),
+            stage: Stage::Connecting,
             partial: Vec::new(),
-        };
-        match flight.leave(cell, scratch) {
-            Some(observation) => Start::Settled(observation),
-            None => Start::Flying(flight),
-        }
+        })
     }
 
-    fn leave(&mut self, cell: &Cell, scratch: &mut Scratch) -> Option<Observation> {
+    /// Where it is going.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends the first packet, from whichever namespace the socket was made in; an observation if that settles it.
+    pub(super) fn leave(&mut self, cell: &Cell, scratch: &mut Scratch) -> Option<Observation> {
+        self.launched = Instant::now();
         match self.socket.connect(&SockAddr::from(self.address)) {
             Ok(()) => self.connected(cell, scratch),
             // Through links of one kernel the handshake is over as `connect` returns, although it never says so.

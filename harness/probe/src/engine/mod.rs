@@ -1,11 +1,13 @@
 //! The probing engine: launches the cells of a batch at once from the namespaces they start in, and observes.
 //!
-//! Owns the vantages and the order of a pass. One cell's life is in [`flight`] and [`ping`], the wait in [`pass`].
+//! Owns the vantages and the order of a pass. One cell's life is in `flight` and `ping`, the wait in `chunk`.
 //! Knows nothing of who asks, and nothing of what an observation is expected to be.
 
+mod chunk;
 mod error_queue;
 mod failure;
 mod flight;
+mod outcomes;
 mod pass;
 mod ping;
 mod silence;

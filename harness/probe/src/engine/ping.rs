@@ -13,7 +13,7 @@ use super::error_queue::{self, Reported};
 use super::failure::{self, Failed};
 use super::flight::{Keep, Scratch, errno_of};
 use crate::echo::Nonce;
-use crate::wire::{Batch, Doubt, Observation, Sight};
+use crate::wire::{Batch, Cell, Doubt, Observation, Sight, Target};
 
 const V4_REQUEST: u8 = 8;
 const V4_REPLY: u8 = 0;
@@ -35,8 +35,8 @@ struct Ping {
 
 /// The socket of one vantage and family, and the requests sent on it; a request's sequence number is its place.
 pub(super) struct Lane {
-    /// Which group of the pass it belongs to.
-    pub(super) group: usize,
+    /// The number of the namespace it was opened in.
+    group: usize,
     v6: bool,
     raw: bool,
     identifier: u16,
@@ -44,6 +44,8 @@ pub(super) struct Lane {
     /// Tells the local address towards a target; made in the same namespace, where the thread no longer is when
     /// an error comes.
     compass: Option<Socket>,
+    /// Requests that will have left by the end.
+    expected: usize,
     pings: Vec<Ping>,
 }
 
@@ -78,24 +80,35 @@ impl Lane {
             identifier,
             socket,
             compass,
+            expected: 0,
             pings: Vec::new(),
         })
     }
 
     pub(super) fn serves(&self, group: usize, v6: bool) -> bool {
-        self.group == group && self.v6 == v6 && self.pings.len() < usize::from(u16::MAX)
+        self.group == group && self.v6 == v6 && self.expected < usize::from(u16::MAX)
+    }
+
+    /// One more request will leave by this lane; sequence numbers limit how many do.
+    pub(super) fn expect_one(&mut self) {
+        self.expected += 1;
     }
 
     /// Sends one request; an observation if it could not leave.
     pub(super) fn send(
         &mut self,
         place: usize,
-        id: u32,
-        target: IpAddr,
-        payload: u16,
+        cell: &Cell,
         nonce: Nonce,
         scratch: &mut Scratch,
     ) -> Option<Observation> {
+        let Target::Icmp {
+            address: target,
+            payload,
+        } = cell.target
+        else {
+            return None;
+        };
         let sequence = self.pings.len() as u16;
         write_request(
             &mut scratch.message,
@@ -121,14 +134,15 @@ impl Lane {
             settled,
         });
         sent.err().map(|error| {
+            let errno = errno_of(&error);
             let failed = Failed {
-                errno: errno_of(&error),
+                errno,
                 reported: None,
                 target,
                 local: None,
                 datagram: true,
             };
-            Observation::of(id, failure::sight(&failed))
+            Observation::of(cell.id, failure::sight(&failed))
         })
     }
 
