@@ -34,8 +34,8 @@ fn main() {
         QUIET.as_millis()
     );
     println!(
-        "{:>5} {:>6} {:>6} {:>11} {:>9} {:>9} {:>9}",
-        "pods", "ports", "cells", "launched ms", "pass ms", "frames ms", "close ms"
+        "{:>5} {:>6} {:>6} {:>11} {:>9} {:>10} {:>9} {:>9}",
+        "pods", "ports", "cells", "launched ms", "pass ms", "rtt p99 ms", "frames ms", "close ms"
     );
     for (pods, ports) in [(9, 6), (60, 2)] {
         run(pods, ports, rounds);
@@ -58,7 +58,7 @@ fn run(pods: u16, ports: u16, rounds: usize) {
         prober.attach(&name(pod), &lab.path(pod)).unwrap();
     }
     let batch = matrix(&lab, ports, name);
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut times: [Vec<Duration>; 5] = Default::default();
     for _ in 0..rounds {
         let started = Instant::now();
         let asked = frame::encode(&AgentRequest::Probe(batch.clone())).unwrap();
@@ -69,6 +69,7 @@ fn run(pods: u16, ports: u16, rounds: usize) {
         let mut pass = prober.probe(&batch);
         let (launched, took) = (pass.launched, pass.took);
         check(&batch, &pass.observations);
+        let slowest = p99(&pass.observations);
         let list = std::mem::take(&mut pass.observations);
         let started = Instant::now();
         let reply = frame::encode(&AgentReply::Observations {
@@ -82,16 +83,17 @@ fn run(pods: u16, ports: u16, rounds: usize) {
         framing += started.elapsed();
         let started = Instant::now();
         drop(pass);
-        for (list, time) in times
-            .iter_mut()
-            .zip([launched, took, framing, started.elapsed()])
+        for (list, time) in
+            times
+                .iter_mut()
+                .zip([launched, took, slowest, framing, started.elapsed()])
         {
             list.push(time);
         }
     }
-    let [launched, took, framing, closing] = times.map(median);
+    let [launched, took, slowest, framing, closing] = times.map(median);
     println!(
-        "{pods:>5} {ports:>6} {:>6} {launched:>11.1} {took:>9.1} {framing:>9.1} {closing:>9.1}",
+        "{pods:>5} {ports:>6} {:>6} {launched:>11.1} {took:>9.1} {slowest:>10.1} {framing:>9.1} {closing:>9.1}",
         batch.cells.len()
     );
 }
@@ -137,6 +139,13 @@ fn check(batch: &Batch, seen: &[cknet_probe::wire::Observation]) {
             "{cell:?}"
         );
     }
+}
+
+/// The round-trip time that 99 of 100 answered cells stay below.
+fn p99(seen: &[cknet_probe::wire::Observation]) -> Duration {
+    let mut times: Vec<_> = seen.iter().filter_map(|one| one.rtt_us).collect();
+    times.sort();
+    Duration::from_micros(times[times.len() * 99 / 100])
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {

@@ -14,8 +14,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::error_queue;
 use super::failure::{self, Failed};
 use super::source_ports::SourcePorts;
-use crate::dns_client::message;
-use crate::echo::{self, HttpReply, Nonce};
+use super::talk::{self, Received};
+use crate::echo::Nonce;
 use crate::wire::{Cell, Doubt, Expect, Observation, Sight, Target};
 
 /// Slower than this, a handshake has needed its first packet twice: the kernel repeats it after 1 s.
@@ -153,14 +153,7 @@ impl Flight {
     /// Whether a greeting may be tried before the handshake is known to be over. SCTP would queue it and so hide
     /// that nobody answers.
     fn greets_early(&self, cell: &Cell) -> bool {
-        let handshake = matches!(
-            cell.target,
-            Target::Tcp {
-                expect: Expect::Handshake,
-                ..
-            }
-        );
-        self.transport == Transport::Tcp && !handshake
+        self.transport == Transport::Tcp && !is_handshake(&cell.target)
     }
 
     /// What epoll is asked for; a flight that waits for its answer need not be told that it may send.
@@ -226,46 +219,15 @@ impl Flight {
     }
 
     fn connected(&mut self, cell: &Cell, scratch: &mut Scratch) -> Option<Observation> {
-        let message = &mut scratch.message;
-        message.clear();
-        match &cell.target {
-            Target::Tcp {
-                expect: Expect::Handshake,
-                ..
-            }
-            | Target::Sctp {
-                expect: Expect::Handshake,
-                ..
-            } => {
-                return Some(self.settle(cell, Sight::Answered));
-            }
-            Target::Tcp { .. } | Target::Sctp { .. } | Target::Icmp { .. } => {
-                message.extend(echo::hello(self.nonce));
-            }
-            Target::Udp { payload, .. } => {
-                message.extend(echo::hello(self.nonce));
-                message.resize(message.len() + usize::from(*payload), b'.');
-            }
-            Target::Http { host, path, .. } => {
-                message.extend(echo::http_request(host, path, self.nonce).as_bytes());
-            }
-            Target::Dns { name, record, .. } => {
-                match message::query(query_id(self.nonce), name, *record) {
-                    Ok(query) => message.extend(query),
-                    Err(error) => {
-                        let detail = error.to_string();
-                        return Some(self.settle(
-                            cell,
-                            Sight::Inconclusive {
-                                reason: Doubt::NeverLeft,
-                                detail,
-                            },
-                        ));
-                    }
-                }
-            }
+        if is_handshake(&cell.target) {
+            return Some(self.settle(Observation::of(cell.id, Sight::Answered)));
         }
-        match self.socket.send(message) {
+        if let Err(detail) = talk::write(&cell.target, self.nonce, &mut scratch.message) {
+            let reason = Doubt::NeverLeft;
+            let sight = Sight::Inconclusive { reason, detail };
+            return Some(self.settle(Observation::of(cell.id, sight)));
+        }
+        match self.socket.send(&scratch.message) {
             Ok(_) => {
                 self.stage = Stage::Waiting;
                 None
@@ -281,129 +243,32 @@ impl Flight {
 
     fn receive(&mut self, cell: &Cell, scratch: &mut Scratch) -> Option<Observation> {
         loop {
-            let (count, ended) = match (&self.socket).read(&mut scratch.received) {
-                Ok(0) if self.transport != Transport::Udp => (0, true),
-                Ok(count) => (count, false),
+            let (count, how) = match (&self.socket).read(&mut scratch.received) {
+                Ok(count) if self.transport == Transport::Udp => (count, Received::Datagram),
+                Ok(0) => (0, Received::WholeStream),
+                Ok(count) => (count, Received::Stream),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Some(self.failed(cell, errno_of(&error), scratch)),
             };
             let received = &scratch.received[..count];
             // Nearly every answer comes whole and is read where it is.
-            let found = if self.partial.is_empty() {
-                self.judge_answer(cell, received, ended)
+            let seen = if self.partial.is_empty() {
+                talk::read(cell, self.nonce, received, how)
             } else {
                 self.partial.extend_from_slice(received);
-                let whole = std::mem::take(&mut self.partial);
-                let found = self.judge_answer(cell, &whole, ended);
-                self.partial = whole;
-                found
+                talk::read(cell, self.nonce, &self.partial, how)
             };
-            if found.is_some() {
-                return found;
+            if let Some(seen) = seen {
+                return Some(self.settle(seen));
             }
             if self.partial.is_empty() {
                 self.partial.extend_from_slice(received);
             }
             if self.partial.len() > MOST_KEPT {
-                return Some(self.wrong_peer(cell, "the answer does not end"));
+                return Some(self.settle(talk::wrong_peer(cell, "the answer does not end")));
             }
         }
-    }
-
-    /// Reads the bytes that came so far; nothing while they are incomplete.
-    fn judge_answer(&mut self, cell: &Cell, bytes: &[u8], ended: bool) -> Option<Observation> {
-        match &cell.target {
-            Target::Http { .. } => self.judge_http(cell, bytes, ended),
-            Target::Dns { name, .. } => Some(self.judge_dns(cell, bytes, name)),
-            _ => match echo::read_answer(bytes) {
-                Ok(Some(answer)) if answer.nonce == self.nonce => {
-                    let mut observation = self.settle(cell, Sight::Answered);
-                    observation.peer = Some(answer.identity.to_owned());
-                    observation.seen_source = Some(answer.source);
-                    Some(observation)
-                }
-                Ok(Some(_)) => Some(self.wrong_peer(cell, "the answer carries another nonce")),
-                Ok(None) if ended => Some(self.closed_early(cell)),
-                Ok(None) if self.transport == Transport::Udp => {
-                    Some(self.wrong_peer(cell, "the answer is cut short"))
-                }
-                Ok(None) => None,
-                Err(echo::NotAnAnswer) => {
-                    Some(self.wrong_peer(cell, "the answer is not of a cknet server"))
-                }
-            },
-        }
-    }
-
-    fn judge_http(&mut self, cell: &Cell, bytes: &[u8], ended: bool) -> Option<Observation> {
-        let (status, answer) = match echo::read_http(bytes, ended) {
-            HttpReply::Incomplete => return None,
-            HttpReply::NotHttp if bytes.is_empty() => return Some(self.closed_early(cell)),
-            HttpReply::NotHttp => return Some(self.wrong_peer(cell, "the answer is not HTTP/1.1")),
-            HttpReply::Foreign { status } => (status, None),
-            HttpReply::Ours { status, answer } => (status, Some(answer)),
-        };
-        if answer
-            .as_ref()
-            .is_some_and(|answer| answer.nonce.as_deref() != Some(&self.nonce.to_string()))
-        {
-            return Some(self.wrong_peer(cell, "the answer carries another nonce"));
-        }
-        let mut observation = self.settle(cell, Sight::Answered);
-        observation.http_status = Some(status);
-        if let Some(answer) = answer {
-            observation.peer = Some(answer.identity);
-            observation.seen_source = Some(answer.source);
-        }
-        Some(observation)
-    }
-
-    fn judge_dns(&mut self, cell: &Cell, bytes: &[u8], name: &str) -> Observation {
-        let reply = match message::read(bytes) {
-            Ok(reply) if reply.answers(query_id(self.nonce), name) => reply,
-            Ok(_) => return self.wrong_peer(cell, "the reply is to another query"),
-            Err(error) => return self.wrong_peer(cell, &error.to_string()),
-        };
-        let records: Vec<_> = reply
-            .records
-            .into_iter()
-            .map(|record| record.value)
-            .collect();
-        let sight = match reply.rcode {
-            message::Rcode::NoError if records.is_empty() => Sight::DnsFailed {
-                reason: "NODATA".into(),
-            },
-            message::Rcode::NoError => Sight::Answered,
-            rcode => Sight::DnsFailed {
-                reason: message::rcode_name(rcode),
-            },
-        };
-        Observation {
-            records,
-            ..self.settle(cell, sight)
-        }
-    }
-
-    fn wrong_peer(&mut self, cell: &Cell, detail: &str) -> Observation {
-        self.settle(
-            cell,
-            Sight::Inconclusive {
-                reason: Doubt::WrongPeer,
-                detail: detail.to_owned(),
-            },
-        )
-    }
-
-    fn closed_early(&mut self, cell: &Cell) -> Observation {
-        let detail = "the peer closed the connection before it answered".to_owned();
-        self.settle(
-            cell,
-            Sight::Inconclusive {
-                reason: Doubt::ClosedEarly,
-                detail,
-            },
-        )
     }
 
     fn failed(&mut self, cell: &Cell, errno: Errno, scratch: &mut Scratch) -> Observation {
@@ -428,19 +293,19 @@ impl Flight {
             local: self.local().map(|address| address.ip()),
             datagram: self.transport == Transport::Udp,
         };
-        self.settle(cell, failure::sight(&failed))
+        self.settle(Observation::of(cell.id, failure::sight(&failed)))
     }
 
-    fn settle(&mut self, cell: &Cell, sight: Sight) -> Observation {
+    /// Ends the flight with what was seen, and adds what every outcome has.
+    fn settle(&mut self, seen: Observation) -> Observation {
         let took = self.launched.elapsed();
         self.stage = Stage::Settled;
-        let retransmitted =
-            self.transport == Transport::Tcp && took >= RETRANSMITTED && sight == Sight::Answered;
+        let answered = self.transport == Transport::Tcp && seen.sight == Sight::Answered;
         Observation {
             rtt_us: u64::try_from(took.as_micros()).ok(),
             local: self.local(),
-            retransmitted,
-            ..Observation::of(cell.id, sight)
+            retransmitted: answered && took >= RETRANSMITTED,
+            ..seen
         }
     }
 
@@ -508,8 +373,11 @@ fn bind_fresh_port(socket: &Socket, target: SocketAddr, ports: &mut SourcePorts)
     }
 }
 
-fn query_id(nonce: Nonce) -> u16 {
-    nonce.0 as u16
+fn is_handshake(target: &Target) -> bool {
+    let (Target::Tcp { expect, .. } | Target::Sctp { expect, .. }) = target else {
+        return false;
+    };
+    *expect == Expect::Handshake
 }
 
 pub(super) fn errno_of(error: &io::Error) -> Errno {

@@ -12,6 +12,7 @@ mod pass;
 mod ping;
 mod silence;
 mod source_ports;
+mod talk;
 mod vantage;
 
 use std::io;
