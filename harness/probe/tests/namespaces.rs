@@ -1,7 +1,10 @@
 //! The engine, the server and the personalities in real network namespaces.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod agent;
+mod answers;
 mod lab;
+mod node_facts;
 mod personalities;
 mod sights;
 
@@ -13,7 +16,10 @@ fn main() {
     let required = std::env::var("CKNET_REQUIRE")
         .is_ok_and(|list| list.split(',').any(|item| item == "netns"));
     let mut trials = sights::trials();
+    trials.extend(answers::trials());
+    trials.extend(agent::trials());
     trials.extend(personalities::trials());
+    trials.extend(node_facts::trials());
     if let Err(error) = may {
         assert!(
             !required,
