@@ -1,15 +1,18 @@
 //! The probing engine: launches the cells of a batch at once from the namespaces they start in, and observes.
 //!
-//! Owns the vantages and the order of a pass. One cell's life is in [`flight`] and [`ping`], the wait in [`pass`].
+//! Owns the vantages and the order of a pass. One cell's life is in `flight` and `ping`, the wait in `chunk`.
 //! Knows nothing of who asks, and nothing of what an observation is expected to be.
 
+mod chunk;
 mod error_queue;
 mod failure;
 mod flight;
+mod outcomes;
 mod pass;
 mod ping;
 mod silence;
 mod source_ports;
+mod talk;
 mod vantage;
 
 use std::io;
@@ -50,7 +53,11 @@ pub struct Pass {
 impl Prober {
     /// A prober without vantages, at home in the namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { home: NetNs::current()?, vantages: Vantages::default(), nonces: Nonces::default() })
+        Ok(Self {
+            home: NetNs::current()?,
+            vantages: Vantages::default(),
+            nonces: Nonces::default(),
+        })
     }
 
     /// Opens the namespace at `netns`, a path or `self`, as a vantage.

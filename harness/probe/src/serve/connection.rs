@@ -82,7 +82,9 @@ impl Connections {
     }
 
     fn take_in(&mut self, socket: Socket, source: &SockAddr, epoll: &Epoll, now: Instant) {
-        let Some(source) = source.as_socket().map(canonical) else { return };
+        let Some(source) = source.as_socket().map(canonical) else {
+            return;
+        };
         // 31 bits, so that the value stays below the mark of listeners.
         self.generation = (self.generation + 1) & 0x3fff_ffff;
         let generation = self.generation;
@@ -91,25 +93,41 @@ impl Connections {
             (self.slots.len() - 1) as u32
         });
         let key = key(slot, generation);
-        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        if epoll.add(&socket, EpollEvent::new(interest, key)).is_err() {
+        let event = EpollEvent::new(
+            EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
+            key,
+        );
+        let mut connection = Connection {
+            socket,
+            source,
+            generation,
+            partial: Vec::new(),
+            done: false,
+        };
+        // The greeting is often here by now; answered before epoll knows the connection, it costs no event.
+        let goes_on =
+            connection.converse(&self.identity, &mut self.buffer, &mut self.answer, false);
+        if !goes_on || epoll.add(&connection.socket, event).is_err() {
             self.free.push(slot);
             return;
         }
-        let partial = Vec::new();
-        self.slots[slot as usize] = Some(Connection { socket, source, generation, partial, done: false });
+        self.slots[slot as usize] = Some(connection);
         self.by_age.push_back((now, key));
     }
 
     /// Takes in what epoll reports of a connection.
     pub(super) fn advance(&mut self, key: u64, ready: EpollFlags) {
         let slot = (key & 0xffff_ffff) as usize;
-        let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+        let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
         if u64::from(connection.generation) != key >> 32 {
             return;
         }
         let broken = ready.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
-        if broken || !connection.converse(&self.identity, &mut self.buffer, &mut self.answer) {
+        let ended = ready.intersects(EpollFlags::EPOLLRDHUP);
+        let (identity, buffer, answer) = (&self.identity, &mut self.buffer, &mut self.answer);
+        if broken || !connection.converse(identity, buffer, answer, ended) {
             self.close(key);
         }
     }
@@ -127,7 +145,10 @@ impl Connections {
     }
 
     fn holds(&self, key: u64) -> bool {
-        let connection = self.slots.get((key & 0xffff_ffff) as usize).and_then(Option::as_ref);
+        let connection = self
+            .slots
+            .get((key & 0xffff_ffff) as usize)
+            .and_then(Option::as_ref);
         connection.is_some_and(|connection| u64::from(connection.generation) == key >> 32)
     }
 
@@ -155,7 +176,16 @@ impl Connections {
 
 impl Connection {
     /// Reads and answers all that has come; false when the connection is over.
-    fn converse(&mut self, identity: &str, buffer: &mut [u8], answer: &mut Vec<u8>) -> bool {
+    ///
+    /// A read that does not fill the buffer has emptied the socket, so that another is due only where the peer is
+    /// known to have `ended`: epoll does not say that twice.
+    fn converse(
+        &mut self,
+        identity: &str,
+        buffer: &mut [u8],
+        answer: &mut Vec<u8>,
+        ended: bool,
+    ) -> bool {
         loop {
             let count = match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return false,
@@ -164,7 +194,11 @@ impl Connection {
                 Err(Errno::EINTR) => continue,
                 Err(_) => return false,
             };
+            let emptied = count < buffer.len() && !ended;
             if self.done {
+                if emptied {
+                    return true;
+                }
                 continue;
             }
             self.partial.extend_from_slice(&buffer[..count]);
@@ -177,8 +211,8 @@ impl Connection {
             if self.done {
                 let _ = self.socket.shutdown(Shutdown::Write);
             }
-            if !goes_on {
-                return false;
+            if !goes_on || emptied {
+                return goes_on;
             }
         }
     }
@@ -200,7 +234,8 @@ impl Connection {
                 Opening::Incomplete => return true,
                 Opening::Foreign => return false,
                 Opening::Http => {
-                    let Some(end) = self.partial.windows(4).position(|four| four == b"\r\n\r\n") else {
+                    let Some(end) = self.partial.windows(4).position(|four| four == b"\r\n\r\n")
+                    else {
                         return self.partial.len() <= MAX_HEAD;
                     };
                     let head = String::from_utf8_lossy(&self.partial[..end]).into_owned();
@@ -214,9 +249,19 @@ impl Connection {
     }
 
     fn answer_http(&self, identity: &str, head: &str, answer: &mut Vec<u8>) {
-        let local = self.socket.local_addr().ok().and_then(|address| address.as_socket()).map(canonical);
+        let local = self
+            .socket
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket())
+            .map(canonical);
         let nonce = echo::http_nonce(head).map(|nonce| nonce.to_string());
-        let body = HttpAnswer { identity: identity.to_owned(), source: self.source, local, nonce };
+        let body = HttpAnswer {
+            identity: identity.to_owned(),
+            source: self.source,
+            local,
+            nonce,
+        };
         echo::write_http(answer, &body, head.starts_with("HEAD "));
     }
 }
