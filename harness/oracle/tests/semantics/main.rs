@@ -2,6 +2,7 @@
 //! the point in the list of semantics that the suite covers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod advice;
 mod combination;
 mod definition;
 mod hosts;
