@@ -50,7 +50,7 @@ mod transport;
 mod view;
 mod weigh;
 
-pub use advice::{Advice, Finding, validate};
+pub use advice::{Advice, Finding, Weight, validate};
 pub use flow::{Endpoint, Flow, PodRef, Target};
 pub use labels::{Labels, NAMESPACE_NAME_LABEL, Requirement, Selector};
 pub use oracle::Oracle;
