@@ -153,7 +153,7 @@ impl Stage<'_> {
                     let silent = seen.iter().zip(&questions).find(|(seen, _)| seen.sight != Sight::Answered);
                     match silent {
                         None => {
-                            self.cluster.prober.calibrate(seen);
+                            self.cluster.prober.calibrate(&questions, seen);
                             return Ok(());
                         }
                         Some((seen, question)) => {
