@@ -51,9 +51,13 @@ impl Oracle {
     /// The flow names something that the snapshot does not have.
     pub fn predict(&self, flow: &Flow) -> Result<Prediction, Unknown> {
         let client = Client::find(&self.cluster, &flow.from)?;
-        Ok(match route::paths(&self.cluster, &client, flow)? {
-            Ok(paths) => self.along(&client, &paths),
-            Err(why) => self.unanswered(&client, why),
+        self.predict_from(&client, flow)
+    }
+
+    fn predict_from(&self, client: &Client, flow: &Flow) -> Result<Prediction, Unknown> {
+        Ok(match route::paths(&self.cluster, client, flow)? {
+            Ok(paths) => self.along(client, &paths),
+            Err(why) => self.unanswered(client, why),
         })
     }
 
@@ -73,10 +77,7 @@ impl Oracle {
             for (pod, port, protocol) in to {
                 let to = Target::Pod(pod.clone());
                 let flow = Flow::over(*protocol, endpoint.clone(), to, *port);
-                predictions.push(match route::paths(&self.cluster, &client, &flow)? {
-                    Ok(paths) => self.along(&client, &paths),
-                    Err(why) => self.unanswered(&client, why),
-                });
+                predictions.push(self.predict_from(&client, &flow)?);
             }
         }
         Ok(predictions)

@@ -121,6 +121,8 @@ fn from(pod: &str) -> Vec<NetworkPolicy> {
 )]
 #[case::p51_itself_through_its_service_with_a_rule_for_itself(
     vec![ingress(json!([{"from": [{"podSelector": {}}]}]))], "x/a -> svc:x/alone 80/TCP", "allowed")]
+#[case::p51_itself_through_its_nodes_port_with_a_rule_for_itself(
+    vec![ingress(json!([{"from": [{"podSelector": {}}]}]))], "x/a -> n1 30082/TCP", "allowed")]
 #[case::p51_itself_through_its_service_without_policies(vec![], "x/a -> svc:x/alone 80/TCP", "allowed")]
 #[case::p51_itself_through_its_service_without_egress(
     vec![egress(json!([]))], "x/a -> svc:x/alone 80/TCP", "undefined, denied")]
