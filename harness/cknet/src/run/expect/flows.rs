@@ -9,7 +9,7 @@ use super::Looked;
 use crate::cluster::objects::Coordinates;
 use crate::event;
 use crate::judge::{Look, Seen, meets, outcome_of};
-use crate::run::scenario::{Stage, vantage_of};
+use crate::run::stage::{Stage, vantage_of};
 use crate::scenario::model::{
     Connectivity, Dns, Endpoint, Matrix, Outcome, PortName, PortProto, Protocol, Service, ServiceAnswers, ServiceName,
     ServicePort, SourceAddress, TargetPort, Via, Workload, WorkloadName,

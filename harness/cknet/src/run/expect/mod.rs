@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::cases::case;
 use super::millis;
-use super::scenario::Stage;
+use super::stage::Stage;
 use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome};
 use crate::judge::{Judgement, Look, Verdict, Watch};
 use crate::scenario::model::{Check, Expectation, Phase};
