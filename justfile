@@ -4,7 +4,7 @@
 default:
     @just --list --unsorted
 
-# everything that should hold before a push: fmt, lint, test, check, schema, scenarios
+# everything that should hold before a push: fmt, lint, test, check, docs, schema, scenarios
 ready:
     .ci/recipe ready
 
@@ -27,6 +27,10 @@ test *arguments:
 # scenario files without a cluster
 check:
     .ci/recipe check
+
+# the scenarios in README.md and docs/
+docs:
+    .ci/recipe docs
 
 # the main job: every scenario on the reference distribution
 scenarios:
