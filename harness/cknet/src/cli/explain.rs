@@ -48,7 +48,8 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     )?;
     for (name, workload) in scenario.workloads.iter() {
         let ports = workload.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        writeln!(out, "  workload   {}/{name} on {}, listens on [{ports}]", workload.namespace, workload.node)?;
+        let listens = if ports.is_empty() { "only asks".to_string() } else { format!("listens on {ports}") };
+        writeln!(out, "  workload   {}/{name} on {}, {listens}", workload.namespace, workload.node)?;
     }
     for phase in &scenario.phases {
         writeln!(out, "  phase {}{}", phase.id, phase.title.as_ref().map_or(String::new(), |title| format!(": {title}")))?;
@@ -69,7 +70,7 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
 fn expected(expectation: &Expectation) -> String {
     let mut text = match &expectation.check {
         Check::Connectivity(flow) => format!("{} -> {} {} {}", flow.from, flow.to, flow.port, flow.is.word()),
-        Check::Matrix(matrix) => format!("{} flows as the table says\n{}", matrix.flows().count(), indented(&matrix.table())),
+        Check::Matrix(matrix) => format!("{} flows as the table says", matrix.flows().count()),
         Check::Nodes(_) => "states of nodes".into(),
         Check::Resource(resource) => format!("{} {}", resource.kind, resource.name.clone().unwrap_or_default()),
         Check::Routes(route) => format!("route of {} to {}", route.node, route.destination),
@@ -84,6 +85,9 @@ fn expected(expectation: &Expectation) -> String {
     }
     if let Some(hold) = &expectation.hold {
         text.push_str(&format!(", for {hold}"));
+    }
+    if let Check::Matrix(matrix) = &expectation.check {
+        text.push_str(&format!("\n{}", indented(&matrix.table())));
     }
     text.trim_end().to_string()
 }
