@@ -243,16 +243,16 @@ impl Cluster {
     /// The hostNetwork pod to which a port of a node belongs, as far as one declares it.
     pub(crate) fn host_pod(&self, node: NodeId, port: PortOf) -> Option<PodId> {
         let declares = |pod: &Pod| {
-            let mut ports = pod.ports.iter();
-            ports.any(|declared| {
-                (declared.number, declared.protocol) == (port.number, port.protocol)
-            }) || pod.listens_on(port) == Some(true)
+            pod.ports.iter().any(|declared| declared.port() == port)
+                || pod
+                    .listening
+                    .as_ref()
+                    .is_some_and(|open| open.contains(&port))
         };
-        self.members()
-            .find(|(_, member)| {
-                member.node == node && member.pod.host_network && declares(&member.pod)
-            })
-            .map(|(id, _)| id)
+        let found = self.members().find(|(_, member)| {
+            member.node == node && member.pod.host_network && declares(&member.pod)
+        });
+        found.map(|(id, _)| id)
     }
 
     /// The pod to which a node forwards one of its ports, and that pod's own port.

@@ -44,6 +44,7 @@ mod path;
 mod policy;
 mod prediction;
 mod profile;
+mod route;
 mod sentence;
 mod snapshot;
 mod transport;

@@ -6,11 +6,12 @@
 use crate::cluster::Cluster;
 use crate::flow::{Endpoint, Flow, PodRef, Target};
 use crate::isolation::Isolation;
-use crate::path::{self, Client, Path};
+use crate::path::{Client, Path};
 use crate::prediction::{
     Hinge, Leg, NoAnswer, Outcome, Prediction, Reading, Through, Undefined, Unknown, Verdict,
 };
 use crate::profile::{Profile, Question, Questions};
+use crate::route;
 use crate::snapshot::Snapshot;
 use crate::transport::Protocol;
 use crate::view::View;
@@ -50,9 +51,13 @@ impl Oracle {
     /// The flow names something that the snapshot does not have.
     pub fn predict(&self, flow: &Flow) -> Result<Prediction, Unknown> {
         let client = Client::find(&self.cluster, &flow.from)?;
-        Ok(match path::paths(&self.cluster, &client, flow)? {
-            Ok(paths) => self.along(&client, &paths),
-            Err(why) => self.unanswered(&client, why),
+        self.predict_from(&client, flow)
+    }
+
+    fn predict_from(&self, client: &Client, flow: &Flow) -> Result<Prediction, Unknown> {
+        Ok(match route::paths(&self.cluster, client, flow)? {
+            Ok(paths) => self.along(client, &paths),
+            Err(why) => self.unanswered(client, why),
         })
     }
 
@@ -72,10 +77,7 @@ impl Oracle {
             for (pod, port, protocol) in to {
                 let to = Target::Pod(pod.clone());
                 let flow = Flow::over(*protocol, endpoint.clone(), to, *port);
-                predictions.push(match path::paths(&self.cluster, &client, &flow)? {
-                    Ok(paths) => self.along(&client, &paths),
-                    Err(why) => self.unanswered(&client, why),
-                });
+                predictions.push(self.predict_from(&client, &flow)?);
             }
         }
         Ok(predictions)

@@ -273,6 +273,19 @@ impl Display for Verdict {
     }
 }
 
+/// One word or two; the sentence is that of the [`Prediction`].
+impl Display for Outcome {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::NoAnswer(_) => "no answer",
+            Self::Varies => "varies",
+            Self::Undefined(_) => "undefined",
+        })
+    }
+}
+
 impl Display for NoAnswer {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {

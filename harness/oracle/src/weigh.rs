@@ -108,7 +108,7 @@ impl Scales<'_> {
     }
 
     fn decide(&mut self, direction: Direction, end: Who, sight: &Sight) -> Because {
-        let pod = match self.subject(direction, end) {
+        let pod = match self.subject(end) {
             Ok(pod) => pod,
             Err(exemption) => return Because::Exempt(exemption),
         };
@@ -126,7 +126,7 @@ impl Scales<'_> {
     }
 
     /// Whether policies apply at this end at all.
-    fn subject(&mut self, direction: Direction, end: Who) -> Subject {
+    fn subject(&mut self, end: Who) -> Subject {
         let path = self.view.path;
         let to_itself = self.view.client.who == path.server && path.translation.is_none();
         if to_itself && pod_of(end).is_some() {
@@ -135,9 +135,7 @@ impl Scales<'_> {
         match end {
             Who::Pod(pod) => Ok(pod),
             Who::Host { pod: Some(pod), .. } => {
-                if self.is_isolated(direction, end) {
-                    self.asked.ask(Question::HostNetwork);
-                }
+                self.asked.ask(Question::HostNetwork);
                 match self.profile().host_network {
                     HostNetwork::AsPods => Ok(pod),
                     HostNetwork::AsNode => Err(Exemption::HostNetwork),
@@ -230,13 +228,7 @@ impl Scales<'_> {
         sight: &Sight,
     ) -> Result<(Option<usize>, Option<usize>), Mismatch> {
         let port = self.matching_port(at, sight);
-        // A question that comes up while looking for the peer of a rule whose port is wrong anyway
-        // is of no consequence.
-        let asked = self.asked;
         let peer = self.matching_peer(at, sight);
-        if port.is_none() {
-            self.asked = asked;
-        }
         match (peer, port) {
             (Some(peer), Some(port)) => Ok((peer, port)),
             (None, Some(_)) => Err(Mismatch::Peer),

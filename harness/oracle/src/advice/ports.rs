@@ -56,10 +56,9 @@ impl<'a> Review<'a> {
                     .iter()
                     .any(|pod| pod.namespace == service.namespace && selector.matches(&pod.labels))
         };
-        let declared = servers.iter().any(|pod| {
-            let mut ports = pod.ports.iter();
-            ports.any(|one| (one.number, one.protocol) == (port.number, port.protocol))
-        });
+        let declared = servers
+            .iter()
+            .any(|pod| pod.ports.iter().any(|one| one.port() == port));
         let services: Vec<_> = self.snapshot.services.iter().filter(leads_here).collect();
         let is_target = |one: &ServicePort| {
             one.protocol == port.protocol && one.target == PortRef::Number(number)

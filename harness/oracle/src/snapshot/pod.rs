@@ -46,6 +46,16 @@ pub struct ContainerPort {
     pub host_port: Option<u16>,
 }
 
+impl ContainerPort {
+    /// Its number and protocol.
+    pub fn port(&self) -> PortOf {
+        PortOf {
+            number: self.number,
+            protocol: self.protocol,
+        }
+    }
+}
+
 impl Pod {
     /// The numbers that a port name stands for on this pod, for one protocol.
     pub fn numbers_of<'a>(

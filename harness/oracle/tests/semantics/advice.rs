@@ -56,6 +56,7 @@ fn dns() -> Value {
        ingress rule, denies all of it; `policyTypes: [Egress]` isolates for egress alone"])]
 #[case::a_rule_for_everything_beside_others(ingress(json!([{"ports": [{"port": 80}]}, {}])),
     &["`spec.ingress[1]`: this rule allows everything, and the other 1 ingress rule adds nothing"])]
+#[case::a_rule_for_everything_alone(ingress(json!([{}])), &[])]
 #[case::a_peer_of_another_namespace(
     ingress(json!([{"from": [{"podSelector": {"matchLabels": {"dns": "yes"}}}]}])),
     &["`spec.ingress[0].from[0]`: dns=yes: no pod is meant; such pods are in namespace `z`"])]

@@ -137,22 +137,20 @@ fn p56_same_node_or_another_makes_no_difference(#[case] policies: Vec<NetworkPol
 
 #[test]
 fn p44_the_address_of_a_finished_pod_is_free() {
-    let mut world = World::with_policies(vec![ingress(json!([
-        {"from": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}
-    ]))]);
-    let address = world.pod("x/b").ips.clone();
-    world.pod("x/b").finished = true;
-    world.pod("y/c").ips = address;
-    assert_eq!(
-        world.outcome("10.1.1.2 -> x/a 80/TCP"),
-        "denied",
-        "it is y/c by now"
-    );
+    let from_c = json!([{"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"pod": "c"}}}]}]);
+    let mut world = World::with_policies(vec![ingress(from_c)]);
+    let flow = "10.1.3.3 -> x/a 80/TCP";
+    assert_eq!(world.outcome(flow), "allowed");
+    let ips = world.pod("z/c").ips.clone();
+    world.pod("z/c").finished = true;
+    assert_eq!(world.outcome(flow), "denied", "it is nobody's by now");
+    world.pod("y/b").ips = ips;
+    assert_eq!(world.outcome(flow), "denied", "it is that of y/b by now");
     assert!(
         world
-            .predict("10.1.1.2 -> x/a 80/TCP")
+            .predict(flow)
             .to_string()
-            .contains("`y/c`")
+            .contains("the source is `y/b` (pod=b; ")
     );
 }
 

@@ -150,6 +150,7 @@ proptest! {
             let [leg] = prediction.legs.as_slice() else { panic!("{prediction}") };
             let passes = leg.source.because.passes() && leg.destination.because.passes();
             prop_assert_eq!(passes, is_allowed(&prediction), "{}", prediction);
+            prop_assert_eq!(&leg.outcome, &prediction.outcome, "{}", prediction);
         }
     }
 }

@@ -157,6 +157,9 @@ fn namespaces(expression: Value) -> Vec<NetworkPolicy> {
 #[case::p19_a_mapped_block_is_the_ipv4_block(
     to(json!([{"ipBlock": {"cidr": "::ffff:203.0.113.0/120"}}])),
     "x/a -> 203.0.113.9 443/TCP", "allowed")]
+#[case::p19_a_mapped_block_is_no_larger_than_the_ipv4_block(
+    to(json!([{"ipBlock": {"cidr": "::ffff:203.0.113.0/120"}}])),
+    "x/a -> 203.0.112.9 443/TCP", "denied")]
 #[case::p19_a_mapped_address_is_the_ipv4_address(
     to(json!([{"ipBlock": {"cidr": "203.0.113.0/24"}}])),
     "x/a -> ::ffff:203.0.113.9 443/TCP", "allowed")]

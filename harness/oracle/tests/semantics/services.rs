@@ -121,6 +121,8 @@ fn from(pod: &str) -> Vec<NetworkPolicy> {
 )]
 #[case::p51_itself_through_its_service_with_a_rule_for_itself(
     vec![ingress(json!([{"from": [{"podSelector": {}}]}]))], "x/a -> svc:x/alone 80/TCP", "allowed")]
+#[case::p51_itself_through_its_nodes_port_with_a_rule_for_itself(
+    vec![ingress(json!([{"from": [{"podSelector": {}}]}]))], "x/a -> n1 30082/TCP", "allowed")]
 #[case::p51_itself_through_its_service_without_policies(vec![], "x/a -> svc:x/alone 80/TCP", "allowed")]
 #[case::p51_itself_through_its_service_without_egress(
     vec![egress(json!([]))], "x/a -> svc:x/alone 80/TCP", "undefined, denied")]
@@ -151,6 +153,12 @@ fn from(pod: &str) -> Vec<NetworkPolicy> {
 #[case::p53_outside_with_a_block_and_the_backend_elsewhere(
     vec![ingress(json!([{"from": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}]))],
     "203.0.113.9 -> n3 30082/TCP", "undefined, denied")]
+#[case::p53_a_node_to_another_nodes_port_carries_its_own_address(
+    vec![ingress(json!([{"from": [{"ipBlock": {"cidr": "192.168.60.13/32"}}]}]))],
+    "n3 -> n1 30082/TCP", "undefined, allowed")]
+#[case::p53_a_node_to_another_nodes_port_carries_no_overlay_address(
+    vec![ingress(json!([{"from": [{"ipBlock": {"cidr": "10.1.100.3/32"}}]}]))],
+    "n3 -> n1 30082/TCP", "undefined, denied")]
 #[case::p53_local_keeps_the_client(
     vec![policy("x", "p", json!({"ingress": [{"from": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}]}))],
     "203.0.113.9 -> n1 30081/TCP", "allowed")]
@@ -311,6 +319,28 @@ fn p53_the_question_of_each_path_is_named() {
     );
 }
 
+/// Either question alone changes nothing here, as each end denies for a reason of its own.
+#[test]
+fn p53_two_questions_may_matter_only_together() {
+    let peers = json!([{"podSelector": {}}]);
+    let both = json!({"policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": peers}], "egress": [{"to": peers}]});
+    let prediction = world(vec![policy("x", "p", both)]).predict("x/c -> n2 30082/TCP");
+    let Outcome::Undefined(undefined) = &prediction.outcome else {
+        panic!("{prediction}")
+    };
+    let hinges: Vec<_> = undefined
+        .hinges
+        .iter()
+        .map(|hinge| hinge.question)
+        .collect();
+    assert_eq!(
+        hinges,
+        [Question::RemoteNodePort, Question::RewrittenSource]
+    );
+    assert_eq!(prediction.expected.to_string(), "denied");
+}
+
 #[test]
 fn p53_a_backend_in_its_nodes_network_is_the_node() {
     let world = world(deny_in()).host_network("x/a");
@@ -335,21 +365,29 @@ fn p52_slices_say_more_than_the_selector() {
             "endpoints": [
                 {"addresses": ["10.1.3.3"], "conditions": {"ready": ready}},
                 {"addresses": ["10.1.3.1"], "conditions": {"ready": false}},
+                {"addresses": ["10.1.3.2", "10.1.2.2"]},
             ],
             "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
         }))
         .unwrap()
     };
-    world.snapshot.endpoint_slices = vec![slice(true)];
-    let prediction = world.predict("y/a -> svc:x/web 80/TCP");
-    let [leg] = prediction.legs.as_slice() else {
-        panic!("{prediction}")
+    let legs = |world: &World| -> Vec<_> {
+        let prediction = world.predict("y/a -> svc:x/web 80/TCP");
+        prediction
+            .legs
+            .iter()
+            .map(|leg| format!("{} {}", leg.to, leg.port))
+            .collect()
     };
+    world.snapshot.endpoint_slices = vec![slice(true)];
     assert_eq!(
-        (leg.to.to_string().as_str(), leg.port.number),
-        ("`z/c`", 8080)
+        legs(&world),
+        ["`z/b` 8080/TCP", "`z/c` 8080/TCP"],
+        "absent means ready"
     );
     world.snapshot.endpoint_slices = vec![slice(false)];
+    assert_eq!(legs(&world), ["`z/b` 8080/TCP"]);
+    world.snapshot.endpoint_slices[0].endpoints.clear();
     assert_eq!(world.outcome("y/a -> svc:x/web 80/TCP"), "no answer");
 }
 
