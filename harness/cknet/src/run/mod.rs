@@ -17,7 +17,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use self::cases::{Variant, planned};
+pub use self::cases::planned;
 pub use self::sink::Sink;
 pub use self::steps::describe;
 

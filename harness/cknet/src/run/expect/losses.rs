@@ -9,7 +9,7 @@ use cknet_probe::firewall::drops::Drop;
 
 use crate::event::LostAt;
 use crate::provider::Invocation;
-use crate::run::scenario::Stage;
+use crate::run::stage::Stage;
 
 /// Longest time to read the counters of one node.
 const READ: Duration = Duration::from_millis(800);
