@@ -144,7 +144,14 @@ fn without_a_cni_configuration_a_node_is_not_ready() {
 fn a_node_whose_process_dies_is_not_ready() {
     // The other trials need cp1 and w1 only, so they may go on meanwhile.
     let cluster = breakable();
-    cluster.on_node("w2", "pkill -f \"^cknet node /etc/kubernetes/node.json\" --nslist net --ns $$");
+    // Processes of all nodes are seen on each; that of this node lives in this network.
+    let killed = cluster.on_node(
+        "w2",
+        "own=$(readlink /proc/self/ns/net); for process in /proc/[0-9]*; do \
+         [ \"$(readlink $process/ns/net)\" = $own ] || continue; \
+         case $(tr \"\\0\" \" \" < $process/cmdline) in \"cknet node \"*) kill -9 ${process#/proc/}; echo killed;; esac; done",
+    );
+    assert_eq!(killed, "killed\n");
     let row = eventually("w2 is not ready", Duration::from_secs(70), || {
         let row = cluster.kubectl("get node w2 --no-headers");
         if row.contains(" NotReady ") { Ok(row) } else { Err(row) }
