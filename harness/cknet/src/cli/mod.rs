@@ -121,11 +121,13 @@ fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
 
 /// Prints data.
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    // Flushed here: what the buffer still holds at the end of the process is lost without a word.
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::Passed,
         // Whoever reads has had enough, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::Passed,
-        Err(_) => ExitCode::Infrastructure,
+        Err(error) => complain(ExitCode::Infrastructure, &format!("cannot write to standard output: {error}")),
     }
 }
 
