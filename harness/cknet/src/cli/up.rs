@@ -159,6 +159,8 @@ async fn keep(
         }
     }
     interrupts.stop.cancelled().await;
+    // A client must not be led to whatever listens on that port next.
+    let _ = std::fs::remove_file(&path);
     match cluster.destroy().await {
         Ok(()) => ExitCode::Passed,
         Err(error) => complain(ExitCode::Leaked, &error.to_string()),

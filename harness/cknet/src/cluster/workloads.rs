@@ -94,7 +94,7 @@ pub fn pod_coordinates(name: &WorkloadName, namespace: &str) -> Coordinates {
 }
 
 /// Every namespace that is declared or used, with its labels.
-fn namespaces(scenario: &Scenario) -> BTreeMap<String, Option<&Namespace>> {
+pub(crate) fn namespaces(scenario: &Scenario) -> BTreeMap<String, Option<&Namespace>> {
     let used = scenario.workloads.iter().map(|(_, workload)| &workload.namespace);
     let used = used.chain(scenario.services.iter().map(|(_, service)| &service.namespace));
     let mut all: BTreeMap<String, Option<&Namespace>> =
@@ -103,7 +103,7 @@ fn namespaces(scenario: &Scenario) -> BTreeMap<String, Option<&Namespace>> {
     all
 }
 
-fn namespace_object(name: &str, namespace: Option<&Namespace>) -> Value {
+pub(crate) fn namespace_object(name: &str, namespace: Option<&Namespace>) -> Value {
     let labels = namespace.map(|namespace| label_map(&namespace.labels)).unwrap_or_default();
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
@@ -112,7 +112,7 @@ fn label_map(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(key, value)| (key.as_str().to_string(), value.clone())).collect()
 }
 
-fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
+pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
     let identity = format!("{}/{name}", workload.namespace);
     let mut arguments = vec!["--identity".to_string(), identity];
     for port in &workload.listen {
@@ -146,7 +146,7 @@ fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
     })
 }
 
-fn service_object(name: &str, service: &Service) -> Value {
+pub(crate) fn service_object(name: &str, service: &Service) -> Value {
     let ports: Vec<Value> = service
         .ports
         .iter()

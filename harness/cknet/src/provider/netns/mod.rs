@@ -25,6 +25,7 @@ use self::client::Client;
 use self::node::NetnsNode;
 use self::wire::Request;
 use super::{Finding, Lease, Node, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
+use crate::scenario::model::Capability;
 
 /// Longest time that building a topology may take.
 const BUILD: Duration = Duration::from_secs(30);
@@ -48,6 +49,15 @@ pub struct Netns {
 impl Provider for Netns {
     fn name(&self) -> &'static str {
         "netns"
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        vec![
+            Capability::NodeFirewall,
+            Capability::NodeInterfaces,
+            Capability::NodeLinks,
+            Capability::NodeCommands,
+        ]
     }
 
     fn preflight(&self) -> Vec<Finding> {
