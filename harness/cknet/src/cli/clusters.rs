@@ -7,13 +7,13 @@ use jiff::Timestamp;
 
 use super::{complain, print};
 use crate::exit::ExitCode;
-use crate::ledger::{Destroyers, Fate, Liveness, Resource, Retention, RunId, StateDir, collect, open_ledgers};
+use crate::ledger::{Destroyers, Fate, Liveness, Owner, Resource, Retention, RunId, StateDir, collect, open_ledgers};
 
 /// A cluster that runs.
 pub struct Running {
     pub run: RunId,
     /// The process that holds it.
-    pub owner: u32,
+    pub owner: Owner,
     /// The folder of its run.
     pub folder: PathBuf,
     /// Its name within the run.
@@ -21,6 +21,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether the process that holds it still does; one that has ended and was not collected yet does not.
+    pub fn lives(&self) -> bool {
+        self.owner.liveness() == Liveness::Alive
+    }
+
     /// Where its fabric listens.
     pub fn socket(&self) -> PathBuf {
         self.folder.join(format!("{}.sock", self.key))
@@ -45,7 +50,7 @@ pub fn running() -> Result<Vec<Running>, String> {
         for resource in history.outstanding() {
             found.push(Running {
                 run: open.run.clone(),
-                owner: history.owner.pid,
+                owner: history.owner.clone(),
                 folder: open.folder.clone(),
                 key: resource.key.name.clone(),
             });
@@ -72,7 +77,7 @@ pub fn status() -> ExitCode {
             "{}  {}  held by process {}{}",
             cluster.run,
             cluster.key,
-            cluster.owner,
+            cluster.owner.pid,
             kubeconfig.unwrap_or_default()
         );
     }

@@ -112,7 +112,7 @@ impl<W: Write> Ndjson<W> {
         }
     }
 
-    fn failed(&mut self, source: std::io::Error) -> ReportError {
+    fn failed(&mut self, source: io::Error) -> ReportError {
         self.broken = true;
         ReportError {
             report: "ndjson",

@@ -145,7 +145,7 @@ impl Run {
                 cluster: planned.name.clone(),
                 nodes,
                 provision_ms: millis(cluster.timings.provision),
-                bootstrap_ms: millis(cluster.timings.bootstrap),
+                bootstrap_ms: millis(cluster.timings.bootstrap + cluster.timings.ready),
             }),
             // That is no failure of the cluster's; the summary tells of the signal.
             Err(ClusterError::Interrupted) => {}

@@ -78,10 +78,11 @@ impl Stage<'_> {
             }
             let name = self.scenario.id().to_string();
             self.run.sink.tell(PhaseStarted { scenario: name, phase: phase.id.to_string() });
+            let stop = self.run.stop.clone();
             let done = tokio::select! {
                 done = self.steps(phase) => done,
                 // The step is not told as failed: it did not get the time to be done.
-                () = self.run.stop.cancelled() => return,
+                () = stop.cancelled() => return,
             };
             if let Err((step, message)) = done {
                 self.give_up(phase, &phases[index + 1..], step, &message);
@@ -147,7 +148,7 @@ impl Stage<'_> {
                     let silent = seen.iter().zip(&questions).find(|(seen, _)| seen.sight != Sight::Answered);
                     match silent {
                         None => {
-                            self.cluster.prober.calibrate(seen);
+                            self.cluster.prober.calibrate(&questions, seen);
                             return Ok(());
                         }
                         Some((seen, question)) => {

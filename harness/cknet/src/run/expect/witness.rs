@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use cknet_probe::wire::{Expect, Observation, Sight, Target};
 
-use crate::run::scenario::{Stage, vantage_of};
+use crate::run::stage::{Stage, vantage_of};
 use crate::scenario::model::{PortProto, Protocol};
 use crate::vantage::Question;
 
