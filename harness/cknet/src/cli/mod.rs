@@ -84,6 +84,7 @@ pub fn main() -> ProcessExit {
             return if error.use_stderr() { ExitCode::Usage.into() } else { ExitCode::Passed.into() };
         }
     };
+    raise_descriptor_limit();
     let code = match cli.command {
         Command::Run(options) => with_runtime(run::run(options)),
         Command::Prove(options) => with_runtime(prove::prove(options)),
@@ -117,6 +118,18 @@ fn with_runtime<C: From<ExitCode>>(command: impl Future<Output = C>) -> C {
             code
         }
         Err(error) => complain(ExitCode::Infrastructure, &format!("cannot start the runtime: {error}")).into(),
+    }
+}
+
+/// A cluster passes every connection on through several processes, and the limit that shells set is for one program
+/// with a few files. The machines inherit it.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Without it there are fewer connections.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

@@ -104,7 +104,10 @@ pub async fn run(options: Options) -> ExitCode {
     };
     let plan = match plan(scenarios.clone(), seed, &workshop.offer()) {
         Ok(plan) => plan,
-        Err(error) => return complain(ExitCode::Usage, &error.to_string()),
+        Err(error) => {
+            workshop.close();
+            return complain(ExitCode::Usage, &error.to_string());
+        }
     };
     let (reporters, artifacts) = match options.reports.open(&workshop.ledger) {
         Ok(opened) => opened,
