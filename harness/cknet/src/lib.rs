@@ -2,10 +2,11 @@
 //!
 //! Data flows one way: `scenario` loads and checks, `plan` decides what is done, `cluster` makes it out of a
 //! `provider` and a `distribution`, `vantage` probes, `judge` decides, `run` puts these in order, and `event` is all
-//! that `report` is told.
+//! that `report` is told. `predict` says what the rules of Kubernetes make of a scenario's flows.
 
 pub mod cli;
 pub mod cluster;
+pub mod commands;
 pub mod distribution;
 pub mod event;
 pub mod exit;
@@ -13,6 +14,7 @@ pub mod judge;
 pub mod ledger;
 pub mod personality;
 pub mod plan;
+pub mod predict;
 mod private_file;
 pub mod provider;
 pub mod report;

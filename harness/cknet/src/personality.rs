@@ -24,6 +24,7 @@ pub fn run(arguments: &[String]) -> Option<ExitCode> {
         ("dns", _) => dns::main(rest.iter().cloned()),
         ("pause", _) => pause(),
         ("node-firewall", _) => firewall::main(rest.iter().cloned()),
+        ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
         ("node-link", _) => crate::provider::link::main(rest),
         ("probe", Some("agent")) => told(agent::on_standard_streams()),
         ("probe", Some("serve")) => with::<serve::Options>("serve", &rest[1..], |options| {

@@ -6,12 +6,12 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use cknet_kernel::nft::{Base, Batch, Chain, Family, Hook, Nft, Protocol, Rule, Table, priority};
 use cknet_kernel::ns::NetNs;
-use cknet_probe::firewall::{self, Firewall, Way};
+use cknet_probe::firewall::{self, Action, Firewall, Nic, Way};
 use libtest_mimic::{Arguments, Trial};
 
 /// On loopback an answer takes microseconds.
@@ -34,8 +34,12 @@ fn main() {
         trial("closed_inbound_is_dropped_and_counted", closed_inbound_is_dropped_and_counted),
         trial("closed_outbound_is_refused_to_the_sender", closed_outbound_is_refused_to_the_sender),
         trial("the_far_end_narrows_a_closure", the_far_end_narrows_a_closure),
+        trial("a_device_narrows_a_closure", a_device_narrows_a_closure),
+        trial("what_is_rejected_is_refused_and_counted", what_is_rejected_is_refused_and_counted),
+        trial("a_part_of_a_closed_range_is_opened", a_part_of_a_closed_range_is_opened),
         trial("an_accepting_table_does_not_save_a_packet", an_accepting_table_does_not_save_a_packet),
         trial("a_translated_port_is_closed_by_the_port_that_was_asked_for", translated_port),
+        trial("drops_of_any_table_are_told", drops_of_any_table_are_told),
         trial("the_command_line_works_the_kernel", the_command_line_works_the_kernel),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
@@ -84,6 +88,50 @@ fn the_far_end_narrows_a_closure() {
     assert!(!udp_passes(4789).unwrap());
 }
 
+/// Everything of one host travels over `lo`, so a closure of another device catches nothing.
+fn a_device_narrows_a_closure() {
+    close(&["closed 4789/udp in through eth0", "closed 4789/udp out through eth0"]);
+    assert!(udp_passes(4789).unwrap());
+    close(&["closed 4789/udp in through lo"]);
+    assert!(!udp_passes(4789).unwrap());
+    close(&["closed 4789/udp out through lo"]);
+    assert_eq!(udp_passes(4789).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    let counted: Vec<_> = firewall::read().unwrap().into_iter().map(|count| (count.nic, count.packets)).collect();
+    assert_eq!(counted, [(Some(Nic::new("lo").unwrap()), 1)]);
+}
+
+fn what_is_rejected_is_refused_and_counted() {
+    let _server = TcpListener::bind("127.0.0.1:8080").unwrap();
+    let connect = || TcpStream::connect_timeout(&([127, 0, 0, 1], 8080).into(), SILENCE);
+    close(&["rejected 8080/tcp in", "rejected 4789/udp in"]);
+    assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    // ICMP 3/13 reaches a connected socket as "no route to host".
+    let _server = UdpSocket::bind("127.0.0.1:4789").unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect("127.0.0.1:4789").unwrap();
+    client.set_read_timeout(Some(SILENCE)).unwrap();
+    client.send(b"ping").unwrap();
+    assert_eq!(client.recv(&mut [0; 8]).unwrap_err().raw_os_error(), Some(113), "EHOSTUNREACH");
+    let counted = firewall::read().unwrap();
+    assert!(counted.iter().all(|count| count.action == Action::Reject));
+    let packets = |ports| counted.iter().filter(|count| count.ports == ports).map(|count| count.packets).sum::<u64>();
+    assert_eq!((packets("8080/tcp"), packets("4789/udp")), (1, 1));
+    close(&["rejected 8080/tcp out"]);
+    assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    close(&[]);
+    assert!(connect().is_ok());
+}
+
+fn a_part_of_a_closed_range_is_opened() {
+    let run = |line: &str| assert!(firewall::main(line.split(' ').map(Into::into)) == ExitCode::SUCCESS, "{line}");
+    run("close 4000-5000/udp --direction in");
+    assert!(!udp_passes(4789).unwrap());
+    run("open 4789/udp");
+    assert!(udp_passes(4789).unwrap());
+    assert!(!udp_passes(4788).unwrap());
+    assert!(!udp_passes(4790).unwrap());
+}
+
 fn an_accepting_table_does_not_save_a_packet() {
     let accept = Rule::new().protocol(Protocol::UDP).dport(4789).accept();
     let chain = Chain::base("input", Base::input(priority::FILTER)).with_rule(accept);
@@ -109,9 +157,30 @@ fn translated_port() {
     assert!(connect(8080).is_ok(), "asked for by its own number");
 }
 
+fn drops_of_any_table_are_told() {
+    let counted = || Rule::new().protocol(Protocol::UDP).counter();
+    let chain = Chain::base("input", Base::input(priority::FILTER))
+        .with_rule(counted().dport(5000).drop().comment("prod/web ingress: denied"))
+        .with_rule(counted().dport(4789).accept())
+        .with_rule(Rule::new().protocol(Protocol::UDP).dport(5001).drop());
+    let mut batch = Batch::new();
+    batch.replace(&Table::new(Family::Ip, "cni").with_chain(chain));
+    Nft::open().unwrap().send(batch).unwrap();
+    close(&["closed 4789/udp in"]);
+    for port in [5000, 4789, 5001] {
+        assert!(!udp_passes(port).unwrap());
+    }
+    let told = firewall::drops::read().unwrap();
+    let lost: Vec<_> = told.iter().filter(|drop| drop.packets > 0).collect();
+    let [closed, denied] = lost.as_slice() else { panic!("{told:?}") };
+    assert_eq!((closed.place.as_str(), closed.matching.as_str()), ("inet cknet_firewall input", "udp dport 4789"));
+    assert_eq!((denied.place.as_str(), denied.matching.as_str()), ("ip cni input", "prod/web ingress: denied"));
+    assert_eq!((closed.packets, denied.packets), (1, 1));
+}
+
 fn the_command_line_works_the_kernel() {
     let run = |line: &str| format!("{:?}", firewall::main(line.split(' ').map(Into::into)));
-    let [success, refused, misread] = [0, 1, 2].map(|code| format!("{:?}", std::process::ExitCode::from(code)));
+    let [success, refused, misread] = [0, 1, 2].map(|code| format!("{:?}", ExitCode::from(code)));
     let closed =
         || firewall::read().unwrap().into_iter().map(|count| (count.ports, count.way, count.chain)).collect::<Vec<_>>();
     assert_eq!(run("close 4789/udp --direction in --from 127.0.0.0/8"), success);
@@ -125,7 +194,11 @@ fn the_command_line_works_the_kernel() {
     assert_eq!(rows, [std::slice::from_ref(&bgp), &overlay[..]].concat());
     assert_eq!(run("open 4789/udp"), success);
     assert_eq!(closed(), [bgp]);
-    assert_eq!(run("open 4789/udp"), refused);
+    assert_eq!(run("open 4789/udp"), success, "what is open stays open");
+    assert_eq!(run("open 179/tcp --nic eth0"), refused, "closed on every device");
+    assert_eq!(run("reject 179/tcp --direction out --nic lo"), success);
+    assert_eq!(run("open 179/tcp"), success);
+    assert!(closed().is_empty());
     assert_eq!(run("shut 4789/udp"), misread);
     assert_eq!(run("clear"), success);
     assert!(closed().is_empty());

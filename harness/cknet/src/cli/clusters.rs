@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{complain, print};
 use crate::exit::ExitCode;
-use crate::ledger::{Destroyers, Fate, Liveness, Resource, Retention, RunId, StateDir, collect, open_ledgers};
+use crate::ledger::{Destroyers, Fate, Liveness, Owner, Resource, Retention, RunId, StateDir, collect, open_ledgers};
 
 /// The detail of a cluster in its ledger that names its nodes, with blanks between them.
 pub const NODES: &str = "nodes";
@@ -16,7 +16,7 @@ pub const NODES: &str = "nodes";
 pub struct Running {
     pub run: RunId,
     /// The process that holds it.
-    pub owner: u32,
+    pub owner: Owner,
     /// The folder of its run.
     pub folder: PathBuf,
     /// Its name within the run.
@@ -26,6 +26,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether the process that holds it still does; one that has ended and was not collected yet does not.
+    pub fn lives(&self) -> bool {
+        self.owner.liveness() == Liveness::Alive
+    }
+
     /// Where its fabric listens.
     pub fn socket(&self) -> PathBuf {
         self.folder.join(format!("{}.sock", self.key))
@@ -51,7 +56,7 @@ pub fn running() -> Result<Vec<Running>, String> {
             let nodes = resource.details.get(NODES).map(|names| names.split(' ').map(String::from).collect());
             found.push(Running {
                 run: open.run.clone(),
-                owner: history.owner.pid,
+                owner: history.owner.clone(),
                 folder: open.folder.clone(),
                 key: resource.key.name.clone(),
                 nodes: nodes.unwrap_or_default(),
@@ -74,7 +79,7 @@ pub fn status() -> ExitCode {
     for cluster in &running {
         let what = if cluster.nodes.is_empty() { cluster.key.clone() } else { cluster.nodes.join(", ") };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}  {what}  held by process {}", cluster.run, cluster.owner);
+        let _ = writeln!(text, "{}  {what}  held by process {}", cluster.run, cluster.owner.pid);
         if let Some(path) = cluster.kubeconfig() {
             let _ = writeln!(text, "  export KUBECONFIG={}", path.display());
         }

@@ -1,12 +1,15 @@
-//! `cknet explain`: a scenario in words, before anything is done.
+//! `cknet explain`: a scenario in words, before anything is done: what it does, what it expects, and what the rules of
+//! Kubernetes predict for each of its flows.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::{Selection, print, suite};
 use crate::exit::ExitCode;
+use crate::predict::{Agreement, Foreseen, Predictor};
 use crate::run::describe;
 use crate::scenario::Scenario;
-use crate::scenario::model::{Check, Expectation};
+use crate::scenario::model::{Check, Expectation, Phase};
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -48,8 +51,10 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     )?;
     for (name, workload) in scenario.workloads.iter() {
         let ports = workload.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        writeln!(out, "  workload   {}/{name} on {}, listens on [{ports}]", workload.namespace, workload.node)?;
+        let listens = if ports.is_empty() { "only asks".to_string() } else { format!("listens on {ports}") };
+        writeln!(out, "  workload   {}/{name} on {}, {listens}", workload.namespace, workload.node)?;
     }
+    let mut told = BTreeSet::new();
     for phase in &scenario.phases {
         writeln!(out, "  phase {}{}", phase.id, phase.title.as_ref().map_or(String::new(), |title| format!(": {title}")))?;
         for step in &phase.steps {
@@ -58,18 +63,68 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
         for expectation in &phase.expect {
             writeln!(out, "    expect   {}: {}", expectation.id, expected(expectation))?;
         }
+        predicted(scenario, phase, &mut told, out)?;
     }
+    writeln!(out, "  rules      {}", sum(scenario))?;
     for sabotage in &scenario.sabotage {
         writeln!(out, "  sabotage   {}: then {} must fail", sabotage.id, sabotage.must_fail)?;
     }
     Ok(())
 }
 
+/// What the rules say of the flows of a phase, and of its policies.
+fn predicted(scenario: &Scenario, phase: &Phase, told: &mut BTreeSet<String>, out: &mut String) -> std::fmt::Result {
+    let predictor = Predictor::after(scenario, &phase.id, &|_| None);
+    for expectation in &phase.expect {
+        for foreseen in predictor.foresee(expectation) {
+            writeln!(out, "    rules    {}: {}", foreseen.flow, foreseen.because())?;
+            if foreseen.agreement() == Agreement::Differ {
+                writeln!(out, "      differs from {}, which expects {}", expectation.id, foreseen.expected.word())?;
+            }
+        }
+    }
+    for (policy, advice) in predictor.advice() {
+        // A policy that stays in force over several phases is told about once.
+        let advice = format!("policy `{policy}`, {advice}");
+        if told.insert(advice.clone()) {
+            writeln!(out, "    advice   {advice}")?;
+        }
+    }
+    for gap in predictor.gaps() {
+        writeln!(out, "    not followed by the rules: {gap}")?;
+    }
+    Ok(())
+}
+
+/// How expectations and rules stand to each other in the whole scenario.
+fn sum(scenario: &Scenario) -> String {
+    let of_phase = |phase: &Phase| -> Vec<Foreseen> {
+        let predictor = Predictor::after(scenario, &phase.id, &|_| None);
+        phase.expect.iter().flat_map(|expectation| predictor.foresee(expectation)).collect()
+    };
+    let flows: Vec<Foreseen> = scenario.phases.iter().flat_map(of_phase).collect();
+    if flows.is_empty() {
+        return "no expectation is about a flow".into();
+    }
+    let count = |wanted| flows.iter().filter(|flow| flow.agreement() == wanted).count();
+    let (agree, differ, open) = (count(Agreement::Agree), count(Agreement::Differ), count(Agreement::Open));
+    let mut text = format!("{agree} of {} flows are expected as the rules predict them", flows.len());
+    if differ > 0 {
+        text.push_str(&format!(
+            ", {differ} otherwise: the rules know NetworkPolicies and Services, and no firewall, agent or link"
+        ));
+    }
+    if open > 0 {
+        text.push_str(&format!(", {open} without a prediction"));
+    }
+    text
+}
+
 /// An expectation in a few words.
 fn expected(expectation: &Expectation) -> String {
     let mut text = match &expectation.check {
         Check::Connectivity(flow) => format!("{} -> {} {} {}", flow.from, flow.to, flow.port, flow.is.word()),
-        Check::Matrix(matrix) => format!("{} flows as the table says\n{}", matrix.flows().count(), indented(&matrix.table())),
+        Check::Matrix(matrix) => format!("{} flows as the table says", matrix.flows().count()),
         Check::Nodes(_) => "states of nodes".into(),
         Check::Resource(resource) => format!("{} {}", resource.kind, resource.name.clone().unwrap_or_default()),
         Check::Routes(route) => format!("route of {} to {}", route.node, route.destination),
@@ -84,6 +139,9 @@ fn expected(expectation: &Expectation) -> String {
     }
     if let Some(hold) = &expectation.hold {
         text.push_str(&format!(", for {hold}"));
+    }
+    if let Check::Matrix(matrix) = &expectation.check {
+        text.push_str(&format!("\n{}", indented(&matrix.table())));
     }
     text.trim_end().to_string()
 }

@@ -11,7 +11,7 @@ use crate::distribution::reference::Reference;
 use crate::event::{Artifact, RunStarted, Summary};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::ledger::{Ledger, StateDir};
-use crate::plan::{Plan, plan};
+use crate::plan::{Offer, Plan, plan};
 use crate::provider::Provider;
 use crate::provider::netns::Netns;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
@@ -93,13 +93,13 @@ pub async fn run(options: Options) -> ExitCode {
         return complain(ExitCode::NothingChecked, "no scenario was selected");
     }
     let seed = options.seed.unwrap_or_else(seed_of_clock);
-    let plan = match plan(scenarios.clone(), seed) {
-        Ok(plan) => plan,
-        Err(error) => return complain(ExitCode::Usage, &error.to_string()),
-    };
     let workshop = match Workshop::open() {
         Ok(workshop) => workshop,
         Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+    };
+    let plan = match plan(scenarios.clone(), seed, &workshop.offer()) {
+        Ok(plan) => plan,
+        Err(error) => return complain(ExitCode::Usage, &error.to_string()),
     };
     let (reporters, artifacts) = match options.reports.open(&workshop.ledger) {
         Ok(opened) => opened,
@@ -156,6 +156,11 @@ impl Workshop {
 
     pub fn distribution(&self) -> &dyn Distribution {
         &*self.distribution
+    }
+
+    /// What can be asked of its clusters.
+    pub fn offer(&self) -> Offer {
+        Offer::new(&*self.provider, &*self.distribution)
     }
 
     /// What is known before the first change to a network.

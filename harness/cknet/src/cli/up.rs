@@ -159,6 +159,8 @@ async fn keep(
         }
     }
     interrupts.stop.cancelled().await;
+    // A client must not be led to whatever listens on that port next.
+    let _ = std::fs::remove_file(&path);
     match cluster.destroy().await {
         Ok(()) => ExitCode::Passed,
         Err(error) => complain(ExitCode::Leaked, &error.to_string()),
@@ -177,7 +179,7 @@ fn how_to_use(workshop: &Workshop, cluster: &Cluster, kubeconfig: &Path) -> Stri
          cknet shell {first:<22} a shell on a node; or in a pod: cknet shell NAMESPACE/POD\n\
          cknet down {run}              take it down\n",
         nodes.join(", "),
-        (cluster.timings.provision + cluster.timings.bootstrap).as_secs_f64(),
+        cluster.timings.total().as_secs_f64(),
         kubeconfig.display(),
     )
 }
@@ -226,12 +228,12 @@ pub fn down(options: &DownOptions) -> ExitCode {
 
 /// Tells the holding process to end and waits until it has.
 fn end(cluster: &Running) -> ExitCode {
-    let holder = Pid::from_raw(cluster.owner.cast_signed());
+    let holder = Pid::from_raw(cluster.owner.pid.cast_signed());
     if let Err(error) = kill(holder, Signal::SIGTERM) {
         return complain(ExitCode::Infrastructure, &format!("cannot end process {holder}: {error}"));
     }
     let started = Instant::now();
-    while kill(holder, None).is_ok() {
+    while cluster.lives() {
         if started.elapsed() >= DEADLINE {
             let problem = format!("process {holder} has not taken the cluster down within {DEADLINE:?}");
             return complain(ExitCode::Leaked, &problem);

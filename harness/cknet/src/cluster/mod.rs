@@ -35,8 +35,18 @@ pub struct Cluster {
 /// How long the parts of making a cluster took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
+    /// Until the nodes are there.
     pub provision: Duration,
+    /// From then until the API server answers and every node's services are started.
     pub bootstrap: Duration,
+    /// From then until the cluster is ready.
+    pub ready: Duration,
+}
+
+impl Timings {
+    pub fn total(&self) -> Duration {
+        self.provision + self.bootstrap + self.ready
+    }
 }
 
 /// A cluster could not be had, or not be given back.
@@ -71,13 +81,15 @@ impl Cluster {
         let Lease { nodes, release } = provider.acquire(key, topology).await?;
         let provision = started.elapsed();
         let bootstrapped = distribution.bootstrap(&nodes, spec).await?;
+        let bootstrap = started.elapsed() - provision;
         let client = connect(&bootstrapped.kubeconfig).await?;
         let profile = Profile::embedded(bootstrapped.profile)
             .and_then(Result::ok)
             .ok_or_else(|| ClusterError::Profile(bootstrapped.profile.to_string()))?;
         let objects = Objects::new(client.clone());
         ready::await_ready(&client, spec, &profile, &nodes).await?;
-        let timings = Timings { provision, bootstrap: started.elapsed() - provision };
+        let ready = started.elapsed() - provision - bootstrap;
+        let timings = Timings { provision, bootstrap, ready };
         let prober = Arc::new(Prober::new(nodes.clone()));
         let kubeconfig = bootstrapped.kubeconfig;
         Ok(Self { nodes, client, kubeconfig, profile, objects, prober, timings, release: Some(release) })

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{Bootstrapped, ClusterSpec, Distribution, DistributionError, Encapsulation, Member};
 use crate::event::Fidelity;
 use crate::provider::{Invocation, Node, Nodes};
+use crate::scenario::model::Capability;
 
 /// Where the API server listens.
 const API_PORT: u16 = 6443;
@@ -36,6 +37,17 @@ impl Distribution for Reference {
 
     fn fidelity(&self) -> Fidelity {
         Fidelity::Model
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        vec![
+            Capability::Overlay,
+            Capability::NetworkPolicy,
+            Capability::Services,
+            Capability::Dns,
+            Capability::ComponentControl,
+            Capability::CustomCidrs,
+        ]
     }
 
     fn bootstrap<'a>(

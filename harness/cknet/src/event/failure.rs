@@ -15,6 +15,9 @@ pub struct Failure {
     pub lost_at: Option<LostAt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix: Option<Matrix>,
+    /// What the rules of Kubernetes predict for each flow that is not as expected, and because of which rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
     /// The command that does it again and keeps the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<String>,

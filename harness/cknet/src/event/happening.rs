@@ -26,8 +26,8 @@ impl<T: Into<String>> From<T> for CaseId {
     }
 }
 
-/// What a result says something about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a result says something about, the least faithful first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fidelity {
     /// The reference distribution on namespaces of one kernel.

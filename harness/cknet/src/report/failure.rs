@@ -76,6 +76,9 @@ pub fn facts(case: &Case, failure: &Failure) -> Vec<Fact> {
             text: table(matrix),
         });
     }
+    if !failure.rules.is_empty() {
+        facts.push(Fact::new("rules", failure.rules.join("\n")));
+    }
     if let Some(lost_at) = &failure.lost_at {
         facts.push(Fact::new("lost at", place(lost_at)));
     }
@@ -337,6 +340,7 @@ mod tests {
                 }),
             }),
             matrix: None,
+            rules: Vec::new(),
             again: Some("cknet run firewall.vxlan-port-blocked --keep".into()),
             shell: Some("cknet shell w1".into()),
             evidence: Vec::new(),

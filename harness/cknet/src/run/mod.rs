@@ -8,6 +8,7 @@ mod expect;
 mod reset;
 mod scenario;
 mod sink;
+mod stage;
 mod steps;
 
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use self::cases::{Variant, planned};
+pub use self::cases::planned;
 pub use self::sink::Sink;
 pub use self::steps::describe;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::distribution::Distribution;
-use crate::event::{Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, InfraKind, Leak, Outcome};
+use crate::event::{Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, InfraKind, Leak, Outcome, SkipCause};
 use crate::ledger::{Ledger, LedgerError, Resource};
 use crate::plan::{Plan, PlannedCluster};
 use crate::provider::Provider;
@@ -48,6 +49,12 @@ impl Run {
     /// Carries the plan out. The caller has told `RunStarted` and will tell `RunFinished`.
     pub async fn carry_out(self: Arc<Self>, plan: Plan) {
         let started = Instant::now();
+        for (scenario, reason) in &plan.skipped {
+            for case in planned(scenario).cases {
+                let outcome = Outcome::Skipped { cause: SkipCause::Unsupported, reason: reason.clone(), enable: None };
+                self.sink.judged(case, outcome);
+            }
+        }
         let slots = Arc::new(Semaphore::new(self.clusters.max(1)));
         let tasks: Vec<_> = plan
             .clusters
@@ -115,7 +122,7 @@ impl Run {
                 return;
             }
             let again = scenario::carry_out(self, cluster, &planned.name, &scenario).await;
-            if again == scenario::Reuse::No || waiting.is_empty() {
+            if again == stage::Reuse::No || waiting.is_empty() {
                 return;
             }
         }
@@ -145,7 +152,7 @@ impl Run {
                     cluster: planned.name.clone(),
                     nodes,
                     provision_ms: millis(cluster.timings.provision),
-                    bootstrap_ms: millis(cluster.timings.bootstrap),
+                    bootstrap_ms: millis(cluster.timings.bootstrap + cluster.timings.ready),
                 });
             }
             Err(error) => {

@@ -6,41 +6,21 @@ use cknet_probe::wire::{Expect, Sight, Target};
 
 use super::cases::{case, planned};
 use super::expect::{Subject, watch};
+use super::stage::{Reuse, Stage, vantage_of};
 use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
-use crate::cluster::objects::Coordinates;
-use crate::cluster::workloads::{self, Placed};
+use crate::cluster::workloads;
 use crate::event::{InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, StepDone, StepFailed};
 use crate::scenario::Scenario;
 use crate::scenario::model::{Phase, Protocol};
-use crate::vantage::{Place, Question, Vantage};
+use crate::vantage::Question;
 
 /// Longest wait for everything to answer before the first phase.
 const CONTROL: Duration = Duration::from_secs(10);
 
 /// Between two looks of the positive control.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
-/// Whether the cluster can be used for another scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reuse {
-    Yes,
-    No,
-}
-
-/// A scenario under way.
-pub struct Stage<'a> {
-    pub run: &'a Run,
-    pub cluster: &'a Cluster,
-    pub scenario: &'a Scenario,
-    pub placed: Placed,
-    pub facts: RunFacts,
-    /// What was made and has to go, in the order in which it was made.
-    pub made: Vec<Coordinates>,
-    /// Something was done that cannot be undone by deleting objects and opening firewalls.
-    pub tainted: bool,
-}
 
 /// Carries a scenario out and tells every verdict.
 pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, scenario: &Scenario) -> Reuse {
@@ -153,7 +133,7 @@ impl Stage<'_> {
                     let silent = seen.iter().zip(&questions).find(|(seen, _)| seen.sight != Sight::Answered);
                     match silent {
                         None => {
-                            self.cluster.prober.calibrate(seen);
+                            self.cluster.prober.calibrate(&questions, seen);
                             return Ok(());
                         }
                         Some((seen, question)) => {
@@ -190,10 +170,4 @@ impl Stage<'_> {
         }
         questions
     }
-}
-
-/// The place of a workload's pod.
-pub fn vantage_of(pod: &workloads::PlacedPod) -> Vantage {
-    let place = if pod.host_network { Place::Node } else { Place::Pod { uid: pod.uid.clone() } };
-    Vantage { node: pod.node.clone(), place }
 }

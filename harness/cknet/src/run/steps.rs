@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::api::Patch;
 use serde_json::{Value, json};
 
-use super::scenario::Stage;
+use super::stage::Stage;
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
 use crate::provider::{Exit, Invocation};

@@ -149,6 +149,7 @@ pub fn flow_failure() -> Failure {
             }),
         }),
         matrix: None,
+        rules: Vec::new(),
         again: Some("cknet run firewall.vxlan-port-blocked --keep".into()),
         shell: Some("cknet shell w1".into()),
         evidence: vec![Attachment {
@@ -204,6 +205,7 @@ fn matrix_failure() -> Failure {
                 ),
             ],
         }),
+        rules: Vec::new(),
         again: Some("cknet run policy.deny-ingress --keep".into()),
         shell: None,
         evidence: Vec::new(),

@@ -33,6 +33,8 @@ pub struct LiveRule {
     pub counter: Option<Counter>,
     /// The kernel's names of the rule's expressions, in order.
     pub expressions: Vec<String>,
+    /// A packet that matches ends here: it is dropped or rejected.
+    pub ends: bool,
 }
 
 /// A chain as the kernel holds it.
@@ -156,6 +158,18 @@ fn live_rule(attributes: Attributes<'_>) -> LiveRule {
         comment: attributes.find(7).and_then(comment_of),
         counter: expressions().find_map(counter_of),
         expressions: expressions().filter_map(|expression| expression.text(1)).collect(),
+        ends: expressions().any(ends),
+    }
+}
+
+fn ends(expression: Attributes<'_>) -> bool {
+    match expression.text(1).as_deref() {
+        Some("reject") => true,
+        Some("immediate") => {
+            let verdict = expression.nested(2).and_then(|data| data.nested(2)).and_then(|data| data.nested(2));
+            verdict.and_then(live_verdict) == Some(Verdict::Drop)
+        }
+        _ => false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The hidden command line by which scenario steps work a node's firewall: `close`, `open`, `clear`, `list`.
+//! The hidden command line by which scenario steps work a node's firewall: `close`, `reject`, `open`, `clear`, `list`.
 //!
 //! Data goes to stdout as JSON, complaints to stderr; the exit code is 0, 1 for the kernel's refusal, 2 for a command
 //! line that cannot be read.
@@ -8,16 +8,17 @@ use std::process::ExitCode;
 
 use ipnet::IpNet;
 
-use super::closure::{Closure, Firewall, ParseError, Ports, Way};
+use super::closure::{Action, Closure, Firewall, Nic, Ports, Scope, StillClosed, Way};
 use super::rules::{FirewallError, apply, current, read};
+use super::text::ParseError;
 
-const USAGE: &str = "usage: node-firewall close|open PORTS/PROTOCOL [--direction in|out|both] [--from CIDR]
+const USAGE: &str = "usage: node-firewall close|reject|open PORTS/PROTOCOL [--direction in|out|both] [--from CIDR] [--nic NAME]
        node-firewall clear|list";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Close(Vec<Closure>),
-    Open { ports: Ports, ways: Vec<Way>, far_end: Option<IpNet> },
+    Open { ports: Ports, ways: Vec<Way>, scope: Scope },
     Clear,
     List,
 }
@@ -30,8 +31,8 @@ enum CommandError {
     Parse(#[from] ParseError),
     #[error(transparent)]
     Firewall(#[from] FirewallError),
-    #[error("`{ports}` is not closed {ways}")]
-    NotClosed { ports: Ports, ways: String },
+    #[error(transparent)]
+    StillClosed(#[from] StillClosed),
     #[error("cannot write the list: {0}")]
     Write(#[from] io::Error),
 }
@@ -55,12 +56,17 @@ fn parse(args: &[String]) -> Result<Command, CommandError> {
     match args.as_slice() {
         ["clear"] => Ok(Command::Clear),
         ["list"] => Ok(Command::List),
-        [verb @ ("close" | "open"), ports, options @ ..] => {
+        [verb @ ("close" | "reject" | "open"), ports, options @ ..] => {
             let ports = ports.parse()?;
-            let (ways, far_end) = parse_options(options)?;
+            let (ways, scope) = parse_options(options)?;
+            let close = |action| {
+                let closure = |way| Closure { ports, way, scope: scope.clone(), action };
+                Command::Close(ways.iter().copied().map(closure).collect())
+            };
             Ok(match *verb {
-                "close" => Command::Close(ways.into_iter().map(|way| Closure { ports, way, far_end }).collect()),
-                _ => Command::Open { ports, ways, far_end },
+                "close" => close(Action::Drop),
+                "reject" => close(Action::Reject),
+                _ => Command::Open { ports, ways, scope },
             })
         }
         _ => Err(CommandError::Usage(format!("cannot read `{}`", args.join(" ")))),
@@ -68,8 +74,8 @@ fn parse(args: &[String]) -> Result<Command, CommandError> {
 }
 
 /// Both directions and everybody, unless said otherwise.
-fn parse_options(options: &[&str]) -> Result<(Vec<Way>, Option<IpNet>), CommandError> {
-    let (mut ways, mut far_end) = (vec![Way::In, Way::Out], None);
+fn parse_options(options: &[&str]) -> Result<(Vec<Way>, Scope), CommandError> {
+    let (mut ways, mut scope) = (vec![Way::In, Way::Out], Scope::default());
     let mut rest = options;
     while let [option, tail @ ..] = rest {
         let (name, value, tail) = match (option.split_once('='), tail) {
@@ -81,19 +87,20 @@ fn parse_options(options: &[&str]) -> Result<(Vec<Way>, Option<IpNet>), CommandE
             ("--direction", "in") => ways = vec![Way::In],
             ("--direction", "out") => ways = vec![Way::Out],
             ("--direction", "both") => ways = vec![Way::In, Way::Out],
-            ("--from", cidr) => far_end = Some(block(cidr)?),
+            ("--from", cidr) => scope.far_end = Some(block(cidr)?),
+            ("--nic", name) => scope.nic = Some(Nic::new(name)?),
             _ => return Err(CommandError::Usage(format!("cannot read `{name} {value}`"))),
         }
         rest = tail;
     }
-    Ok((ways, far_end))
+    Ok((ways, scope))
 }
 
 /// A block, or an address that stands for itself.
 fn block(text: &str) -> Result<IpNet, ParseError> {
     let address = || text.parse::<std::net::IpAddr>().ok().map(IpNet::from);
     let block = text.parse().ok().or_else(address).map(|block: IpNet| block.trunc());
-    block.ok_or_else(|| ParseError { text: text.into(), expected: "an address block, such as `10.0.0.0/8`" })
+    block.ok_or_else(|| ParseError::new(text, "an address block, such as `10.0.0.0/8`"))
 }
 
 fn run(command: Command) -> Result<(), CommandError> {
@@ -105,12 +112,10 @@ fn run(command: Command) -> Result<(), CommandError> {
             closures.into_iter().for_each(|closure| firewall.close(closure));
             apply(&firewall)?;
         }
-        Command::Open { ports, ways, far_end } => {
+        Command::Open { ports, ways, scope } => {
             let mut firewall = current()?;
-            let opened = ways.iter().filter(|way| firewall.open(ports, **way, far_end)).count();
-            if opened == 0 {
-                let ways = ways.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-                return Err(CommandError::NotClosed { ports, ways });
+            for way in ways {
+                firewall.open(ports, way, &scope)?;
             }
             apply(&firewall)?;
         }
@@ -139,6 +144,8 @@ mod tests {
     #[case("close 4789/udp", &["closed 4789/udp in", "closed 4789/udp out"])]
     #[case("close 4789/udp --direction in --from 10.0.0.7/8", &["closed 4789/udp in from 10.0.0.0/8"])]
     #[case("close 4789/udp --direction=out --from=10.0.0.7", &["closed 4789/udp out to 10.0.0.7/32"])]
+    #[case("reject 80/tcp --nic eth1 --direction in", &["rejected 80/tcp in through eth1"])]
+    #[case("close 80/tcp --nic=eth1 --from 10.0.0.0/8", &["closed 80/tcp in from 10.0.0.0/8 through eth1", "closed 80/tcp out to 10.0.0.0/8 through eth1"])]
     fn closing(#[case] line: &str, #[case] closures: &[&str]) {
         let closures = closures.iter().map(|text| text.parse().unwrap()).collect();
         assert_eq!(parse(&words(line)).unwrap(), Command::Close(closures));
@@ -151,6 +158,7 @@ mod tests {
     #[case("close 4789/udp --direction sideways", "cannot read `--direction sideways`")]
     #[case("close 4789/udp --from", "`--from` lacks a value")]
     #[case("open 4789/udp --from here", "`here` is not an address block")]
+    #[case("close 4789/udp --nic eth*", "`eth*` is not the name of a network device")]
     fn complaints(#[case] line: &str, #[case] complaint: &str) {
         let error = parse(&words(line)).unwrap_err().to_string();
         assert!(error.starts_with(complaint) && error.ends_with(USAGE), "{error}");

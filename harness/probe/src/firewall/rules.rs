@@ -3,14 +3,14 @@
 //! Acts on the calling thread's network namespace.
 
 use cknet_kernel::nft::{
-    self, Base, Batch, Chain, Counter, CtStatus, Family, Field, LiveRule, Nft, NftError, Rule, Table, priority,
+    self, Base, Batch, Chain, Counter, CtStatus, Family, Field, LiveRule, Nft, NftError, Reject, Rule, Table, priority,
 };
 use serde::{Deserialize, Serialize};
 
-use super::closure::{Closure, Firewall, Ports, Protocol, Way};
+use super::closure::{Action, Closure, Firewall, Nic, Ports, Protocol, Scope, Way};
 
 const FAMILY: Family = Family::Inet;
-const TABLE: &str = "cknet_firewall";
+pub(super) const TABLE: &str = "cknet_firewall";
 /// Where firewalld sits: after those who accept at priority filter.
 const PRIORITY: i32 = priority::FILTER + 10;
 const INPUT: &str = "input";
@@ -26,7 +26,7 @@ pub enum FirewallError {
     Read(#[source] NftError),
 }
 
-/// What one closure has dropped at one place since it was made.
+/// What one closure has caught at one place since it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleCount {
     /// `4789/udp`
@@ -34,8 +34,12 @@ pub struct RuleCount {
     pub way: Way,
     /// Where in the packet's way the rule stands: `input`, `forward`, `output`.
     pub chain: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What became of the packets.
+    pub action: Action,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub far_end: Option<ipnet::IpNet>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nic: Option<Nic>,
     pub packets: u64,
     pub bytes: u64,
 }
@@ -73,7 +77,7 @@ pub fn read() -> Result<Vec<RuleCount>, FirewallError> {
     let rules = Nft::open().and_then(|mut nft| nft.rules(FAMILY, TABLE)).map_err(FirewallError::Read)?;
     let mut counts: Vec<RuleCount> = Vec::new();
     for one in rules.iter().filter_map(count) {
-        let same = |other: &&mut RuleCount| (&other.ports, other.way, &other.chain, other.far_end) == one.place();
+        let same = |other: &&mut RuleCount| other.place() == one.place();
         match counts.iter_mut().find(same) {
             Some(known) => {
                 known.packets += one.packets;
@@ -87,8 +91,8 @@ pub fn read() -> Result<Vec<RuleCount>, FirewallError> {
 
 impl RuleCount {
     /// What is counted together.
-    fn place(&self) -> (&String, Way, &String, Option<ipnet::IpNet>) {
-        (&self.ports, self.way, &self.chain, self.far_end)
+    fn place(&self) -> impl PartialEq + use<> {
+        (self.ports.clone(), self.way, self.chain.clone(), self.action, self.far_end, self.nic.clone())
     }
 }
 
@@ -105,8 +109,8 @@ fn closure(rule: &LiveRule) -> Option<Closure> {
 fn count(rule: &LiveRule) -> Option<RuleCount> {
     let closure = closure(rule)?;
     let Counter { packets, bytes } = rule.counter.unwrap_or_default();
-    let (ports, way, far_end) = (closure.ports.to_string(), closure.way, closure.far_end);
-    Some(RuleCount { ports, way, chain: rule.chain.clone(), far_end, packets, bytes })
+    let Closure { ports, way, scope: Scope { far_end, nic }, action } = closure;
+    Some(RuleCount { ports: ports.to_string(), way, chain: rule.chain.clone(), action, far_end, nic, packets, bytes })
 }
 
 fn base_chains() -> Table {
@@ -120,21 +124,37 @@ fn base_chains() -> Table {
 /// the one that the client asked for.
 fn rules_of(closure: &Closure) -> Vec<(&'static str, Rule)> {
     let Ports { first, last, protocol } = closure.ports;
-    let far_end = |rule: Rule| match (closure.far_end, closure.way) {
+    let begin = || {
+        let rule = match (&closure.scope.nic, closure.way) {
+            (None, _) => Rule::new(),
+            (Some(nic), Way::In) => Rule::new().iifname(nic.as_str()),
+            (Some(nic), Way::Out) => Rule::new().oifname(nic.as_str()),
+        };
+        rule.protocol(number(protocol))
+    };
+    let far_end = |rule: Rule| match (closure.scope.far_end, closure.way) {
         (None, _) => rule,
         (Some(block), Way::In) => rule.saddr_in(block),
         (Some(block), Way::Out) => rule.daddr_in(block),
     };
-    let finish = |rule: Rule| far_end(rule).counter().drop().comment(closure.to_string());
-    let plain = || finish(Rule::new().protocol(number(protocol)).dports(first, last));
+    let finish = |rule: Rule| end(far_end(rule).counter(), closure).comment(closure.to_string());
+    let plain = || finish(begin().dports(first, last));
     let translated = || {
-        let rule = Rule::new().protocol(number(protocol)).ct_status(CtStatus::DNAT);
-        let rule = rule.ct_direction(nft::Direction::Original);
+        let rule = begin().ct_status(CtStatus::DNAT).ct_direction(nft::Direction::Original);
         finish(rule.within(Field::CtOriginalPort, first, last))
     };
     match closure.way {
         Way::Out => vec![(OUTPUT, plain())],
         Way::In => vec![(INPUT, plain()), (INPUT, translated()), (FORWARD, translated())],
+    }
+}
+
+/// A reset means something to TCP only.
+fn end(rule: Rule, closure: &Closure) -> Rule {
+    match (closure.action, closure.ports.protocol) {
+        (Action::Drop, _) => rule.drop(),
+        (Action::Reject, Protocol::Tcp) => rule.reject(Reject::TcpReset),
+        (Action::Reject, Protocol::Udp | Protocol::Sctp) => rule.reject(Reject::AdminProhibited),
     }
 }
 

@@ -9,7 +9,7 @@ use super::Looked;
 use crate::cluster::objects::Coordinates;
 use crate::event;
 use crate::judge::{Look, Seen, meets, outcome_of};
-use crate::run::scenario::{Stage, vantage_of};
+use crate::run::stage::{Stage, vantage_of};
 use crate::scenario::model::{
     Connectivity, Dns, Endpoint, Matrix, Outcome, PortName, PortProto, Protocol, Service, ServiceAnswers, ServiceName,
     ServicePort, SourceAddress, TargetPort, Via, Workload, WorkloadName,
@@ -20,8 +20,8 @@ use crate::vantage::{Place, Question, Vantage};
 const SERVICE_PROBES: usize = 24;
 
 /// A flow made ready to be probed.
-struct Flow {
-    question: Question,
+pub(super) struct Flow {
+    pub(super) question: Question,
     /// The target declares this port.
     listens: bool,
     /// Identities that may answer; empty when anybody may.
@@ -29,7 +29,7 @@ struct Flow {
 }
 
 /// What a probed flow came to: its outcome, or what else was seen.
-fn outcome(flow: &Flow, seen: &Observation) -> Result<Result<Outcome, String>, String> {
+pub(super) fn outcome(flow: &Flow, seen: &Observation) -> Result<Result<Outcome, String>, String> {
     let outcome = outcome_of(seen, flow.listens)?;
     match &seen.peer {
         Some(peer) if outcome == Outcome::Allowed && !flow.peers.is_empty() && !flow.peers.contains(peer) => {
@@ -214,7 +214,7 @@ fn candidates(name: &str, search: &[String]) -> Vec<String> {
     all
 }
 
-async fn ask(stage: &Stage<'_>, questions: Vec<Question>) -> Result<Vec<Observation>, String> {
+pub(super) async fn ask(stage: &Stage<'_>, questions: Vec<Question>) -> Result<Vec<Observation>, String> {
     stage.cluster.prober.ask(&questions).await.map_err(|error| error.to_string())
 }
 
@@ -230,7 +230,7 @@ fn vantage(stage: &Stage<'_>, from: &Endpoint) -> Result<Vantage, String> {
     }
 }
 
-async fn flow(
+pub(super) async fn flow(
     stage: &Stage<'_>,
     from: &Endpoint,
     to: &Endpoint,

@@ -9,7 +9,7 @@ use super::Looked;
 use crate::cluster::objects::Coordinates;
 use crate::judge::{Look, Seen};
 use crate::provider::Invocation;
-use crate::run::scenario::Stage;
+use crate::run::stage::Stage;
 use crate::scenario::model::{Addresses, Ear, Endpoint, Link, Listening, Route};
 
 /// Longest time for a node to tell its facts.

@@ -1,6 +1,7 @@
 //! Expectations: each kind's way of looking at the world, and the watch that turns looks into a verdict.
 
 mod flows;
+mod losses;
 mod machine;
 mod objects;
 mod story;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::cases::case;
 use super::millis;
-use super::scenario::Stage;
+use super::stage::Stage;
 use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome};
 use crate::judge::{Judgement, Look, Verdict, Watch};
 use crate::scenario::model::{Check, Expectation, Phase};
@@ -46,7 +47,7 @@ pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) {
             () = subject.stage.run.stop.cancelled() => return tell_aborted(subject, expectation),
         }
     };
-    tell(subject, expectation, judgement, started.elapsed());
+    tell(subject, expectation, judgement, started.elapsed()).await;
 }
 
 /// One look.
@@ -75,7 +76,7 @@ fn tell_aborted(subject: &Subject<'_>, expectation: &Expectation) {
     subject.stage.run.sink.judged(case, Outcome::Aborted { reason: "the run was interrupted".into() });
 }
 
-fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judgement, took: Duration) {
+async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judgement, took: Duration) {
     let case = case(subject.stage.scenario, subject.phase, expectation);
     let (time_to_true_ms, samples) = (judgement.time_to_true.map(millis), judgement.samples);
     let mut detail = Detail::default();
@@ -85,7 +86,7 @@ fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judgement, 
             Outcome::Pass
         }
         Verdict::Refuted { .. } => {
-            let failure = story::failure(subject, expectation, &judgement);
+            let failure = story::failure(subject, expectation, &judgement).await;
             Outcome::Fail { failure: Box::new(failure), earlier: Vec::new() }
         }
         Verdict::Inconclusive { why } => Outcome::Error { kind: InfraKind::Probe, message: why.clone() },

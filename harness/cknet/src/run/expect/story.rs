@@ -1,19 +1,47 @@
-//! The story of a refuted expectation, as data: what was expected, what was seen how often, and how to see it again.
+//! The story of a refuted expectation, as data: what was expected, what was seen how often, what the rules say of it,
+//! where packets got lost, and how to see it again.
+//!
+//! After the verdict its flows and those of its control group are sent once more. That adds to the story and never
+//! changes the verdict.
 
-use super::Subject;
-use crate::event::{Control, Endpoint, Expected, Failure, Observed, Seen, Window};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::losses::Counters;
+use super::{Subject, flows};
+use crate::event::{Control, Endpoint, Expected, Failure, LostAt, Matrix, Observed, Seen, Window};
 use crate::judge::{Judgement, Verdict};
+use crate::predict::Predictor;
 use crate::run::millis;
-use crate::scenario::model::{self, Check, Expectation};
+use crate::scenario::model::{self, Check, Expectation, Outcome, PortProto, Via};
+
+/// Longest time for the second look with both readings of the counters.
+const SECOND_LOOK: Duration = Duration::from_secs(3);
+
+/// Longest time for the flows of the second look.
+const FLOWS: Duration = Duration::from_secs(1);
+
+/// More rules than these follow from the same cause, as a rule.
+const RULES_SHOWN: usize = 6;
+
+/// A flow as the scenario file names it.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    from: &'a model::Endpoint,
+    to: &'a model::Endpoint,
+    port: PortProto,
+    via: &'a Via,
+}
 
 /// Puts everything together that is known about a refuted expectation.
-pub fn failure(subject: &Subject<'_>, expectation: &Expectation, judgement: &Judgement) -> Failure {
+pub async fn failure(subject: &Subject<'_>, expectation: &Expectation, judgement: &Judgement) -> Failure {
     let matrix = match &judgement.verdict {
         Verdict::Refuted { seen } => seen.matrix.clone(),
         _ => None,
     };
     let seen: Vec<Seen> =
         judgement.counts.iter().map(|(word, times)| Seen { is: word.clone(), times: *times }).collect();
+    let (controls, lost_at) = second_look(subject, expectation, judgement, matrix.as_ref()).await;
     let word = seen.first().map_or("unknown", |seen| seen.is.split(' ').next().unwrap_or("unknown"));
     Failure {
         kind: format!("{}.{word}", kind(&expectation.check)),
@@ -22,9 +50,10 @@ pub fn failure(subject: &Subject<'_>, expectation: &Expectation, judgement: &Jud
             seen,
             over_ms: millis(judgement.watched),
             last_ago_ms: None,
-            controls: controls(subject, expectation),
+            controls,
         },
-        lost_at: None,
+        lost_at,
+        rules: rules(subject, expectation, matrix.as_ref()),
         matrix,
         again: Some(format!("cknet run {} --keep", subject.stage.scenario.id())),
         shell: node_of(subject, expectation).map(|node| format!("cknet shell {node}")),
@@ -128,15 +157,146 @@ fn end(subject: &Subject<'_>, end: &model::Endpoint) -> Endpoint {
     }
 }
 
-/// The flows of the same phase that were expected to get through: they tell a refusal from an outage.
-fn controls(subject: &Subject<'_>, failed: &Expectation) -> Vec<Control> {
-    let flows = subject.phase.expect.iter().filter_map(|expectation| match &expectation.check {
-        Check::Connectivity(flow) if flow.is == model::Outcome::Allowed && expectation.id != failed.id => {
-            Some(Control { name: expectation.id.to_string(), is: "judged on its own".into() })
+/// Sends the flows that were lost, and those of the phase that should get through, once more: the latter tell a
+/// refusal from an outage, and the counters that rise meanwhile tell where the former are lost.
+async fn second_look(
+    subject: &Subject<'_>,
+    failed: &Expectation,
+    judgement: &Judgement,
+    matrix: Option<&Matrix>,
+) -> (Vec<Control>, Option<LostAt>) {
+    let lost = lost(failed, judgement, matrix);
+    let nodes = nodes_of(subject, &lost);
+    let look = async {
+        let before = Counters::read(subject.stage, &nodes).await;
+        // What the lost flows come to this time is of no account, only what they do to the counters.
+        let sending = async { tokio::join!(controls(subject, failed), send(subject, &lost)).0 };
+        let sent = tokio::time::timeout(FLOWS, sending).await;
+        let after = Counters::read(subject.stage, &nodes).await;
+        (sent.unwrap_or_default(), after.since(&before, &pods_of(subject, &lost)))
+    };
+    tokio::time::timeout(SECOND_LOOK, look).await.unwrap_or_default()
+}
+
+/// The flows of a failed expectation that left no answer, or a refusal.
+fn lost<'a>(failed: &'a Expectation, judgement: &Judgement, matrix: Option<&Matrix>) -> Vec<Named<'a>> {
+    let words = [Outcome::Dropped, Outcome::Rejected, Outcome::Unreachable].map(Outcome::word);
+    let is_lost = |text: &str| words.iter().any(|word| text.split(' ').next() == Some(word));
+    let seen = match &judgement.verdict {
+        Verdict::Refuted { seen } => seen.word.as_str(),
+        _ => "",
+    };
+    match &failed.check {
+        Check::Connectivity(flow) if is_lost(seen) => vec![named(flow)],
+        Check::Matrix(table) => {
+            let cells = table.flows().filter(|cell| {
+                let seen = matrix.and_then(|matrix| matrix.rows.get(cell.row)?.cells.get(cell.column));
+                seen.is_some_and(|seen| seen.is_wrong() && seen.observed.as_deref().is_some_and(is_lost))
+            });
+            cells.map(|cell| Named { from: cell.from, to: cell.to, port: cell.port, via: &table.via }).collect()
         }
-        _ => None,
+        _ => Vec::new(),
+    }
+}
+
+fn named(flow: &model::Connectivity) -> Named<'_> {
+    Named { from: &flow.from, to: &flow.to, port: flow.port, via: &flow.via }
+}
+
+/// What became of each of some flows, all sent at the same time.
+async fn send(subject: &Subject<'_>, named: &[Named<'_>]) -> Result<Vec<String>, String> {
+    let ready = named.iter().map(|flow| flows::flow(subject.stage, flow.from, flow.to, flow.port, flow.via));
+    let ready = futures::future::try_join_all(ready).await?;
+    let seen = flows::ask(subject.stage, ready.iter().map(|flow| flow.question.clone()).collect()).await?;
+    let word = |(flow, seen)| match flows::outcome(flow, seen) {
+        Ok(Ok(outcome)) => outcome.word().to_string(),
+        Ok(Err(other)) => other,
+        Err(why) => format!("not known: {why}"),
+    };
+    Ok(ready.iter().zip(&seen).map(word).collect())
+}
+
+/// What the flows of the same phase do that are expected to get through.
+async fn controls(subject: &Subject<'_>, failed: &Expectation) -> Vec<Control> {
+    let others = subject.phase.expect.iter().filter(|expectation| expectation.id != failed.id);
+    let controls = others.filter_map(|expectation| {
+        let flows: Vec<Named<'_>> = match &expectation.check {
+            Check::Connectivity(flow) => vec![named(flow)].into_iter().filter(|_| flow.is == Outcome::Allowed).collect(),
+            Check::Matrix(table) => {
+                let allowed = table.flows().filter(|cell| cell.is == Outcome::Allowed);
+                allowed.map(|cell| Named { from: cell.from, to: cell.to, port: cell.port, via: &table.via }).collect()
+            }
+            _ => Vec::new(),
+        };
+        (!flows.is_empty()).then_some((expectation, flows))
     });
-    flows.collect()
+    let looked = controls.map(|(expectation, flows)| async move {
+        let is = match send(subject, &flows).await {
+            Ok(seen) if seen.len() == 1 => seen.concat(),
+            Ok(seen) => {
+                let through = seen.iter().filter(|word| *word == Outcome::Allowed.word()).count();
+                format!("{through} of {} allowed", seen.len())
+            }
+            Err(why) => format!("not known: {why}"),
+        };
+        Control { name: expectation.id.to_string(), is }
+    });
+    futures::future::join_all(looked).await
+}
+
+/// The nodes of the ends of flows; all nodes where an end has no place of its own.
+fn nodes_of(subject: &Subject<'_>, flows: &[Named<'_>]) -> BTreeSet<String> {
+    let stage = subject.stage;
+    let mut nodes = BTreeSet::new();
+    for end in flows.iter().flat_map(|flow| [flow.from, flow.to]) {
+        match end {
+            model::Endpoint::Workload(name) => nodes.extend(stage.placed.pods.get(name).map(|pod| pod.node.clone())),
+            model::Endpoint::Node(name) => nodes.extend([name.to_string()]),
+            _ => nodes.extend(stage.cluster.nodes.by_name.keys().cloned()),
+        }
+    }
+    nodes
+}
+
+/// The pods at the ends of flows; none where any pod can be an end.
+fn pods_of(subject: &Subject<'_>, flows: &[Named<'_>]) -> BTreeSet<String> {
+    let mut pods = BTreeSet::new();
+    for end in flows.iter().flat_map(|flow| [flow.from, flow.to]) {
+        match end {
+            model::Endpoint::Workload(name) => {
+                let pod = subject.stage.placed.pods.get(name);
+                pods.extend(pod.map(|pod| format!("{}/{name}", pod.namespace)));
+            }
+            model::Endpoint::Service(_) => return BTreeSet::new(),
+            _ => {}
+        }
+    }
+    pods
+}
+
+/// What the rules predict for each flow that is not as expected: the rule that should have had another effect, or
+/// that nothing forbids what was to be forbidden.
+fn rules(subject: &Subject<'_>, failed: &Expectation, matrix: Option<&Matrix>) -> Vec<String> {
+    let facts = &subject.stage.facts;
+    let predictor = Predictor::after(subject.stage.scenario, &subject.phase.id, &|fact| facts.lookup(fact));
+    let foreseen = predictor.foresee(failed).into_iter();
+    let wrong: Vec<_> = match &failed.check {
+        Check::Matrix(table) => {
+            let cells = table.flows().map(|cell| (cell.row, cell.column)).zip(foreseen);
+            let is_wrong = |row: usize, column: usize| {
+                matrix.and_then(|matrix| matrix.rows.get(row)?.cells.get(column)).is_some_and(|cell| cell.is_wrong())
+            };
+            cells.filter(|((row, column), _)| is_wrong(*row, *column)).map(|(_, foreseen)| foreseen).collect()
+        }
+        _ => foreseen.collect(),
+    };
+    let mut lines: Vec<String> = wrong.iter().map(|flow| format!("{}: {}", flow.flow, flow.because())).collect();
+    if lines.len() > RULES_SHOWN {
+        let more = lines.len() - RULES_SHOWN;
+        lines.truncate(RULES_SHOWN);
+        lines.push(format!("and {more} more; all of them: cknet explain {}", subject.stage.scenario.id()));
+    }
+    lines
 }
 
 /// Where to look first.

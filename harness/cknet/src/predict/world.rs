@@ -1,0 +1,242 @@
+//! The objects of a cluster as the steps of a scenario leave them, without a cluster.
+//!
+//! Keeps the same JSON that a run sends to the API. Knows the kinds that mean something to policies and services, and
+//! how patches change them; must not know what a policy means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use cknet_oracle as oracle;
+use serde_json::{Value, json};
+
+use super::protocol;
+use crate::cluster::workloads::{namespace_object, namespaces, pod_object, service_object};
+use crate::scenario::model::{
+    Action, Manifest, NodeName, Patch, PatchType, Relabel, Scenario, ServiceName, Workload, WorkloadName,
+};
+use crate::scenario::{LateFact, Lookup};
+
+/// Kinds that the oracle reads.
+const KINDS: [&str; 4] = ["Namespace", "Pod", "Service", "NetworkPolicy"];
+
+/// Kind, namespace (empty for namespaces), name.
+type Key = (String, String, String);
+
+pub(super) struct World {
+    objects: BTreeMap<Key, Value>,
+    /// The workloads that run.
+    pub workloads: BTreeMap<WorkloadName, Workload>,
+    /// What could not be followed.
+    pub gaps: Vec<String>,
+}
+
+impl World {
+    /// Before the first step.
+    pub fn begin(scenario: &Scenario) -> Self {
+        let mut world = Self { objects: BTreeMap::new(), workloads: BTreeMap::new(), gaps: Vec::new() };
+        for (name, namespace) in namespaces(scenario) {
+            world.put(namespace_object(&name, namespace));
+        }
+        for (name, service) in scenario.services.iter() {
+            world.put(service_object(name.as_str(), service));
+        }
+        for (name, workload) in scenario.workloads.iter() {
+            world.start(name, workload);
+        }
+        world
+    }
+
+    /// What a step does to objects; steps that do nothing to them change nothing here.
+    pub fn follow(&mut self, action: &Action, lookup: Lookup<'_>) {
+        match action {
+            Action::Apply(manifest) => self.apply(manifest, lookup),
+            Action::Delete(manifest) => self.delete(manifest),
+            Action::Patch(patch) => self.patch(patch, lookup),
+            Action::Label(relabel) => self.label(relabel),
+            Action::Workload(change) => {
+                for name in &change.remove {
+                    if let Some(workload) = self.workloads.remove(name) {
+                        self.objects.remove(&pod_key(name, &workload));
+                    }
+                }
+                change.add.iter().for_each(|(name, workload)| self.start(name, workload));
+            }
+            Action::Firewall(_)
+            | Action::NodeRun(_)
+            | Action::StopComponent(_)
+            | Action::StartComponent(_)
+            | Action::Link(_) => {}
+        }
+    }
+
+    fn start(&mut self, name: &WorkloadName, workload: &Workload) {
+        self.put(pod_object(name, workload));
+        self.workloads.insert(name.clone(), workload.clone());
+    }
+
+    fn put(&mut self, object: Value) {
+        let Some(key) = key(&object) else { return };
+        if !KINDS.contains(&key.0.as_str()) {
+            return;
+        }
+        match self.objects.get_mut(&key) {
+            Some(known) => merge(known, object),
+            None => {
+                self.objects.insert(key, object);
+            }
+        }
+    }
+
+    fn apply(&mut self, manifest: &Manifest, lookup: Lookup<'_>) {
+        for object in &manifest.objects {
+            match object.resolve(lookup) {
+                // A policy is given whole, so what was there does not shine through.
+                Ok(value) if object.kind() == "NetworkPolicy" => {
+                    self.objects.extend(key(&value).map(|key| (key, value)));
+                }
+                Ok(value) => self.put(value),
+                Err(error) => self.gaps.push(format!("{} `{}`: {error}", object.kind(), object.name())),
+            }
+        }
+    }
+
+    fn delete(&mut self, manifest: &Manifest) {
+        for object in &manifest.objects {
+            let namespace = object.namespace().unwrap_or("default");
+            if object.kind() == "Namespace" {
+                let inside = |key: &Key| key.1 == object.name() || key.0 == "Namespace" && key.2 == object.name();
+                self.objects.retain(|key, _| !inside(key));
+                self.workloads.retain(|_, workload| workload.namespace != *object.name());
+            } else {
+                self.objects.remove(&(object.kind().into(), namespace.into(), object.name().into()));
+            }
+        }
+    }
+
+    /// The lists of a policy have no merge keys, so a strategic patch replaces them as a merge patch does.
+    fn patch(&mut self, patch: &Patch, lookup: Lookup<'_>) {
+        let namespace = match (&patch.namespace, patch.kind.as_str()) {
+            (_, "Namespace") => String::new(),
+            (namespace, _) => namespace.as_ref().map_or("default", |name| name.as_str()).to_string(),
+        };
+        let Some(object) = self.objects.get_mut(&(patch.kind.clone(), namespace, patch.name.clone())) else { return };
+        match (patch.patch_type, patch.patch.resolve(lookup)) {
+            (PatchType::Json, _) => self.gaps.push(format!("the JSON patch of {} `{}`", patch.kind, patch.name)),
+            (PatchType::Merge | PatchType::Strategic, Ok(value)) => merge(object, value),
+            (_, Err(error)) => self.gaps.push(format!("the patch of {} `{}`: {error}", patch.kind, patch.name)),
+        }
+    }
+
+    fn label(&mut self, relabel: &Relabel) {
+        let Some(workload) = self.workloads.get(&relabel.workload) else { return };
+        let Some(pod) = self.objects.get_mut(&pod_key(&relabel.workload, workload)) else { return };
+        let mut labels = serde_json::Map::new();
+        labels.extend(relabel.set.iter().map(|(key, value)| (key.as_str().to_string(), json!(value))));
+        labels.extend(relabel.remove.iter().map(|key| (key.as_str().to_string(), Value::Null)));
+        merge(pod, json!({"metadata": {"labels": labels}}));
+    }
+
+    /// What the oracle is told. An object that it cannot read is left out and told as a gap.
+    pub fn snapshot(&mut self, scenario: &Scenario, lookup: Lookup<'_>) -> oracle::Snapshot {
+        let mut snapshot = oracle::Snapshot {
+            nodes: scenario.topology.nodes.names().map(|name| node(scenario, name, lookup)).collect(),
+            pod_ranges: vec![scenario.cluster.pod_cidr.net()],
+            service_ranges: vec![scenario.cluster.service_cidr.net()],
+            ..oracle::Snapshot::default()
+        };
+        for ((kind, namespace, name), object) in &self.objects {
+            match serde_json::from_value::<oracle::Object>(object.clone()) {
+                Ok(object) => snapshot.extend([object]),
+                Err(error) => self.gaps.push(format!("{kind} {namespace}/{name} was left out: {error}")),
+            }
+        }
+        for pod in &mut snapshot.pods {
+            let name = pod.name.parse::<WorkloadName>().ok();
+            let workload = name.as_ref().and_then(|name| self.workloads.get(name));
+            let Some((name, workload)) = name.as_ref().zip(workload) else { continue };
+            if *pod.namespace == *workload.namespace.as_str() {
+                pod.ips.extend(lookup(&LateFact::WorkloadIp(name.clone())).and_then(|text| text.parse::<IpAddr>().ok()));
+                pod.listening = Some(listening(workload));
+            }
+        }
+        for service in &mut snapshot.services {
+            let fact = service.name.parse::<ServiceName>().ok().map(LateFact::ServiceClusterIp);
+            let address: Option<IpAddr> = fact.and_then(|fact| lookup(&fact)).and_then(|text| text.parse().ok());
+            if let oracle::Exposure::ClusterIps(addresses) = &mut service.exposure
+                && addresses.is_empty()
+            {
+                addresses.extend(address);
+            }
+        }
+        snapshot
+    }
+}
+
+fn listening(workload: &Workload) -> BTreeSet<oracle::PortOf> {
+    let port = |port: &crate::scenario::model::PortProto| oracle::PortOf {
+        number: port.port.get(),
+        protocol: protocol(port.protocol),
+    };
+    workload.listen.iter().map(port).collect()
+}
+
+fn node(scenario: &Scenario, name: &NodeName, lookup: Lookup<'_>) -> oracle::Node {
+    let nics = scenario.topology.nodes.get(name).map(|node| node.nics.iter());
+    let addresses = nics.into_iter().flatten().map(|(_, nic)| nic.address).collect();
+    let tunnel = lookup(&LateFact::NodeTunnelAddress(name.clone())).and_then(|text| text.parse().ok());
+    oracle::Node { name: name.to_string(), addresses, tunnel_addresses: tunnel.into_iter().collect() }
+}
+
+fn pod_key(name: &WorkloadName, workload: &Workload) -> Key {
+    ("Pod".into(), workload.namespace.to_string(), name.to_string())
+}
+
+fn key(object: &Value) -> Option<Key> {
+    let kind = object["kind"].as_str()?;
+    let namespace = match kind {
+        "Namespace" => "",
+        _ => object["metadata"]["namespace"].as_str().unwrap_or("default"),
+    };
+    Some((kind.into(), namespace.into(), object["metadata"]["name"].as_str()?.into()))
+}
+
+/// RFC 7396: objects are merged, null removes, everything else replaces.
+fn merge(target: &mut Value, patch: Value) {
+    match patch {
+        Value::Object(patch) => {
+            if !target.is_object() {
+                *target = json!({});
+            }
+            for (key, value) in patch {
+                if value.is_null() {
+                    if let Some(map) = target.as_object_mut() {
+                        map.remove(&key);
+                    }
+                } else {
+                    merge(&mut target[key.as_str()], value);
+                }
+            }
+        }
+        other => *target = other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    /// The examples of RFC 7396, appendix A, that differ in kind.
+    #[rstest]
+    #[case(json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"}))]
+    #[case(json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"}))]
+    #[case(json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]}))]
+    #[case(json!({"a": "foo"}), json!("bar"), json!("bar"))]
+    #[case(json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1}))]
+    #[case(json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"}))]
+    #[case(json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}}))]
+    fn patches_merge(#[case] mut target: Value, #[case] patch: Value, #[case] merged: Value) {
+        merge(&mut target, patch);
+        assert_eq!(target, merged);
+    }
+}
