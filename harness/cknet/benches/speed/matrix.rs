@@ -146,7 +146,7 @@ async fn judged(cluster: &Cluster, cells: &[Cell]) -> (Vec<Duration>, usize) {
 /// A sample of the cells, spread over the whole matrix, through `exec`.
 async fn the_other_way(cluster: &Cluster, cells: &[Cell]) -> (Duration, usize) {
     // A stride without a factor in common with the rows takes allowed and dropped cells alike.
-    let stride = cells.len() / SAMPLE | 1;
+    let stride = (cells.len() / SAMPLE) | 1;
     let sample: Vec<&Cell> = cells.iter().step_by(stride).take(SAMPLE).collect();
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), "default");
     let started = Instant::now();
@@ -162,8 +162,7 @@ async fn exec(pods: &Api<Pod>, cell: &Cell) {
     let status = process.take_status().unwrap();
     let (mut stdout, mut stderr) = (process.stdout().unwrap(), process.stderr().unwrap());
     let (mut said, mut complained) = (String::new(), String::new());
-    let (_, _, status) =
-        tokio::join!(stdout.read_to_string(&mut said), stderr.read_to_string(&mut complained), status);
+    let (_, _, status) = tokio::join!(stdout.read_to_string(&mut said), stderr.read_to_string(&mut complained), status);
     let reached = status.and_then(|status| status.status).as_deref() == Some("Success");
     assert_eq!(reached, cell.allowed, "{} -> {}: {said}{complained}", cell.from, cell.to);
 }

@@ -88,7 +88,7 @@ fn pod(number: usize, node: &str, ports: &[u16]) -> Value {
         "metadata": {
             "name": name(number),
             "namespace": "default",
-            "labels": {"set": "speed", "parity": if number % 2 == 0 { "even" } else { "odd" }},
+            "labels": {"set": "speed", "parity": if number.is_multiple_of(2) { "even" } else { "odd" }},
         },
         "spec": {
             "nodeName": node,

@@ -75,7 +75,6 @@ impl Interrupts {
         });
     }
 
-    #[expect(clippy::exit, reason = "the third signal is there to end a process that does not end by itself")]
     fn another(&self, number: u8) {
         if !self.stop.is_cancelled() {
             self.first.store(number, Ordering::Relaxed);
