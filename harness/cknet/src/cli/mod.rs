@@ -93,7 +93,8 @@ pub fn main() -> ProcessExit {
         Command::Explain(options) => explain::explain(&options),
         Command::Up(options) => up::up(options),
         Command::Down(options) => up::down(&options),
-        Command::Shell(options) => with_runtime(shell::shell(options)),
+        // Any number may be the exit code of a command in there.
+        Command::Shell(options) => return with_runtime(shell::shell(options)),
         Command::Status => clusters::status(),
         Command::Gc(options) => clusters::gc(&options),
         Command::Doctor => doctor::doctor(),
@@ -108,7 +109,7 @@ pub fn main() -> ProcessExit {
 }
 
 /// Runs one command on a runtime of its own.
-fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+fn with_runtime<C: From<ExitCode>>(command: impl Future<Output = C>) -> C {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(command);
@@ -116,7 +117,7 @@ fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
             runtime.shutdown_background();
             code
         }
-        Err(error) => complain(ExitCode::Infrastructure, &format!("cannot start the runtime: {error}")),
+        Err(error) => complain(ExitCode::Infrastructure, &format!("cannot start the runtime: {error}")).into(),
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::clusters::{Running, running};
+use super::clusters::{NODES, Running, running};
 use super::interrupt::Interrupts;
 use super::run::Workshop;
 use super::{Selection, complain, note, print, suite};
@@ -162,7 +162,7 @@ async fn keep(
     let path = workshop.ledger.folder().join(format!("{KEY}.kubeconfig"));
     let written = workshop
         .ledger
-        .created(&resource.with("process", process))
+        .created(&resource.with("process", process).with(NODES, cluster.nodes.by_name.keys().cloned().collect::<Vec<_>>().join(" ")))
         .map_err(|error| error.to_string())
         .and_then(|()| private_file::write(&path, &cluster.kubeconfig).map_err(|error| format!("cannot write `{}`: {error}", path.display())));
     if let Err(problem) = written {

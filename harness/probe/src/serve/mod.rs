@@ -27,8 +27,8 @@ pub struct Options {
     /// Who answers, `namespace/pod`; else the environment's CKNET_IDENTITY.
     #[arg(long)]
     pub identity: Option<String>,
-    /// What to listen on, such as 8080/tcp, 53/udp or 127.0.0.1:9/sctp.
-    #[arg(long = "listen", required = true)]
+    /// What to listen on, such as 8080/tcp, 53/udp or 127.0.0.1:9/sctp; nothing unless given.
+    #[arg(long = "listen")]
     pub listen: Vec<ListenAt>,
 }
 

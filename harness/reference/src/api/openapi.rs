@@ -72,6 +72,15 @@ pub fn v2() -> Value {
     })
 }
 
+/// The same for clients that take it as protobuf only (kubectl, for the kind `List`): no types at all, since what is
+/// not described is left to the server to validate. Message `Document` of gnostic's `OpenAPIv2.proto`: 1 is the version
+/// of the format, 2 is `info` with 1 title and 2 version.
+pub fn v2_protobuf() -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let info = [field(1, b"Kubernetes"), field(2, super::discovery::VERSION.2.as_bytes())].concat();
+    [field(1, b"2.0"), field(2, &info)].concat()
+}
+
 /// How the two generations of the format differ here.
 struct Dialect {
     prefix: &'static str,

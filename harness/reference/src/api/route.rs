@@ -60,6 +60,9 @@ async fn respond(
     }
 }
 
+/// The OpenAPI document of the second generation as kubectl asks for it.
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// Paths that are about the server itself.
 fn about_server(
     cluster: &Cluster,
@@ -96,6 +99,10 @@ fn about_server(
         ["apis", group, version] => discovery::resources(group, version)?,
         ["openapi", "v3"] => openapi::index(),
         ["openapi", "v3", rest @ ..] => openapi::v3(&rest.join("/"))?,
+        ["openapi", "v2"] if accept.contains(OPENAPI_PROTOBUF) => {
+            let document = openapi::v2_protobuf();
+            return Some(Ok(answer::bytes(200, HeaderValue::from_static(OPENAPI_PROTOBUF), document)));
+        }
         ["openapi", "v2"] => openapi::v2(),
         _ => return None,
     };

@@ -217,8 +217,11 @@ pub async fn apply(
         netlink.set_route(route).await?;
     }
     for route in look.routes.difference(&wanted) {
+        // The CNI plugin lays the route of a pod before the pod is known here, and it goes with the pod's link.
+        let of_a_pod = matches!(route.kind, RouteKind::Link { .. });
         // A replaced route is gone already.
-        if !wanted.iter().any(|kept| kept.destination == route.destination) {
+        let replaced = wanted.iter().any(|kept| kept.destination == route.destination);
+        if !of_a_pod && !replaced {
             netlink.delete_route(route).await?;
         }
     }

@@ -11,6 +11,8 @@ pub struct Image {
     pub repository: &'static str,
     /// The arguments that make the executable what the image is.
     pub personality: &'static [&'static str],
+    /// What follows them when the spec gives neither a command nor arguments: the `CMD` of an image.
+    pub arguments: &'static [&'static str],
 }
 
 /// All of them.
@@ -18,18 +20,22 @@ pub const IMAGES: &[Image] = &[
     Image {
         repository: "cknet-probe",
         personality: &["probe", "serve"],
+        arguments: &["--listen", "8080/tcp"],
     },
     Image {
         repository: "calico/node",
         personality: &["calico-node"],
+        arguments: &[],
     },
     Image {
         repository: "coredns/coredns",
         personality: &["dns"],
+        arguments: &[],
     },
     Image {
         repository: "pause",
         personality: &["pause"],
+        arguments: &[],
     },
 ];
 
@@ -75,8 +81,8 @@ fn repository(image: &str) -> &str {
     }
 }
 
-/// The command line of a container, as Kubernetes combines image and spec: `command` replaces the image's own,
-/// `args` follow either.
+/// The command line of a container, as Kubernetes combines image and spec: `command` replaces all of the image's own,
+/// `args` its arguments.
 pub fn command_line(
     image: &Image,
     executable: &Path,
@@ -89,6 +95,9 @@ pub fn command_line(
             .collect(),
         replaced => replaced.to_vec(),
     };
+    if command.is_empty() && args.is_empty() {
+        line.extend(image.arguments.iter().map(ToString::to_string));
+    }
     line.extend_from_slice(args);
     line
 }
@@ -135,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_replaces_the_personality_and_args_follow() {
+    fn a_command_replaces_the_personality_and_args_the_arguments() {
         let image = find("cknet-probe").unwrap();
         let exe = Path::new("/opt/cknet");
         let args = ["--listen".to_string(), "80/tcp".to_string()];
@@ -143,6 +152,11 @@ mod tests {
             command_line(image, exe, &[], &args),
             ["/opt/cknet", "probe", "serve", "--listen", "80/tcp"]
         );
+        assert_eq!(
+            command_line(image, exe, &[], &[]),
+            ["/opt/cknet", "probe", "serve", "--listen", "8080/tcp"]
+        );
+        assert_eq!(command_line(image, exe, &["sh".into()], &[]), ["sh"]);
         assert_eq!(
             command_line(image, exe, &["sh".into()], &args),
             ["sh", "--listen", "80/tcp"]
