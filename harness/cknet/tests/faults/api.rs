@@ -10,12 +10,12 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tokio_rustls::TlsConnector;
 
 use crate::workplace::{SOON, Workplace};
 use crate::{Case, Needs};
@@ -105,7 +105,9 @@ impl Server {
 
     fn authorized(&self, request: &str, body: &str) -> String {
         let (token, length) = (&self.token, body.len());
-        format!("{request}\r\nHost: cknet\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+        format!(
+            "{request}\r\nHost: cknet\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
     }
 
     /// Says something and reads the whole answer.
@@ -146,7 +148,8 @@ impl Server {
         // Nobody in particular may ask and may not see anything, as on a real cluster.
         self.say(&format!("{get}\r\n")).await.is_failure(403, "Forbidden");
         self.get("/api/v1/nothing").await.is_failure(404, "NotFound");
-        let old = self.say(&format!("GET /api/v1/nodes HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", self.token)).await;
+        let old =
+            self.say(&format!("GET /api/v1/nodes HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", self.token)).await;
         assert_eq!(old.code, 200);
         assert!(!old.head.to_lowercase().contains("chunked"), "HTTP/1.0 knows no chunks: {}", old.head);
     }
@@ -241,7 +244,9 @@ impl Server {
         let dns = names.into_iter().find(|name| name.starts_with("coredns")).unwrap().to_string();
         for _ in 0..20 {
             let mut stream = self.connect().await;
-            let path = format!("/api/v1/namespaces/kube-system/pods/{dns}/exec?command=sleep&command=25.4712&stdout=true&stderr=true");
+            let path = format!(
+                "/api/v1/namespaces/kube-system/pods/{dns}/exec?command=sleep&command=25.4712&stdout=true&stderr=true"
+            );
             let request = format!(
                 "GET {path} HTTP/1.1\r\nHost: cknet\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",

@@ -20,8 +20,16 @@ pub const TRIALS: &[Case] = &[
     (Needs::Namespaces, "signals::during_a_step", during_a_step),
     (Needs::Namespaces, "signals::while_an_expectation_waits", while_an_expectation_waits),
     (Needs::Namespaces, "signals::while_a_kept_cluster_stands", while_a_kept_cluster_stands),
-    (Needs::Namespaces, "signals::the_second_one_ends_a_take_down_that_hangs", the_second_one_ends_a_take_down_that_hangs),
-    (Needs::Namespaces, "signals::the_third_one_ends_a_run_whose_output_is_stuck", the_third_one_ends_a_run_that_is_stuck),
+    (
+        Needs::Namespaces,
+        "signals::the_second_one_ends_a_take_down_that_hangs",
+        the_second_one_ends_a_take_down_that_hangs,
+    ),
+    (
+        Needs::Namespaces,
+        "signals::the_third_one_ends_a_run_whose_output_is_stuck",
+        the_third_one_ends_a_run_that_is_stuck,
+    ),
     (Needs::Namespaces, "signals::a_run_that_ignores_hangups_goes_on", a_run_that_ignores_hangups_goes_on),
 ];
 
@@ -61,7 +69,8 @@ fn all_told(workplace: &Workplace, aborted: usize) {
     let cases = junit(workplace);
     // Making and taking down are cases too, which the signal may have cut off.
     let trouble = |of_scenario: bool| -> Vec<Option<&str>> {
-        let kind = cases.iter().filter(|(name, _)| (name.starts_with("deny ") || name.starts_with("later ")) == of_scenario);
+        let kind =
+            cases.iter().filter(|(name, _)| (name.starts_with("deny ") || name.starts_with("later ")) == of_scenario);
         kind.map(|(_, trouble)| trouble.as_deref()).collect()
     };
     assert_eq!(trouble(true).len(), 5, "{cases:?}");

@@ -15,7 +15,10 @@ pub fn trials() -> Vec<Trial> {
         trial("broken::a_blocked_overlay_port_parts_the_nodes", a_blocked_overlay_port_parts_the_nodes),
         trial("broken::without_calico_what_was_programmed_stays", without_calico_what_was_programmed_stays),
         trial("broken::the_first_cni_configuration_wins", the_first_cni_configuration_wins),
-        trial("broken::without_a_cni_configuration_a_node_is_not_ready", without_a_cni_configuration_a_node_is_not_ready),
+        trial(
+            "broken::without_a_cni_configuration_a_node_is_not_ready",
+            without_a_cni_configuration_a_node_is_not_ready,
+        ),
         trial("broken::a_node_whose_process_dies_is_not_ready", a_node_whose_process_dies_is_not_ready),
     ]
 }
@@ -80,7 +83,8 @@ fn a_blocked_overlay_port_parts_the_nodes() {
         breakable().on_node("w1", &table);
         space.await_connect("client", &far, "TIMEOUT");
         space.see(&[("far", &back, "TIMEOUT"), ("client", &near, "allowed by blocked/near")]);
-        let ready = breakable().kubectl("get nodes -o 'jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}'");
+        let ready =
+            breakable().kubectl("get nodes -o 'jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}'");
         assert!(ready.starts_with("True True"), "the nodes notice nothing: {ready}");
         drop(mend);
         space.await_connect("client", &far, "allowed by blocked/far");
@@ -120,7 +124,8 @@ fn the_first_cni_configuration_wins() {
     let _turn = turn();
     let space = breakable().space("cni");
     let other = r#"{"cniVersion":"1.0.0","name":"other","plugins":[{"type":"flannel"}]}"#;
-    let write = |file: &str| breakable().on_node("w1", &format!("cat > /etc/cni/net.d/{file} <<\"END\"\n{}\nEND\n", other));
+    let write =
+        |file: &str| breakable().on_node("w1", &format!("cat > /etc/cni/net.d/{file} <<\"END\"\n{}\nEND\n", other));
     let second = Mend("w1", "rm /etc/cni/net.d/10-flannel.conflist".into());
     write("10-flannel.conflist");
     space.pods(&[("second", "second", "w1", &["8080/tcp"])]);
@@ -173,7 +178,11 @@ fn a_node_whose_process_dies_is_not_ready() {
     });
     assert_eq!(row.split_whitespace().take(3).collect::<Vec<_>>(), ["w2", "NotReady", "worker"]);
     let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")]";
-    let words = cluster.kubectl(&format!("get node w2 -o '{ready}.status}} {}.reason}} {}.message}}'", &ready[9..], &ready[9..]));
+    let words = cluster.kubectl(&format!(
+        "get node w2 -o '{ready}.status}} {}.reason}} {}.message}}'",
+        &ready[9..],
+        &ready[9..]
+    ));
     assert_eq!(words, "Unknown NodeStatusUnknown Kubelet stopped posting node status.");
     let taints = cluster.kubectl("get node w2 -o 'jsonpath={.spec.taints[*].key}'");
     assert!(taints.contains("node.kubernetes.io/unreachable"), "{taints}");

@@ -280,7 +280,8 @@ pub fn deployment(name: &str, replicas: u32) -> String {
 
 /// A policy of the document as it stands in `fixtures/manifests/policy`, for the namespace `production`.
 pub fn policy(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/manifests/policy").join(format!("{name}.yaml"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/manifests/policy").join(format!("{name}.yaml"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

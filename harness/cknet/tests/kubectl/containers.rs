@@ -31,10 +31,7 @@ fn logs_are_read() {
     assert!(stamp.parse::<jiff::Timestamp>().is_ok(), "{stamped}");
     assert_eq!(line, "listening on [::]:53/udp\n");
     assert_eq!(space.ok("logs -l app=one --prefix --tail=1"), "[pod/one/probe] listening on [::]:53/udp\n");
-    assert_eq!(
-        space.fails("logs one -c other", ""),
-        "error: container other is not valid for pod one\n"
-    );
+    assert_eq!(space.fails("logs one -c other", ""), "error: container other is not valid for pod one\n");
     assert_eq!(
         space.fails("logs one --previous", ""),
         "Error from server (BadRequest): previous terminated container \"probe\" in pod \"one\" not found\n"

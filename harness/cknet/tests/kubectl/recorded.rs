@@ -11,7 +11,10 @@ pub fn trials() -> Vec<Trial> {
         trial("recorded::without_a_policy_everything_is_open", without_a_policy_everything_is_open),
         trial("recorded::deny_all_ingress_is_silence", deny_all_ingress_is_silence),
         trial("recorded::a_node_reaches_its_own_pods_under_deny", a_node_reaches_its_own_pods_under_deny),
-        trial("recorded::a_pod_reaches_itself_but_not_through_its_service", a_pod_reaches_itself_but_not_through_its_service),
+        trial(
+            "recorded::a_pod_reaches_itself_but_not_through_its_service",
+            a_pod_reaches_itself_but_not_through_its_service,
+        ),
         trial("recorded::established_connections_survive_a_policy", established_connections_survive_a_policy),
         trial("recorded::a_node_port_under_deny", a_node_port_under_deny),
     ]
