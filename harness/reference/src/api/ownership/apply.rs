@@ -94,10 +94,12 @@ fn refuse_conflicts(
             } else {
                 format!(" with subresource {:?}", entry.subresource)
             };
-            told.push((
-                format!("{:?}{place} using {}", entry.manager, entry.api_version),
-                paths,
-            ));
+            // One who applies may do so in several versions, so none is told.
+            let version = match entry.operation.as_str() {
+                "Apply" => String::new(),
+                _ => format!(" using {}", entry.api_version),
+            };
+            told.push((format!("{:?}{place}{version}", entry.manager), paths));
         }
     }
     let count: usize = told.iter().map(|(_, paths)| paths.len()).sum();
@@ -272,7 +274,7 @@ mod tests {
         let refusal = applied(&live, &other, "two", false).unwrap_err();
         assert_eq!(
             refusal.message,
-            "Apply failed with 1 conflict: conflict with \"one\" using v1: .data.a"
+            "Apply failed with 1 conflict: conflict with \"one\": .data.a"
         );
         assert_eq!(refusal.code, 409);
         let forced = applied(&live, &other, "two", true).unwrap().object;
