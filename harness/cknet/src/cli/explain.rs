@@ -57,13 +57,19 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     let mut told = BTreeSet::new();
     for phase in &scenario.phases {
         writeln!(out, "  phase {}{}", phase.id, phase.title.as_ref().map_or(String::new(), |title| format!(": {title}")))?;
+        let predictor = Predictor::after(scenario, &phase.id, &|_| None);
         for step in &phase.steps {
             writeln!(out, "    do       {}", describe(&step.action))?;
         }
         for expectation in &phase.expect {
             writeln!(out, "    expect   {}: {}", expectation.id, expected(expectation))?;
+            for foreseen in predictor.foresee(expectation) {
+                let differs = foreseen.agreement() == Agreement::Differ;
+                let mark = if differs { format!("not {} but ", foreseen.expected.word()) } else { String::new() };
+                writeln!(out, "      rules  {}: {mark}{}", foreseen.flow, foreseen.because())?;
+            }
         }
-        predicted(scenario, phase, &mut told, out)?;
+        notes(&predictor, &mut told, out)?;
     }
     writeln!(out, "  rules      {}", sum(scenario))?;
     for sabotage in &scenario.sabotage {
@@ -72,17 +78,8 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// What the rules say of the flows of a phase, and of its policies.
-fn predicted(scenario: &Scenario, phase: &Phase, told: &mut BTreeSet<String>, out: &mut String) -> std::fmt::Result {
-    let predictor = Predictor::after(scenario, &phase.id, &|_| None);
-    for expectation in &phase.expect {
-        for foreseen in predictor.foresee(expectation) {
-            writeln!(out, "    rules    {}: {}", foreseen.flow, foreseen.because())?;
-            if foreseen.agreement() == Agreement::Differ {
-                writeln!(out, "      differs from {}, which expects {}", expectation.id, foreseen.expected.word())?;
-            }
-        }
-    }
+/// What there is to know about the policies of a phase, and what could not be followed.
+fn notes(predictor: &Predictor<'_>, told: &mut BTreeSet<String>, out: &mut String) -> std::fmt::Result {
     for (policy, advice) in predictor.advice() {
         // A policy that stays in force over several phases is told about once.
         let advice = format!("policy `{policy}`, {advice}");
@@ -91,7 +88,9 @@ fn predicted(scenario: &Scenario, phase: &Phase, told: &mut BTreeSet<String>, ou
         }
     }
     for gap in predictor.gaps() {
-        writeln!(out, "    not followed by the rules: {gap}")?;
+        if told.insert(gap.clone()) {
+            writeln!(out, "    gap      not followed: {gap}")?;
+        }
     }
     Ok(())
 }
@@ -117,7 +116,7 @@ fn sum(scenario: &Scenario) -> String {
     if open > 0 {
         text.push_str(&format!(", {open} without a prediction"));
     }
-    text
+    text + "; addresses are made up"
 }
 
 /// An expectation in a few words.

@@ -20,6 +20,9 @@ use crate::vantage::Prober;
 
 use self::objects::Objects;
 
+/// Longest silence of an API server while it is asked something.
+const API_ANSWERS: Duration = Duration::from_secs(10);
+
 /// A running cluster and everything needed to work with it.
 pub struct Cluster {
     pub nodes: Nodes,
@@ -113,6 +116,10 @@ async fn connect(kubeconfig: &str) -> Result<Client, ClusterError> {
     let problem = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| problem(&error))?;
     let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?;
+    // A server that hangs is an error like one that is gone; without this a step would wait for it for ever.
+    config.connect_timeout = Some(API_ANSWERS);
+    config.read_timeout = Some(API_ANSWERS);
+    config.write_timeout = Some(API_ANSWERS);
     Client::try_from(config).map_err(|error| problem(&error))
 }

@@ -161,7 +161,7 @@ impl World {
         }
         for service in &mut snapshot.services {
             let fact = service.name.parse::<ServiceName>().ok().map(LateFact::ServiceClusterIp);
-            let address: Option<IpAddr> = fact.and_then(|fact| lookup(&fact)).and_then(|text| text.parse().ok());
+            let address = fact.and_then(|fact| lookup(&fact)).and_then(|text| text.parse::<IpAddr>().ok());
             if let oracle::Exposure::ClusterIps(addresses) = &mut service.exposure
                 && addresses.is_empty()
             {

@@ -2,7 +2,7 @@
 //! event means.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{ReportError, Reporter};
@@ -16,8 +16,8 @@ pub struct Ndjson<W> {
     broken: bool,
 }
 
-impl Ndjson<File> {
-    /// A new file at `path`; the folders above it are made.
+impl Ndjson<Lines> {
+    /// A new file at `path`; the folders above it are made. An earlier file stays until the first event is written.
     ///
     /// # Errors
     /// When the file cannot be made.
@@ -33,10 +33,72 @@ impl Ndjson<File> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(error("make the folder of"))?;
         }
-        Ok(Self::new(
-            File::create(path).map_err(error("create"))?,
-            path,
-        ))
+        Ok(Self::new(Lines::create(path).map_err(error("create"))?, path))
+    }
+}
+
+/// A file of whole lines: half a line that a full disk leaves is cut off again.
+pub struct Lines {
+    file: File,
+    path: PathBuf,
+    /// Where it is written until its first line is there.
+    draft: Option<PathBuf>,
+    /// The length up to the last whole line.
+    whole: u64,
+}
+
+impl Lines {
+    fn create(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let draft = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+        let file = File::create(&draft)?;
+        if let Err(error) = replaceable(path) {
+            let _ = fs::remove_file(&draft);
+            return Err(error);
+        }
+        Ok(Self { file, path: path.to_owned(), draft: Some(draft), whole: 0 })
+    }
+
+    fn put(&mut self, line: &[u8]) -> io::Result<()> {
+        self.file.write_all(line)?;
+        if let Some(draft) = &self.draft {
+            fs::rename(draft, &self.path)?;
+            self.draft = None;
+        }
+        self.whole += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// Whether a file at `path` could be replaced by another one.
+fn replaceable(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.put(line);
+        if written.is_err() {
+            // The first error is the one to tell.
+            let _ = self.file.set_len(self.whole);
+        }
+        written.map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if let Some(draft) = &self.draft {
+            // Nothing was ever written to it.
+            let _ = fs::remove_file(draft);
+        }
     }
 }
 
@@ -50,7 +112,7 @@ impl<W: Write> Ndjson<W> {
         }
     }
 
-    fn failed(&mut self, source: std::io::Error) -> ReportError {
+    fn failed(&mut self, source: io::Error) -> ReportError {
         self.broken = true;
         ReportError {
             report: "ndjson",

@@ -30,12 +30,21 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, scenari
         title: scenario.metadata.title.clone(),
         cluster: cluster_name.to_string(),
     });
-    let reuse = match prepare(run, cluster, scenario).await {
-        Ok(mut stage) => {
+    let prepared = tokio::select! {
+        prepared = prepare(run, cluster, scenario) => Some(prepared),
+        () = run.stop.cancelled() => None,
+    };
+    let reuse = match prepared {
+        // Interrupted before anything was judged.
+        None => Reuse::No,
+        Some(Ok(mut stage)) => {
             stage.phases().await;
-            reset::after(&stage).await
+            tokio::select! {
+                reuse = reset::after(&stage) => reuse,
+                () = run.stop.cancelled() => Reuse::No,
+            }
         }
-        Err((kind, message)) => {
+        Some(Err((kind, message))) => {
             for case in planned(scenario).cases {
                 run.sink.judged(case, Outcome::Error { kind, message: message.clone() });
             }
@@ -69,7 +78,13 @@ impl Stage<'_> {
             }
             let name = self.scenario.id().to_string();
             self.run.sink.tell(PhaseStarted { scenario: name, phase: phase.id.to_string() });
-            if let Err((step, message)) = self.steps(phase).await {
+            let stop = self.run.stop.clone();
+            let done = tokio::select! {
+                done = self.steps(phase) => done,
+                // The step is not told as failed: it did not get the time to be done.
+                () = stop.cancelled() => return,
+            };
+            if let Err((step, message)) = done {
                 self.give_up(phase, &phases[index + 1..], step, &message);
                 return;
             }
@@ -146,7 +161,7 @@ impl Stage<'_> {
             if self.run.expect_broken && started.elapsed() >= Duration::from_secs(1) {
                 return Ok(());
             }
-            if started.elapsed() >= CONTROL || self.run.stop.is_cancelled() {
+            if started.elapsed() >= CONTROL {
                 return Err(format!("before anything was changed, not everything answered within {CONTROL:?}: {problem}"));
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -16,7 +16,8 @@ pub const TRIALS: &[Case] = &[
     (Needs::Root, "broken::agents_that_die_at_once_prove_nothing", agents_that_die_at_once_prove_nothing),
     (Needs::Root, "broken::a_dead_control_plane_is_an_error", a_dead_control_plane_is_an_error),
     (Needs::Root, "broken::a_control_plane_that_hangs_is_an_error", a_control_plane_that_hangs_is_an_error),
-    (Needs::Root, "broken::a_stopped_server_is_not_a_denied_one", || a_server_that(Signal::SIGSTOP)),
+    (Needs::Root, "broken::a_stopped_server_is_not_a_denied_one", a_stopped_server_is_not_a_denied_one),
+    (Needs::Root, "broken::a_killed_server_is_not_a_denied_one", a_killed_server_is_not_a_denied_one),
     (Needs::Root, "broken::a_machine_that_is_gone_is_an_error", a_machine_that_is_gone_is_an_error),
 ];
 
@@ -126,16 +127,46 @@ fn a_control_plane_that_hangs_is_an_error() {
     assert_eq!(outcomes["deny/ready"], "error", "{outcomes:?}");
 }
 
+/// Signals both servers of the scenario, the denied one and the witness.
+fn signal_servers(workplace: &Workplace, signal: Signal) {
+    for identity in ["production/server", "default/witness"] {
+        let servers = workplace.processes_of(&format!("serve --identity {identity}"));
+        assert!(!servers.is_empty(), "no server `{identity}`: {:#?}", workplace.processes());
+        for server in servers {
+            server.signal(signal);
+        }
+    }
+}
+
 /// A server that cannot answer is as silent as a denied one; its silence proves nothing.
-fn a_server_that(signal: Signal) {
+fn a_stopped_server_is_not_a_denied_one() {
     let workplace = Workplace::new();
-    let (ended, outcomes) =
-        while_it_holds(&workplace, |workplace| signal_on(workplace, "w1", "probe serve", signal));
-    assert_ne!(outcomes["deny/denied"], "pass", "{outcomes:?}");
-    never_got_through(&outcomes);
+    let (ended, outcomes) = while_it_holds(&workplace, |workplace| signal_servers(workplace, Signal::SIGSTOP));
+    for case in ["deny/denied", "later/denied"] {
+        assert_eq!(outcomes[case], "error", "{outcomes:?}: {}", ended.stdout);
+    }
     // The witness does not answer any more, which is true.
     assert_eq!(outcomes["deny/allowed"], "fail", "{outcomes:?}");
+    assert!(ended.stdout.contains("does not answer itself"), "{}", ended.stdout);
     ended.expect(1);
+}
+
+/// A port without its server refuses like a policy that rejects.
+fn a_killed_server_is_not_a_denied_one() {
+    let workplace = Workplace::new();
+    let (ended, outcomes) = while_it_holds(&workplace, |workplace| {
+        let started = Instant::now();
+        // The kubelet starts it again.
+        while started.elapsed() < SOON && !workplace.outcomes().contains_key("later/denied") {
+            for server in workplace.processes_of("serve --identity production/server") {
+                server.signal(Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert_eq!(outcomes["deny/denied"], "error", "{outcomes:?}: {}", ended.stdout);
+    assert_eq!(outcomes["deny/allowed"], "pass", "{outcomes:?}: {}", ended.stdout);
+    ended.expect(3);
 }
 
 fn a_machine_that_is_gone_is_an_error() {

@@ -20,7 +20,7 @@ metadata:
   docs: canonical-kubernetes-networking.md#pattern-3-networkpolicy-enforcement
 claims:
   - {id: deny-all, text: \"Now pods in production namespace cannot receive traffic\"}
-requires: {capabilities: [overlay, network-policy], fidelity: model}
+requires: {capabilities: [overlay, network-policy, node-commands], fidelity: model}
 topology:
   segments: {lan: {cidr: 192.168.60.0/24}}
   nodes:

@@ -59,7 +59,9 @@ fn junit(workplace: &Workplace) -> Vec<(String, Option<String>)> {
 /// All five cases of the suite are in the report; each of them passed or was aborted, and nothing else.
 fn all_told(workplace: &Workplace, aborted: usize) {
     let cases = junit(workplace);
-    assert_eq!(cases.len(), 5, "{cases:?}");
+    let of_scenario = cases.iter().filter(|(name, _)| name.starts_with("deny ") || name.starts_with("later "));
+    assert_eq!(of_scenario.count(), 5, "{cases:?}");
+    // Making and taking down are cases too; neither of them went wrong.
     let lost: Vec<_> = cases.iter().filter_map(|(_, trouble)| trouble.as_deref()).collect();
     assert_eq!(lost, vec!["error aborted"; aborted], "{cases:?}");
 }

@@ -5,6 +5,7 @@ mod losses;
 mod machine;
 mod objects;
 mod story;
+mod witness;
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,10 @@ pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) {
     let judgement = loop {
         // A look counts as of the moment it was begun: what it saw was so then.
         let begun = started.elapsed();
-        let look = tokio::time::timeout(LOOK, look(subject, &expectation.check)).await;
+        let look = tokio::select! {
+            look = tokio::time::timeout(LOOK, look(subject, &expectation.check)) => look,
+            () = subject.stage.run.stop.cancelled() => return tell_aborted(subject, expectation),
+        };
         let look = look.unwrap_or_else(|_| Look::Inconclusive(format!("a look was not done within {LOOK:?}")));
         if let Some(judgement) = watch.see(look, begun) {
             break judgement;
