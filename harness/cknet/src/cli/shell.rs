@@ -112,7 +112,9 @@ async fn in_pod(kubeconfig: &Path, namespace: &str, pod: &str, argv: Vec<String>
     };
     match status {
         Some(status) if status.status.as_deref() == Some("Success") => Ok(0),
-        Some(status) => exit_code(&status).ok_or_else(|| status.message.unwrap_or_else(|| "no reason was given".into())),
+        Some(status) => {
+            exit_code(&status).ok_or_else(|| status.message.unwrap_or_else(|| "no reason was given".into()))
+        }
         None => Err("the connection ended before the command did".into()),
     }
 }

@@ -125,9 +125,9 @@ async fn hold(options: UpOptions) -> ExitCode {
         Ok(wanted) => wanted,
         Err(code) => return code,
     };
-    let (workshop, interrupts) = match Workshop::open().and_then(|workshop| {
-        Ok((workshop, Interrupts::listen().map_err(|error| error.to_string())?))
-    }) {
+    let (workshop, interrupts) = match Workshop::open()
+        .and_then(|workshop| Ok((workshop, Interrupts::listen().map_err(|error| error.to_string())?)))
+    {
         Ok(opened) => opened,
         Err(problem) => return complain(ExitCode::Infrastructure, &problem),
     };
@@ -162,9 +162,16 @@ async fn keep(
     let path = workshop.ledger.folder().join(format!("{KEY}.kubeconfig"));
     let written = workshop
         .ledger
-        .created(&resource.with("process", process).with(NODES, cluster.nodes.by_name.keys().cloned().collect::<Vec<_>>().join(" ")))
+        .created(
+            &resource
+                .with("process", process)
+                .with(NODES, cluster.nodes.by_name.keys().cloned().collect::<Vec<_>>().join(" ")),
+        )
         .map_err(|error| error.to_string())
-        .and_then(|()| private_file::write(&path, &cluster.kubeconfig).map_err(|error| format!("cannot write `{}`: {error}", path.display())));
+        .and_then(|()| {
+            private_file::write(&path, &cluster.kubeconfig)
+                .map_err(|error| format!("cannot write `{}`: {error}", path.display()))
+        });
     if let Err(problem) = written {
         return complain(ExitCode::Infrastructure, &problem);
     }
@@ -231,7 +238,9 @@ pub fn down(options: &DownOptions) -> ExitCode {
         None => all.iter().collect(),
     };
     match (chosen.as_slice(), &options.run) {
-        ([], Some(run)) => return complain(ExitCode::Usage, &format!("no cluster `{run}` is running; see: cknet status")),
+        ([], Some(run)) => {
+            return complain(ExitCode::Usage, &format!("no cluster `{run}` is running; see: cknet status"));
+        }
         ([], None) => return print("no cluster is running\n"),
         ([_, _, ..], _) if !options.all => {
             let names: Vec<&str> = chosen.iter().map(|cluster| cluster.run.as_str()).collect();

@@ -35,7 +35,10 @@ fn a_shell_on_a_node() {
     assert_eq!(cluster.on_node("w1", "hostname"), "w1\n");
     assert_eq!(cluster.cknet("shell w1 -- sh -c 'exit 9'").code, 9);
     let unknown = cluster.cknet("shell w9 -- hostname");
-    assert_eq!((unknown.code, unknown.err.as_str()), (2, "error: no node `w9`; there are cp1, w1, w2, and a pod is named NAMESPACE/POD\n"));
+    assert_eq!(
+        (unknown.code, unknown.err.as_str()),
+        (2, "error: no node `w9`; there are cp1, w1, w2, and a pod is named NAMESPACE/POD\n")
+    );
     let unknown = cluster.cknet("shell --run nope w1 -- hostname");
     assert_eq!((unknown.code, unknown.err.as_str()), (2, "error: no cluster `nope` is running; see: cknet status\n"));
 }
@@ -47,7 +50,10 @@ fn a_shell_in_a_pod() {
     let done = cluster.cknet("shell shells/one -- sh -c 'hostname; echo to err >&2; exit 9'");
     assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (9, "one\n", "to err\n"));
     let unknown = cluster.cknet("shell shells/two -- true");
-    assert_eq!((unknown.code, unknown.err.as_str()), (3, "error: cannot enter pod `shells/two`: pods \"two\" not found\n"));
+    assert_eq!(
+        (unknown.code, unknown.err.as_str()),
+        (3, "error: cannot enter pod `shells/two`: pods \"two\" not found\n")
+    );
     let missing = cluster.cknet("shell shells/one -- no-such-program");
     assert!(missing.err.contains("executable file not found in $PATH"), "{missing:?}");
 }

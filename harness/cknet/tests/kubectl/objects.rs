@@ -53,7 +53,8 @@ fn the_kinds_are_listed() {
 
 fn nodes_are_listed() {
     let text = shared().kubectl("get nodes -o wide");
-    let rows: Vec<_> = table(&text).into_iter().map(|row| [row[0], row[1], row[2], row[4], row[5], row[6], row[9]]).collect();
+    let rows: Vec<_> =
+        table(&text).into_iter().map(|row| [row[0], row[1], row[2], row[4], row[5], row[6], row[9]]).collect();
     assert_eq!(
         rows,
         [
@@ -64,9 +65,8 @@ fn nodes_are_listed() {
         ]
     );
     assert!(rows[1][6].starts_with("cknet://"), "{text}");
-    let conditions = shared().kubectl(
-        "get node w1 -o 'jsonpath={range .status.conditions[*]}{.type}={.status} {.reason}{\"\\n\"}{end}'",
-    );
+    let conditions = shared()
+        .kubectl("get node w1 -o 'jsonpath={range .status.conditions[*]}{.type}={.status} {.reason}{\"\\n\"}{end}'");
     for line in ["Ready=True KubeletReady", "NetworkUnavailable=False CalicoIsUp"] {
         assert!(conditions.lines().any(|one| one == line), "{conditions}");
     }
@@ -94,7 +94,10 @@ fn objects_are_got_in_every_form() {
     let (first, second) = (space.address("one"), space.address("two"));
     let text = space.ok("get pods -o wide");
     let rows = table(&text);
-    assert_eq!(rows[0], ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
+    assert_eq!(
+        rows[0],
+        ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"]
+    );
     for (row, expected) in rows[1..].iter().zip([("one", first.as_str(), "w1"), ("two", &second, "w2")]) {
         assert_eq!((row[0], row[5], row[6]), expected);
         assert_eq!((row[1], row[2], row[3]), ("1/1", "Running", "0"));
@@ -106,7 +109,10 @@ fn objects_are_got_in_every_form() {
     assert_eq!(space.ok("get pods --field-selector spec.nodeName=w2 -o name"), "pod/two\n");
     let everywhere = shared().kubectl("get pods -A --no-headers");
     assert!(everywhere.lines().any(|line| line.starts_with("forms ") && line.contains(" one ")), "{everywhere}");
-    assert!(everywhere.lines().any(|line| line.starts_with("kube-system ") && line.contains(" coredns-")), "{everywhere}");
+    assert!(
+        everywhere.lines().any(|line| line.starts_with("kube-system ") && line.contains(" coredns-")),
+        "{everywhere}"
+    );
 
     let pod: Value = serde_json::from_str(&space.ok("get pod one -o json")).unwrap();
     assert_eq!((&pod["apiVersion"], &pod["kind"]), (&"v1".into(), &"Pod".into()));
@@ -116,7 +122,8 @@ fn objects_are_got_in_every_form() {
     let yaml = space.ok("get pod one -o yaml");
     assert!(yaml.starts_with("apiVersion: v1\nkind: Pod\nmetadata:\n"), "{yaml}");
     assert!(yaml.contains("\n    image: ghcr.io/cknet/cknet-probe:v1\n"), "{yaml}");
-    let columns = space.ok("get pods -o custom-columns=NAME:.metadata.name,NODE:.spec.nodeName --sort-by=.spec.nodeName");
+    let columns =
+        space.ok("get pods -o custom-columns=NAME:.metadata.name,NODE:.spec.nodeName --sort-by=.spec.nodeName");
     assert_eq!(table(&columns), [["NAME", "NODE"], ["one", "w1"], ["two", "w2"]]);
 
     let described = space.ok("describe pod one");
@@ -174,10 +181,17 @@ fn manifests_are_applied() {
         "configmap/other created (server dry run)\n"
     );
     assert_eq!(space.fails("get cm other", ""), "Error from server (NotFound): configmaps \"other\" not found\n");
-    assert_eq!(space.ok_with("apply --server-side -f -", &SETTINGS.replace("name: settings", "name: served")), "configmap/served serverside-applied\n");
-    let fields = space.ok("get cm served -o 'jsonpath={.metadata.managedFields[0].manager} {.metadata.managedFields[0].operation}'");
+    assert_eq!(
+        space.ok_with("apply --server-side -f -", &SETTINGS.replace("name: settings", "name: served")),
+        "configmap/served serverside-applied\n"
+    );
+    let fields = space
+        .ok("get cm served -o 'jsonpath={.metadata.managedFields[0].manager} {.metadata.managedFields[0].operation}'");
     assert_eq!(fields, "kubectl Apply");
-    assert_eq!(space.fails("create -f -", SETTINGS), "Error from server (AlreadyExists): error when creating \"STDIN\": configmaps \"settings\" already exists\n");
+    assert_eq!(
+        space.fails("create -f -", SETTINGS),
+        "Error from server (AlreadyExists): error when creating \"STDIN\": configmaps \"settings\" already exists\n"
+    );
 }
 
 fn managers_conflict() {
@@ -186,7 +200,10 @@ fn managers_conflict() {
     let two = "apply --server-side --field-manager=two -f -";
     space.ok_with(one, SETTINGS);
     let complaint = space.fails(two, &SETTINGS.replace("a: '1'", "a: '9'"));
-    assert!(complaint.starts_with("error: Apply failed with 1 conflict: conflict with \"one\": .data.a\n"), "{complaint}");
+    assert!(
+        complaint.starts_with("error: Apply failed with 1 conflict: conflict with \"one\": .data.a\n"),
+        "{complaint}"
+    );
     space.ok("patch cm settings --field-manager=three --type merge -p '{\"data\":{\"b\":\"7\"}}'");
     let complaint = space.fails(two, &SETTINGS.replace("{a: '1', b: '2'}", "{b: '8'}"));
     assert!(complaint.contains("conflict with \"three\" using v1: .data.b\n"), "{complaint}");
@@ -261,10 +278,21 @@ fn bad_manifests_are_refused() {
     let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a}, \
                   spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [192.168.0.0/16]}}]}]}}";
     let outside = space.fails("apply -f -", policy);
-    assert!(outside.contains("spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: \"192.168.0.0/16\""), "{outside}");
-    let selector = super::cluster::deployment("web", 1).replacen("\"matchLabels\":{\"app\":\"web\"}", "\"matchLabels\":{\"app\":\"other\"}", 1);
+    assert!(
+        outside.contains("spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: \"192.168.0.0/16\""),
+        "{outside}"
+    );
+    let selector = super::cluster::deployment("web", 1).replacen(
+        "\"matchLabels\":{\"app\":\"web\"}",
+        "\"matchLabels\":{\"app\":\"other\"}",
+        1,
+    );
     let mismatch = space.fails("apply -f -", &selector);
-    assert!(mismatch.contains("spec.template.metadata.labels: Invalid value: ") && mismatch.contains("`selector` does not match template `labels`"), "{mismatch}");
+    assert!(
+        mismatch.contains("spec.template.metadata.labels: Invalid value: ")
+            && mismatch.contains("`selector` does not match template `labels`"),
+        "{mismatch}"
+    );
 }
 
 fn what_is_not_there_is_named() {
@@ -272,9 +300,15 @@ fn what_is_not_there_is_named() {
     assert_eq!(space.fails("get pod nope", ""), "Error from server (NotFound): pods \"nope\" not found\n");
     assert_eq!(space.fails("get nopes", ""), "error: the server doesn't have a resource type \"nopes\"\n");
     let empty = space.run("get pods");
-    assert_eq!((empty.code, empty.out.as_str(), empty.err.as_str()), (0, "", "No resources found in nothing namespace.\n"));
+    assert_eq!(
+        (empty.code, empty.out.as_str(), empty.err.as_str()),
+        (0, "", "No resources found in nothing namespace.\n")
+    );
     let nowhere = shared().kubectl_with("-n nowhere create configmap a", "");
-    assert_eq!((nowhere.code, nowhere.err.as_str()), (1, "error: failed to create configmap: namespaces \"nowhere\" not found\n"));
+    assert_eq!(
+        (nowhere.code, nowhere.err.as_str()),
+        (1, "error: failed to create configmap: namespaces \"nowhere\" not found\n")
+    );
     let nowhere = shared().kubectl_with("-n nowhere apply -f -", SETTINGS);
     assert_eq!(
         (nowhere.code, nowhere.err.as_str()),

@@ -26,13 +26,18 @@ fn find() -> Result<OsString, String> {
     const WAY_OUT: &str = "install it, or name one: CKNET_KUBECTL=/path/to/kubectl cargo test --test kubectl";
     let program = std::env::var_os("CKNET_KUBECTL").unwrap_or_else(|| "kubectl".into());
     let told = Command::new(&program).args(["version", "--client", "-o", "json"]).output();
-    let told = told.map_err(|error| format!("kubectl 1.32 or newer is needed: `{}`: {error}; {WAY_OUT}", program.display()))?;
+    let told =
+        told.map_err(|error| format!("kubectl 1.32 or newer is needed: `{}`: {error}; {WAY_OUT}", program.display()))?;
     let version: Value = serde_json::from_slice(&told.stdout).unwrap_or_default();
     let version = &version["clientVersion"];
     let number = |part: &str| version[part].as_str()?.trim_end_matches('+').parse::<u32>().ok();
     match (number("major"), number("minor")) {
         (Some(major), Some(minor)) if (major, minor) >= (1, 32) => Ok(program),
-        _ => Err(format!("kubectl 1.32 or newer is needed, `{}` is {}; {WAY_OUT}", program.display(), version["gitVersion"])),
+        _ => Err(format!(
+            "kubectl 1.32 or newer is needed, `{}` is {}; {WAY_OUT}",
+            program.display(),
+            version["gitVersion"]
+        )),
     }
 }
 
@@ -45,7 +50,13 @@ pub struct Done {
 }
 
 /// Runs a command with `input` on its standard input.
-pub fn run(line: &str, program: &OsString, arguments: &[String], settings: &BTreeMap<&str, OsString>, input: &str) -> Done {
+pub fn run(
+    line: &str,
+    program: &OsString,
+    arguments: &[String],
+    settings: &BTreeMap<&str, OsString>,
+    input: &str,
+) -> Done {
     let mut expression = duct::cmd(program, arguments).stdin_bytes(input).stdout_capture().stderr_capture().unchecked();
     for (name, value) in settings {
         expression = expression.env(name, value);

@@ -21,7 +21,11 @@ pub fn trials() -> Vec<Trial> {
 
 fn both_backends_are_reached() {
     let space = shared().space("backends");
-    space.pods(&[("a", "web", "w1", &["8080/tcp"]), ("b", "web", "w2", &["8080/tcp"]), ("client", "client", "cp1", &[])]);
+    space.pods(&[
+        ("a", "web", "w1", &["8080/tcp"]),
+        ("b", "web", "w2", &["8080/tcp"]),
+        ("client", "client", "cp1", &[]),
+    ]);
     space.ok("create service clusterip web --tcp=80:8080");
     let text = space.ok("get service web -o wide");
     let rows = table(&text);
@@ -32,12 +36,18 @@ fn both_backends_are_reached() {
     let expected = BTreeSet::from([format!("{}:8080", space.address("a")), format!("{}:8080", space.address("b"))]);
     let listed = eventually("two endpoints", SOON, || {
         let text = space.ok("get endpoints web --no-headers");
-        let listed: BTreeSet<String> = text.split_whitespace().nth(1).unwrap_or_default().split(',').map(String::from).collect();
+        let listed: BTreeSet<String> =
+            text.split_whitespace().nth(1).unwrap_or_default().split(',').map(String::from).collect();
         if listed.len() == 2 { Ok(listed) } else { Err(text) }
     });
     assert_eq!(listed, expected);
     let described = space.ok("describe service web");
-    for expected in ["Selector:                 app=web\n", &format!("IP:                       {address}\n"), "Port:                     80-8080  80/TCP\n", "TargetPort:               8080/TCP\n"] {
+    for expected in [
+        "Selector:                 app=web\n",
+        &format!("IP:                       {address}\n"),
+        "Port:                     80-8080  80/TCP\n",
+        "TargetPort:               8080/TCP\n",
+    ] {
         assert!(described.contains(expected), "no `{expected}` in:\n{described}");
     }
     let mut seen = BTreeSet::new();
@@ -49,9 +59,11 @@ fn both_backends_are_reached() {
     });
     // A backend that is deleted gets nothing any more.
     space.ok("delete pod a");
-    eventually("one endpoint", SOON, || match space.ok("get endpoints web -o 'jsonpath={.subsets[*].addresses[*].targetRef.name}'") {
-        left if left == "b" => Ok(()),
-        left => Err(left),
+    eventually("one endpoint", SOON, || {
+        match space.ok("get endpoints web -o 'jsonpath={.subsets[*].addresses[*].targetRef.name}'") {
+            left if left == "b" => Ok(()),
+            left => Err(left),
+        }
     });
     space.await_connect("client", "web:80", "allowed by backends/b");
     for _ in 0..8 {
@@ -112,7 +124,11 @@ fn resolve(space: &Space, pod: &str, what: &str) -> Result<Vec<(String, String)>
 
 fn names_lead_to_services_and_pods() {
     let space = shared().space("dns");
-    space.pods(&[("a", "web", "w1", &["8080/tcp"]), ("b", "web", "w2", &["8080/tcp"]), ("client", "client", "cp1", &[])]);
+    space.pods(&[
+        ("a", "web", "w1", &["8080/tcp"]),
+        ("b", "web", "w2", &["8080/tcp"]),
+        ("client", "client", "cp1", &[]),
+    ]);
     space.ok("create service clusterip web --tcp=80:8080");
     space.ok_with(
         "apply -f -",

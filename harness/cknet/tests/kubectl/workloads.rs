@@ -45,7 +45,8 @@ fn a_deployment_rolls_out() {
     space.ok(&format!("patch deployment web -p '{change}'"));
     space.ok("rollout status deployment/web --timeout=30s");
     assert_eq!(space.field("deployment web", ".metadata.annotations.deployment\\.kubernetes\\.io/revision"), "2");
-    let sets = space.ok("get replicasets --sort-by=.metadata.creationTimestamp -o 'jsonpath={.items[*].spec.replicas}'");
+    let sets =
+        space.ok("get replicasets --sort-by=.metadata.creationTimestamp -o 'jsonpath={.items[*].spec.replicas}'");
     let sets: BTreeSet<&str> = sets.split(' ').collect();
     assert_eq!(sets, BTreeSet::from(["0", "2"]));
     assert_eq!(space.ok("rollout restart deployment/web"), "deployment.apps/web restarted\n");
@@ -107,7 +108,9 @@ fn a_daemonset_is_on_every_node() {
     let nodes = space.ok("get pods --sort-by=.spec.nodeName -o 'jsonpath={.items[*].spec.nodeName}'");
     assert_eq!(nodes, "cp1 w1 w2");
     // Narrowed to one node, the others lose their pods.
-    space.ok(r#"patch daemonset agent -p '{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/hostname":"w1"}}}}}'"#);
+    space.ok(
+        r#"patch daemonset agent -p '{"spec":{"template":{"spec":{"nodeSelector":{"kubernetes.io/hostname":"w1"}}}}}'"#,
+    );
     eventually("only w1 has one", SOON, || {
         match space.ok("get pods --field-selector status.phase=Running -o 'jsonpath={.items[*].spec.nodeName}'") {
             nodes if nodes == "w1" => Ok(()),
@@ -125,7 +128,8 @@ fn a_cordoned_node_gets_no_pods() {
     assert_eq!(cluster.kubectl("cordon w1"), "node/w1 already cordoned\n");
     let row = cluster.kubectl("get node w1 --no-headers");
     assert_eq!(row.split_whitespace().nth(1), Some("Ready,SchedulingDisabled"));
-    let picky = deployment("web", 1).replace("\"containers\"", "\"nodeSelector\":{\"kubernetes.io/hostname\":\"w1\"},\"containers\"");
+    let picky = deployment("web", 1)
+        .replace("\"containers\"", "\"nodeSelector\":{\"kubernetes.io/hostname\":\"w1\"},\"containers\"");
     space.ok_with("apply -f -", &picky);
     let event = eventually("the scheduler says why not", SOON, || {
         let said = space.ok("get events --field-selector reason=FailedScheduling -o 'jsonpath={.items[*].message}'");
@@ -144,7 +148,10 @@ fn a_cordoned_node_gets_no_pods() {
 
 fn the_probe_image_answers_without_arguments() {
     let space = shared().space("plain");
-    assert_eq!(space.ok(&format!("create deployment web --image={IMAGE} --replicas=2")), "deployment.apps/web created\n");
+    assert_eq!(
+        space.ok(&format!("create deployment web --image={IMAGE} --replicas=2")),
+        "deployment.apps/web created\n"
+    );
     space.ok("rollout status deployment/web --timeout=30s");
     assert_eq!(space.ok("expose deployment web --port=80 --target-port=8080"), "service/web exposed\n");
     assert_eq!(space.ok(&format!("run one --image={IMAGE}")), "pod/one created\n");
@@ -169,7 +176,12 @@ fn an_unknown_image_is_named() {
     let described = space.ok("describe pod web");
     let why = "Failed to pull image \"nginx:1.29\": the reference distribution runs no container images: `nginx:1.29` is not \
                one of `cknet-probe`, `calico/node`, `coredns/coredns`, `pause`\n";
-    for expected in [why, "Error: ErrImagePull\n", "Back-off pulling image \"nginx:1.29\"\n", "      Reason:       ImagePullBackOff\n"] {
+    for expected in [
+        why,
+        "Error: ErrImagePull\n",
+        "Back-off pulling image \"nginx:1.29\"\n",
+        "      Reason:       ImagePullBackOff\n",
+    ] {
         assert!(described.contains(expected), "no `{expected}` in:\n{described}");
     }
     assert_eq!(
@@ -186,14 +198,23 @@ fn waits_end_when_what_they_wait_for_comes() {
     );
     space.pods(&[("one", "one", "w1", &[])]);
     assert_eq!(space.ok("wait --for=condition=Ready pod/one --timeout=20s"), "pod/one condition met\n");
-    assert_eq!(space.ok("wait --for=jsonpath={.status.phase}=Running pod/one --timeout=20s"), "pod/one condition met\n");
+    assert_eq!(
+        space.ok("wait --for=jsonpath={.status.phase}=Running pod/one --timeout=20s"),
+        "pod/one condition met\n"
+    );
     assert_eq!(
         space.run("wait --for=jsonpath={.status.phase}=Failed pod/one --timeout=300ms").err,
         "error: timed out waiting for the condition on pods/one\n"
     );
-    let mut waiting = space.start("wait --for=delete pod/one --timeout=20s");
-    assert_eq!(space.ok("delete pod one --wait=false").split_once(" deleted").unwrap().0, "pod \"one\"");
-    assert_eq!(waiting.next(), "pod/one condition met");
+    // One that takes its time to end, so that kubectl finds it there.
+    let slow = r#"{"spec":{"terminationGracePeriodSeconds":3}}"#;
+    let deaf = r#"trap "" TERM; while :; do sleep 0.1; done"#;
+    space.ok(&format!("run slow --image={IMAGE} --overrides '{slow}' --command -- sh -c '{deaf}'"));
+    space.ok("wait --for=condition=Ready pod/slow --timeout=20s");
+    assert_eq!(space.ok("delete pod slow --wait=false").split_once(" deleted").unwrap().0, "pod \"slow\"");
+    assert_eq!(space.ok("get pod slow --no-headers").split_whitespace().nth(2), Some("Terminating"));
+    assert_eq!(space.ok("wait --for=delete pod/slow --timeout=20s"), "pod/slow condition met\n");
+    assert_eq!(space.fails("get pod slow", ""), "Error from server (NotFound): pods \"slow\" not found\n");
     // A pod that ends by itself, and one that fails.
     for (name, script, phase) in [("good", "exit 0", "Succeeded"), ("bad", "exit 4", "Failed")] {
         space.ok(&format!("run {name} --image={IMAGE} --restart=Never --command -- sh -c '{script}'"));
@@ -201,8 +222,14 @@ fn waits_end_when_what_they_wait_for_comes() {
         assert_eq!(space.ok(&line), format!("pod/{name} condition met\n"));
     }
     assert_eq!(space.field("pod bad", ".status.containerStatuses[0].state.terminated.exitCode"), "4");
-    assert_eq!(space.ok("get pod bad --no-headers").split_whitespace().collect::<Vec<_>>()[..3], ["bad", "0/1", "Error"]);
-    assert_eq!(space.ok("get pod good --no-headers").split_whitespace().collect::<Vec<_>>()[..3], ["good", "0/1", "Completed"]);
+    assert_eq!(
+        space.ok("get pod bad --no-headers").split_whitespace().collect::<Vec<_>>()[..3],
+        ["bad", "0/1", "Error"]
+    );
+    assert_eq!(
+        space.ok("get pod good --no-headers").split_whitespace().collect::<Vec<_>>()[..3],
+        ["good", "0/1", "Completed"]
+    );
 }
 
 fn events_tell_the_life_of_a_pod() {
