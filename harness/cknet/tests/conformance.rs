@@ -55,12 +55,11 @@ fn trials(scenario: &Scenario, meeting_place: &Path) -> Vec<Trial> {
 fn verdict(scenario: &str, case: &str, folder: &Path) -> Result<Completion, Failed> {
     let output = run_once(scenario, folder)?;
     let events = fs::read_to_string(folder.join("events.ndjson")).unwrap_or_default();
-    let judged = events.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()).find_map(|event| {
-        match event.what {
+    let judged =
+        events.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()).find_map(|event| match event.what {
             What::ExpectationJudged(judged) if judged.case.id.0 == case => Some(judged.outcome),
             _ => None,
-        }
-    });
+        });
     match judged {
         Some(Outcome::Pass | Outcome::XFail { .. }) => Ok(Completion::Completed),
         Some(Outcome::Skipped { reason, .. }) => Ok(Completion::ignored_with(reason)),

@@ -162,7 +162,8 @@ impl Lab {
         let started = Instant::now();
         loop {
             let seen = self.ask().await;
-            let unsupported = |seen: &Observation| matches!(seen.sight, Sight::Inconclusive { reason: Doubt::Unsupported, .. });
+            let unsupported =
+                |seen: &Observation| matches!(seen.sight, Sight::Inconclusive { reason: Doubt::Unsupported, .. });
             if seen.iter().any(unsupported) {
                 eprintln!("this kernel has no SCTP: its ports are left out");
                 self.cells = self.all_cells(&PORTS[..5]);
@@ -210,8 +211,10 @@ impl Lab {
 
     fn predict(&self, policies: &[Value]) -> Vec<Prediction> {
         let mut snapshot = self.snapshot.clone();
-        snapshot.policies =
-            policies.iter().map(|policy| serde_json::from_value(policy.clone()).expect("a drawn policy is valid")).collect();
+        snapshot.policies = policies
+            .iter()
+            .map(|policy| serde_json::from_value(policy.clone()).expect("a drawn policy is valid"))
+            .collect();
         let oracle = Oracle::new(&snapshot, oracle::Profile::calico());
         self.cells.iter().map(|cell| oracle.predict(&cell.flow).unwrap()).collect()
     }
@@ -234,11 +237,8 @@ impl Lab {
     /// Policies keep their names from set to set, so that updates are tried as well.
     async fn put(&mut self, policies: &[Value]) {
         let applied = futures::future::join_all(policies.iter().map(|policy| self.cluster.objects.apply(policy))).await;
-        let now: BTreeSet<(String, String)> = applied
-            .into_iter()
-            .map(|at| at.unwrap())
-            .map(|at| (at.namespace.unwrap(), at.name))
-            .collect();
+        let now: BTreeSet<(String, String)> =
+            applied.into_iter().map(|at| at.unwrap()).map(|at| (at.namespace.unwrap(), at.name)).collect();
         let gone: Vec<Coordinates> = self
             .applied
             .difference(&now)
@@ -343,7 +343,8 @@ workloads:
     );
     let labels = ["{app: web}", "{app: db, tier: x}", "{tier: y}"];
     let ports = ["{http: 80/tcp, dns: 53/udp}", "{http: 8080/tcp}", "{http: 80/udp, dns: 81/tcp}"];
-    let listen: Vec<String> = PORTS.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
+    let listen: Vec<String> =
+        PORTS.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
     for (index, namespace) in NAMESPACES.iter().enumerate() {
         for number in 0..3 {
             let node = ["cp1", "w1"][(index + number) % 2];
@@ -358,7 +359,8 @@ workloads:
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let fixtures = Fixtures::open(&repository.join("fixtures"), Profile::embedded("reference").unwrap().unwrap());
     let fixtures = fixtures.unwrap_or_else(|wrong| panic!("{wrong}"));
-    let file = load_bytes(text, "scenarios/policy/equivalence.yaml", &fixtures).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let file =
+        load_bytes(text, "scenarios/policy/equivalence.yaml", &fixtures).unwrap_or_else(|wrong| panic!("{wrong}"));
     check(vec![file], &fixtures).unwrap_or_else(|wrong| panic!("{wrong}")).remove(0)
 }
 
@@ -371,8 +373,22 @@ fn drawn_policies_show_something() {
             let read = serde_json::from_value::<oracle::NetworkPolicy>(policy.clone());
             read.unwrap_or_else(|error| panic!("seed {seed}: {error}\n{policy:#}"));
             let text = policy.to_string();
-            let words = ["podSelector", "namespaceSelector", "ipBlock", "except", "endPort", "\"http\"", "SCTP", "UDP",
-                "NotIn", "DoesNotExist", "\"egress\":[", "\"ingress\":[]", "\"Egress\"", "[{}]"];
+            let words = [
+                "podSelector",
+                "namespaceSelector",
+                "ipBlock",
+                "except",
+                "endPort",
+                "\"http\"",
+                "SCTP",
+                "UDP",
+                "NotIn",
+                "DoesNotExist",
+                "\"egress\":[",
+                "\"ingress\":[]",
+                "\"Egress\"",
+                "[{}]",
+            ];
             shapes.extend(words.into_iter().filter(|word| text.contains(word)));
         }
     }

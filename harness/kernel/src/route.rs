@@ -145,8 +145,7 @@ impl Netlink {
             if of == NeighbourOf::Forwarding {
                 request.message_mut().header.family = AddressFamily::Bridge;
             }
-            let found: Vec<_> =
-                request.execute().try_collect().await.map_err(refused(|| "list neighbours".into()))?;
+            let found: Vec<_> = request.execute().try_collect().await.map_err(refused(|| "list neighbours".into()))?;
             let own = found.iter().filter(|message| message.header.ifindex == index);
             all.extend(own.filter_map(|message| Neighbour::read(of, message)));
         }
@@ -157,9 +156,7 @@ impl Netlink {
     pub async fn set_neighbour(&self, index: u32, entry: &Neighbour) -> Result<()> {
         let Neighbour { of, address, mac } = entry;
         let request = match of {
-            NeighbourOf::Protocol => {
-                self.handle.neighbours().add(index, IpAddr::V4(*address)).link_layer_address(mac)
-            }
+            NeighbourOf::Protocol => self.handle.neighbours().add(index, IpAddr::V4(*address)).link_layer_address(mac),
             NeighbourOf::Forwarding => {
                 let request = self.handle.neighbours().add_bridge(index, mac).destination(IpAddr::V4(*address));
                 request.flags(NeighbourFlags::Own)

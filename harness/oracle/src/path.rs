@@ -46,21 +46,15 @@ pub(crate) type Paths = Result<Vec<Path>, NoAnswer>;
 impl Client {
     pub(crate) fn find(cluster: &Cluster, endpoint: &Endpoint) -> Result<Self, Unknown> {
         Ok(match endpoint {
-            Endpoint::Pod(pod) => Self {
-                who: cluster.who(cluster.find_pod(&pod.namespace, &pod.name)?),
-                address: None,
-            },
-            Endpoint::Node(name) => Self {
-                who: Who::Host {
-                    node: cluster.find_node(name)?,
-                    pod: None,
-                },
-                address: None,
-            },
-            Endpoint::External(address) => Self {
-                who: cluster.owner(address.to_canonical()),
-                address: Some(address.to_canonical()),
-            },
+            Endpoint::Pod(pod) => {
+                Self { who: cluster.who(cluster.find_pod(&pod.namespace, &pod.name)?), address: None }
+            }
+            Endpoint::Node(name) => {
+                Self { who: Who::Host { node: cluster.find_node(name)?, pod: None }, address: None }
+            }
+            Endpoint::External(address) => {
+                Self { who: cluster.owner(address.to_canonical()), address: Some(address.to_canonical()) }
+            }
         })
     }
 

@@ -14,11 +14,7 @@ use crate::transport::{PortOf, Protocol};
 
 /// All the ways a flow may go.
 pub(crate) fn paths(cluster: &Cluster, client: &Client, flow: &Flow) -> Result<Paths, Unknown> {
-    let resolver = Resolver {
-        cluster,
-        client,
-        dialled: flow.dialled(),
-    };
+    let resolver = Resolver { cluster, client, dialled: flow.dialled() };
     match &flow.to {
         Target::Pod(pod) => resolver.pod(&pod.namespace, &pod.name),
         Target::Ip(address) => Ok(resolver.address(address.to_canonical())),
@@ -48,12 +44,7 @@ impl Resolver<'_> {
     }
 
     fn straight(&self, server: Who, address: IpAddr) -> Path {
-        Path {
-            server,
-            address,
-            port: self.dialled,
-            translation: None,
-        }
+        Path { server, address, port: self.dialled, translation: None }
     }
 
     fn pod(&self, namespace: &str, name: &str) -> Result<Paths, Unknown> {
@@ -101,9 +92,7 @@ impl Resolver<'_> {
                 None => Err(NoAnswer::NoCommonFamily),
             },
             Exposure::Headless => self.headless(service),
-            Exposure::ExternalName => Err(NoAnswer::ExternalName {
-                service: service.clone(),
-            }),
+            Exposure::ExternalName => Err(NoAnswer::ExternalName { service: service.clone() }),
         }
     }
 
@@ -121,9 +110,7 @@ impl Resolver<'_> {
         paths.sort_by_key(|path| path.address);
         paths.dedup_by_key(|path| path.address);
         if paths.is_empty() {
-            return Err(NoAnswer::NoBackend {
-                service: service.clone(),
-            });
+            return Err(NoAnswer::NoBackend { service: service.clone() });
         }
         Ok(paths)
     }
@@ -131,17 +118,10 @@ impl Resolver<'_> {
     fn cluster_ip(&self, service: &Arc<Service>, address: IpAddr) -> Paths {
         let port = self.service_port(service)?;
         let Some(node) = self.own_node() else {
-            return Err(NoAnswer::ClusterIpFromOutside {
-                service: service.clone(),
-            });
+            return Err(NoAnswer::ClusterIpFromOutside { service: service.clone() });
         };
         let backends = self.backends(service, port, address)?;
-        let translate = Translate {
-            service,
-            address,
-            node,
-            masquerade: false,
-        };
+        let translate = Translate { service, address, node, masquerade: false };
         match service.internal {
             Reach::Cluster => Ok(self.translated(&translate, backends)),
             Reach::Local => self.local(&translate, backends),
@@ -162,12 +142,8 @@ impl Resolver<'_> {
         }
         if let Some((pod, number)) = self.cluster.host_port(node, self.dialled) {
             let ips = self.cluster.pod(pod).ips.iter().copied();
-            let backends = ips
-                .filter(|ip| ip.is_ipv4() == address.is_ipv4())
-                .map(|address| Backend {
-                    address,
-                    port: number,
-                });
+            let backends =
+                ips.filter(|ip| ip.is_ipv4() == address.is_ipv4()).map(|address| Backend { address, port: number });
             return Ok(backends
                 .map(|backend| self.through(Translator::HostPort, address, node, false, backend))
                 .collect());
@@ -178,10 +154,10 @@ impl Resolver<'_> {
 
     fn node_port(&self) -> Option<(&Arc<Service>, &ServicePort)> {
         self.cluster.services().find_map(|service| {
-            let port = service.ports.iter().find(|port| {
-                port.node_port == Some(self.dialled.number)
-                    && port.protocol == self.dialled.protocol
-            })?;
+            let port = service
+                .ports
+                .iter()
+                .find(|port| port.node_port == Some(self.dialled.number) && port.protocol == self.dialled.protocol)?;
             Some((service, port))
         })
     }
@@ -212,13 +188,7 @@ impl Resolver<'_> {
     /// With `Cluster` the node puts its own address in place of the source. With `Local` the source
     /// stays and only the node's own backends serve, save that what starts on this very node is
     /// treated like traffic to the cluster address.
-    fn exposed(
-        &self,
-        service: &Arc<Service>,
-        port: &ServicePort,
-        node: NodeId,
-        address: IpAddr,
-    ) -> Paths {
+    fn exposed(&self, service: &Arc<Service>, port: &ServicePort, node: NodeId, address: IpAddr) -> Paths {
         let backends = self.backends(service, port, address)?;
         let starts_here = self.own_node() == Some(node);
         let from_host = matches!(self.client.who, Who::Host { .. });
@@ -226,12 +196,7 @@ impl Resolver<'_> {
             Reach::Cluster => true,
             Reach::Local => starts_here && from_host,
         };
-        let translate = Translate {
-            service,
-            address,
-            node,
-            masquerade,
-        };
+        let translate = Translate { service, address, node, masquerade };
         match service.external {
             Reach::Local if !starts_here => self.local(&translate, backends),
             Reach::Local | Reach::Cluster => Ok(self.translated(&translate, backends)),
@@ -240,28 +205,16 @@ impl Resolver<'_> {
 
     fn service_port<'s>(&self, service: &'s Arc<Service>) -> Result<&'s ServicePort, NoAnswer> {
         if self.dialled.protocol == Protocol::Icmp {
-            return Err(NoAnswer::IcmpToService {
-                service: service.clone(),
-            });
+            return Err(NoAnswer::IcmpToService { service: service.clone() });
         }
         let found = service.port(self.dialled.number, self.dialled.protocol);
-        found.ok_or_else(|| NoAnswer::NoSuchPort {
-            service: service.clone(),
-            port: self.dialled,
-        })
+        found.ok_or_else(|| NoAnswer::NoSuchPort { service: service.clone(), port: self.dialled })
     }
 
-    fn backends(
-        &self,
-        service: &Arc<Service>,
-        port: &ServicePort,
-        address: IpAddr,
-    ) -> Result<Vec<Backend>, NoAnswer> {
+    fn backends(&self, service: &Arc<Service>, port: &ServicePort, address: IpAddr) -> Result<Vec<Backend>, NoAnswer> {
         let backends = self.cluster.backends(service, port, address);
         if backends.is_empty() {
-            return Err(NoAnswer::NoBackend {
-                service: service.clone(),
-            });
+            return Err(NoAnswer::NoBackend { service: service.clone() });
         }
         Ok(backends)
     }
@@ -281,49 +234,22 @@ impl Resolver<'_> {
     }
 
     fn translated(&self, translate: &Translate<'_>, backends: Vec<Backend>) -> Vec<Path> {
-        let Translate {
-            service,
-            address,
-            node,
-            masquerade,
-        } = *translate;
+        let Translate { service, address, node, masquerade } = *translate;
         let by = || Translator::Service(service.clone());
-        backends
-            .into_iter()
-            .map(|backend| self.through(by(), address, node, masquerade, backend))
-            .collect()
+        backends.into_iter().map(|backend| self.through(by(), address, node, masquerade, backend)).collect()
     }
 
-    fn through(
-        &self,
-        by: Translator,
-        address: IpAddr,
-        node: NodeId,
-        masquerade: bool,
-        backend: Backend,
-    ) -> Path {
-        let port = PortOf {
-            number: backend.port,
-            protocol: self.dialled.protocol,
-        };
+    fn through(&self, by: Translator, address: IpAddr, node: NodeId, masquerade: bool, backend: Backend) -> Path {
+        let port = PortOf { number: backend.port, protocol: self.dialled.protocol };
         let server = match self.cluster.owner(backend.address) {
-            Who::Host { node, .. } => Who::Host {
-                node,
-                pod: self.cluster.host_pod(node, port),
-            },
+            Who::Host { node, .. } => Who::Host { node, pod: self.cluster.host_pod(node, port) },
             other => other,
         };
         Path {
             server,
             address: backend.address,
             port,
-            translation: Some(Translation {
-                by,
-                address,
-                port: self.dialled,
-                node,
-                masquerade,
-            }),
+            translation: Some(Translation { by, address, port: self.dialled, node, masquerade }),
         }
     }
 

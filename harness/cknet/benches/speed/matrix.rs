@@ -162,8 +162,7 @@ async fn exec(pods: &Api<Pod>, cell: &Cell) {
     let status = process.take_status().unwrap();
     let (mut stdout, mut stderr) = (process.stdout().unwrap(), process.stderr().unwrap());
     let (mut said, mut complained) = (String::new(), String::new());
-    let (_, _, status) =
-        tokio::join!(stdout.read_to_string(&mut said), stderr.read_to_string(&mut complained), status);
+    let (_, _, status) = tokio::join!(stdout.read_to_string(&mut said), stderr.read_to_string(&mut complained), status);
     let reached = status.and_then(|status| status.status).as_deref() == Some("Success");
     assert_eq!(reached, cell.allowed, "{} -> {}: {said}{complained}", cell.from, cell.to);
 }

@@ -47,8 +47,16 @@ async fn changes(count: usize) {
         opening.push(turned(&mut ticks, before, true).await);
     }
     println!("  {count} pods");
-    println!("    applied, until the first packet is dropped:  {}; {}", spread(&closing), within(median(&closing), BUDGET));
-    println!("    deleted, until the first packet passes:      {}; {}", spread(&opening), within(median(&opening), BUDGET));
+    println!(
+        "    applied, until the first packet is dropped:  {}; {}",
+        spread(&closing),
+        within(median(&closing), BUDGET)
+    );
+    println!(
+        "    deleted, until the first packet passes:      {}; {}",
+        spread(&opening),
+        within(median(&opening), BUDGET)
+    );
     drop(ticks);
     cluster.destroy().await.unwrap();
 }

@@ -56,7 +56,12 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     }
     let mut told = BTreeSet::new();
     for phase in &scenario.phases {
-        writeln!(out, "  phase {}{}", phase.id, phase.title.as_ref().map_or(String::new(), |title| format!(": {title}")))?;
+        writeln!(
+            out,
+            "  phase {}{}",
+            phase.id,
+            phase.title.as_ref().map_or(String::new(), |title| format!(": {title}"))
+        )?;
         let predictor = Predictor::after(scenario, &phase.id, &|_| None);
         for step in &phase.steps {
             writeln!(out, "    do       {}", describe(&step.action))?;

@@ -78,8 +78,7 @@ async fn one(scenario: &Scenario, sabotage: &Sabotage, interrupts: &Interrupts) 
     let case = format!("{}/{}", scenario.id(), sabotage.must_fail);
     reporters.add(Listener { case, verdict: verdict.clone() });
     let sink = Arc::new(Sink::new(reporters));
-    let job =
-        Job { sink, clusters: processors(), keep: false, expect_broken: changes_the_network(sabotage) };
+    let job = Job { sink, clusters: processors(), keep: false, expect_broken: changes_the_network(sabotage) };
     workshop.carry_out(plan, job, interrupts).await;
     workshop.close();
     let standing = *verdict.lock().unwrap_or_else(PoisonError::into_inner);

@@ -116,7 +116,8 @@ async fn connect(kubeconfig: &str) -> Result<Client, ClusterError> {
     let problem = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| problem(&error))?;
     let options = KubeConfigOptions::default();
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?;
     // A server that hangs is an error like one that is gone; without this a step would wait for it for ever.
     config.connect_timeout = Some(API_ANSWERS);
     config.read_timeout = Some(API_ANSWERS);

@@ -65,7 +65,8 @@ pub async fn create(cluster: &Cluster, scenario: &Scenario) -> Result<(Placed, V
             made.push(at);
         }
     }
-    let services: Vec<Value> = scenario.services.iter().map(|(name, service)| service_object(name.as_str(), service)).collect();
+    let services: Vec<Value> =
+        scenario.services.iter().map(|(name, service)| service_object(name.as_str(), service)).collect();
     let pods: Vec<Value> = scenario.workloads.iter().map(|(name, workload)| pod_object(name, workload)).collect();
     let objects: Vec<&Value> = services.iter().chain(&pods).collect();
     let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;

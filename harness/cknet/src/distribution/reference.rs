@@ -198,7 +198,8 @@ fn certificates(error: impl std::fmt::Display) -> DistributionError {
 /// 128 random bits in hexadecimal.
 fn random_token() -> Result<String, DistributionError> {
     let mut bytes = [0; 16];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    let read =
+        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
     read.map_err(certificates)?;
     Ok(bytes.map(|byte| format!("{byte:02x}")).concat())
 }

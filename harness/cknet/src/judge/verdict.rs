@@ -7,10 +7,16 @@ use super::{Look, Seen};
 /// What an expectation came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    Holds { note: String },
-    Refuted { seen: Seen },
+    Holds {
+        note: String,
+    },
+    Refuted {
+        seen: Seen,
+    },
     /// Nothing was proved or disproved.
-    Inconclusive { why: String },
+    Inconclusive {
+        why: String,
+    },
 }
 
 /// A verdict and how it was reached.

@@ -22,14 +22,7 @@ impl Ndjson<Lines> {
     /// # Errors
     /// When the file cannot be made.
     pub fn create(path: &Path) -> Result<Self, ReportError> {
-        let error = |action| {
-            move |source| ReportError {
-                report: "ndjson",
-                action,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let error = |action| move |source| ReportError { report: "ndjson", action, path: path.to_owned(), source };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(error("make the folder of"))?;
         }
@@ -105,21 +98,12 @@ impl Drop for Lines {
 impl<W: Write> Ndjson<W> {
     /// Into `writer`, which errors call `path`.
     pub fn new(writer: W, path: &Path) -> Self {
-        Self {
-            writer,
-            path: path.to_owned(),
-            broken: false,
-        }
+        Self { writer, path: path.to_owned(), broken: false }
     }
 
     fn failed(&mut self, source: io::Error) -> ReportError {
         self.broken = true;
-        ReportError {
-            report: "ndjson",
-            action: "write",
-            path: self.path.clone(),
-            source,
-        }
+        ReportError { report: "ndjson", action: "write", path: self.path.clone(), source }
     }
 }
 
@@ -131,10 +115,7 @@ impl<W: Write> Reporter for Ndjson<W> {
         let mut line = serde_json::to_vec(event).map_err(|error| self.failed(error.into()))?;
         line.push(b'\n');
         // One write for the whole line: a reader that follows the file sees whole lines.
-        self.writer
-            .write_all(&line)
-            .and_then(|()| self.writer.flush())
-            .map_err(|error| self.failed(error))
+        self.writer.write_all(&line).and_then(|()| self.writer.flush()).map_err(|error| self.failed(error))
     }
 
     fn finish(&mut self) -> Result<(), ReportError> {
@@ -150,13 +131,7 @@ mod tests {
     use jiff::Timestamp;
 
     fn event(took_ms: u64) -> Event {
-        Event::new(
-            Timestamp::UNIX_EPOCH,
-            ScenarioFinished {
-                scenario: "a.b\n".into(),
-                took_ms,
-            },
-        )
+        Event::new(Timestamp::UNIX_EPOCH, ScenarioFinished { scenario: "a.b\n".into(), took_ms })
     }
 
     #[test]
@@ -169,14 +144,8 @@ mod tests {
         reporter.finish().unwrap();
         let text = String::from_utf8(out).unwrap();
         let first = text.lines().next().unwrap();
-        assert_eq!(
-            first,
-            r#"{"at":"1970-01-01T00:00:00Z","event":"scenario-finished","scenario":"a.b\n","tookMs":1}"#
-        );
-        let back: Vec<Event> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        assert_eq!(first, r#"{"at":"1970-01-01T00:00:00Z","event":"scenario-finished","scenario":"a.b\n","tookMs":1}"#);
+        let back: Vec<Event> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(back, [event(1), event(2)]);
     }
 
@@ -185,12 +154,7 @@ mod tests {
         let path = Path::new("/dev/full");
         let mut reporter = Ndjson::new(File::options().write(true).open(path).unwrap(), path);
         let error = reporter.event(&event(1)).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot write the ndjson report `/dev/full`: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("cannot write the ndjson report `/dev/full`: "), "{error}");
         reporter.event(&event(2)).unwrap();
     }
 }

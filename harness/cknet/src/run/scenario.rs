@@ -11,7 +11,9 @@ use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::workloads;
-use crate::event::{InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, StepDone, StepFailed};
+use crate::event::{
+    InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, StepDone, StepFailed,
+};
 use crate::scenario::Scenario;
 use crate::scenario::model::{Phase, Protocol};
 use crate::vantage::Question;
@@ -162,7 +164,9 @@ impl Stage<'_> {
                 return Ok(());
             }
             if started.elapsed() >= CONTROL {
-                return Err(format!("before anything was changed, not everything answered within {CONTROL:?}: {problem}"));
+                return Err(format!(
+                    "before anything was changed, not everything answered within {CONTROL:?}: {problem}"
+                ));
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }

@@ -41,12 +41,18 @@ fn snapshot() -> Snapshot {
         let Ok(output) = Command::new(words.next().unwrap()).args(words).output() else { continue };
         found.insert(command.into(), without_times(&String::from_utf8_lossy(&output.stdout)));
     }
-    for folder in ["/proc/sys/net/ipv4/conf/all", "/proc/sys/net/ipv4/conf/default", "/proc/sys/net/ipv4/neigh/default"] {
+    for folder in ["/proc/sys/net/ipv4/conf/all", "/proc/sys/net/ipv4/conf/default", "/proc/sys/net/ipv4/neigh/default"]
+    {
         for file in fs::read_dir(folder).unwrap().flatten() {
             found.insert(file.path().display().to_string(), fs::read_to_string(file.path()).unwrap_or_default());
         }
     }
-    for file in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/core/somaxconn", "/proc/sys/net/ipv4/ip_local_port_range", "/proc/sys/kernel/hostname"] {
+    for file in [
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/net/core/somaxconn",
+        "/proc/sys/net/ipv4/ip_local_port_range",
+        "/proc/sys/kernel/hostname",
+    ] {
         found.insert(file.into(), fs::read_to_string(file).unwrap_or_default());
     }
     found.insert("mounts".into(), fs::read_to_string("/proc/self/mounts").unwrap());

@@ -21,9 +21,10 @@ fn moments() -> u32 {
 }
 
 fn at_any_moment_nothing_is_left() {
-    let seed = std::env::var("CKNET_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-    });
+    let seed = std::env::var("CKNET_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
     eprintln!("the moments come from CKNET_SEED={seed}");
     let mut chance = Chance(seed);
     let workplace = Workplace::new();

@@ -49,7 +49,8 @@ fn main() {
     };
     let mut trials = Vec::new();
     for (needs, name, test) in
-        [api::TRIALS, broken::TRIALS, host::TRIALS, killed::TRIALS, output::TRIALS, signals::TRIALS, together::TRIALS].concat()
+        [api::TRIALS, broken::TRIALS, host::TRIALS, killed::TRIALS, output::TRIALS, signals::TRIALS, together::TRIALS]
+            .concat()
     {
         trials.push(trial(needs, name, test));
     }

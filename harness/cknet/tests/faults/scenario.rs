@@ -69,7 +69,8 @@ impl Workplace {
         std::os::unix::fs::symlink(repository().join("fixtures"), self.path("suite").join("fixtures")).unwrap();
         let policy = if steps.is_empty() { "0" } else { "1" };
         let steps = if steps.is_empty() { String::new() } else { format!("{steps}\n") };
-        let text = HEAD.replace("NAME", name).replace("STEPS\n", &steps).replace("HOLD", hold).replace("POLICY", policy);
+        let text =
+            HEAD.replace("NAME", name).replace("STEPS\n", &steps).replace("HOLD", hold).replace("POLICY", policy);
         fs::write(folder.join(format!("faults/{name}.yaml")), text).unwrap();
         folder
     }

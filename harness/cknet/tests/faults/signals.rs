@@ -20,8 +20,16 @@ pub const TRIALS: &[Case] = &[
     (Needs::Namespaces, "signals::during_a_step", during_a_step),
     (Needs::Namespaces, "signals::while_an_expectation_waits", while_an_expectation_waits),
     (Needs::Namespaces, "signals::while_a_kept_cluster_stands", while_a_kept_cluster_stands),
-    (Needs::Namespaces, "signals::the_second_one_ends_a_take_down_that_hangs", the_second_one_ends_a_take_down_that_hangs),
-    (Needs::Namespaces, "signals::the_third_one_ends_a_run_whose_output_is_stuck", the_third_one_ends_a_run_that_is_stuck),
+    (
+        Needs::Namespaces,
+        "signals::the_second_one_ends_a_take_down_that_hangs",
+        the_second_one_ends_a_take_down_that_hangs,
+    ),
+    (
+        Needs::Namespaces,
+        "signals::the_third_one_ends_a_run_whose_output_is_stuck",
+        the_third_one_ends_a_run_that_is_stuck,
+    ),
     (Needs::Namespaces, "signals::a_run_that_ignores_hangups_goes_on", a_run_that_ignores_hangups_goes_on),
 ];
 

@@ -272,7 +272,8 @@ impl Running {
 
     /// Everything said so far.
     pub fn said(&self) -> String {
-        let read = |path: &Path| fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
+        let read =
+            |path: &Path| fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
         format!("{}{}", read(&self.stdout), read(&self.stderr))
     }
 

@@ -16,10 +16,7 @@ const DNS: u16 = 53;
 /// How to find out whether a pod reaches DNS.
 enum Resolution {
     /// By asking for each server.
-    Servers {
-        oracle: Box<Oracle>,
-        servers: Vec<(Target, u16)>,
-    },
+    Servers { oracle: Box<Oracle>, servers: Vec<(Target, u16)> },
     /// By looking for a rule for the port, where the snapshot has no DNS server.
     AnyRule { policies: Vec<NetworkPolicy> },
 }
@@ -31,9 +28,8 @@ impl Review<'_> {
         }
         let resolution = self.resolution();
         let pods: Vec<_> = self.subjects().filter(|pod| !pod.host_network).collect();
-        let (resolving, deaf): (Vec<_>, Vec<_>) = pods
-            .into_iter()
-            .partition(|pod| resolution.works(pod, Protocol::Udp));
+        let (resolving, deaf): (Vec<_>, Vec<_>) =
+            pods.into_iter().partition(|pod| resolution.works(pod, Protocol::Udp));
         let lacking_tcp = resolving.into_iter();
         let lacking_tcp = lacking_tcp.filter(|pod| !resolution.works(pod, Protocol::Tcp));
         let deaf: Vec<_> = deaf.iter().map(ToString::to_string).collect();
@@ -53,21 +49,13 @@ impl Review<'_> {
         if servers.is_empty() {
             return Resolution::AnyRule { policies };
         }
-        let cluster = Snapshot {
-            policies,
-            ..self.snapshot.clone()
-        };
-        Resolution::Servers {
-            oracle: Box::new(Oracle::new(&cluster, Profile::calico())),
-            servers,
-        }
+        let cluster = Snapshot { policies, ..self.snapshot.clone() };
+        Resolution::Servers { oracle: Box::new(Oracle::new(&cluster, Profile::calico())), servers }
     }
 
     fn policies_with_this(&self) -> Vec<NetworkPolicy> {
         let mut policies = self.snapshot.policies.clone();
-        policies.retain(|other| {
-            (&other.namespace, &other.name) != (&self.policy.namespace, &self.policy.name)
-        });
+        policies.retain(|other| (&other.namespace, &other.name) != (&self.policy.namespace, &self.policy.name));
         policies.push(self.policy.clone());
         policies
     }
@@ -81,9 +69,7 @@ impl Review<'_> {
             };
             let selector = Selector::labels(&service.selector);
             let backends = self.pods.iter().filter(|pod| {
-                !service.selector.is_empty()
-                    && pod.namespace == service.namespace
-                    && selector.matches(&pod.labels)
+                !service.selector.is_empty() && pod.namespace == service.namespace && selector.matches(&pod.labels)
             });
             for pod in backends {
                 let number = match &port.target {

@@ -6,8 +6,7 @@ use ipnet::IpNet;
 
 use super::invalid::{Fault, InvalidPolicy, Problem};
 use super::manifest::{
-    Manifest, NumberOrName, WrittenBlock, WrittenExpression, WrittenPeer, WrittenPort,
-    WrittenSelector,
+    Manifest, NumberOrName, WrittenBlock, WrittenExpression, WrittenPeer, WrittenPort, WrittenSelector,
 };
 use super::{Direction, IpBlock, NetworkPolicy, Peer, PortMatch, PortRange, Rule};
 use crate::labels::{Requirement, Selector};
@@ -21,13 +20,9 @@ impl TryFrom<Manifest> for NetworkPolicy {
         let mut check = Check::default();
         let pods = check.selector("spec.podSelector", spec.pod_selector);
         let ingress = spec.ingress.unwrap_or_default().into_iter().enumerate();
-        let ingress = ingress
-            .map(|(at, rule)| check.rule(Direction::Ingress, at, rule.from, rule.ports))
-            .collect();
+        let ingress = ingress.map(|(at, rule)| check.rule(Direction::Ingress, at, rule.from, rule.ports)).collect();
         let egress = spec.egress.unwrap_or_default().into_iter().enumerate();
-        let egress = egress
-            .map(|(at, rule)| check.rule(Direction::Egress, at, rule.to, rule.ports))
-            .collect();
+        let egress = egress.map(|(at, rule)| check.rule(Direction::Egress, at, rule.to, rule.ports)).collect();
         let types = check.types(spec.policy_types.unwrap_or_default());
         let policy = Self {
             namespace: metadata.namespace.unwrap_or_else(|| "default".to_owned()),
@@ -40,10 +35,7 @@ impl TryFrom<Manifest> for NetworkPolicy {
         if check.problems.is_empty() {
             Ok(policy)
         } else {
-            Err(InvalidPolicy {
-                policy: policy.to_string(),
-                problems: check.problems,
-            })
+            Err(InvalidPolicy { policy: policy.to_string(), problems: check.problems })
         }
     }
 }
@@ -57,10 +49,7 @@ struct Check {
 
 impl Check {
     fn refuse(&mut self, path: impl Into<String>, fault: Fault) {
-        self.problems.push(Problem {
-            path: path.into(),
-            fault,
-        });
+        self.problems.push(Problem { path: path.into(), fault });
     }
 
     fn types(&mut self, written: Vec<String>) -> Vec<Direction> {
@@ -72,10 +61,7 @@ impl Check {
             match name.as_str() {
                 "Ingress" => types.push(Direction::Ingress),
                 "Egress" => types.push(Direction::Egress),
-                _ => self.refuse(
-                    format!("spec.policyTypes[{at}]"),
-                    Fault::NotAPolicyType(name),
-                ),
+                _ => self.refuse(format!("spec.policyTypes[{at}]"), Fault::NotAPolicyType(name)),
             }
         }
         types
@@ -93,12 +79,8 @@ impl Check {
         let peers = peers.unwrap_or_default().into_iter().enumerate();
         let ports = ports.unwrap_or_default().into_iter().enumerate();
         Rule {
-            ports: ports
-                .filter_map(|(at, port)| self.port(&format!("{path}.ports[{at}]"), port))
-                .collect(),
-            peers: peers
-                .filter_map(|(at, peer)| self.peer(&format!("{path}.{list}[{at}]"), peer))
-                .collect(),
+            ports: ports.filter_map(|(at, port)| self.port(&format!("{path}.ports[{at}]"), port)).collect(),
+            peers: peers.filter_map(|(at, peer)| self.peer(&format!("{path}.{list}[{at}]"), peer)).collect(),
         }
     }
 
@@ -166,12 +148,7 @@ impl Check {
         Some(PortMatch { protocol, port })
     }
 
-    fn range(
-        &mut self,
-        path: &str,
-        port: Option<NumberOrName>,
-        end: Option<i64>,
-    ) -> Option<PortRange> {
+    fn range(&mut self, path: &str, port: Option<NumberOrName>, end: Option<i64>) -> Option<PortRange> {
         let end_path = format!("{path}.endPort");
         match (port, end) {
             (None, None) => Some(PortRange::Any),
@@ -214,10 +191,7 @@ impl Check {
 
     fn selector(&mut self, path: &str, written: WrittenSelector) -> Selector {
         let labels = written.match_labels.unwrap_or_default();
-        let mut requirements: Vec<_> = labels
-            .into_iter()
-            .map(|(key, value)| Requirement::Is(key, value))
-            .collect();
+        let mut requirements: Vec<_> = labels.into_iter().map(|(key, value)| Requirement::Is(key, value)).collect();
         let expressions = written.match_expressions.unwrap_or_default();
         for (at, expression) in expressions.into_iter().enumerate() {
             let path = format!("{path}.matchExpressions[{at}]");
@@ -227,17 +201,11 @@ impl Check {
     }
 
     fn expression(&mut self, path: &str, written: WrittenExpression) -> Option<Requirement> {
-        let WrittenExpression {
-            key,
-            operator,
-            values,
-        } = written;
+        let WrittenExpression { key, operator, values } = written;
         let values = values.unwrap_or_default();
         let fault = match operator.as_str() {
             "In" | "NotIn" if values.is_empty() => Some(Fault::ValuesMissing(operator.clone())),
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                Some(Fault::ValuesForbidden(operator.clone()))
-            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => Some(Fault::ValuesForbidden(operator.clone())),
             _ => None,
         };
         if let Some(fault) = fault {

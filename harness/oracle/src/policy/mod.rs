@@ -53,10 +53,7 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Pods. Without `namespaces`, those of the policy's namespace; without `pods`, all of them.
-    Pods {
-        pods: Option<Selector>,
-        namespaces: Option<Selector>,
-    },
+    Pods { pods: Option<Selector>, namespaces: Option<Selector> },
     /// Addresses.
     Block(IpBlock),
 }

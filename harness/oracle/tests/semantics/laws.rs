@@ -1,8 +1,6 @@
 //! Laws that hold for every cluster, whatever its policies.
 
-use cknet_oracle::{
-    Direction, NetworkPolicy, Oracle, Prediction, Profile, Rule, Selector, Snapshot,
-};
+use cknet_oracle::{Direction, NetworkPolicy, Oracle, Prediction, Profile, Rule, Selector, Snapshot};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -11,9 +9,7 @@ use crate::world::is_allowed;
 
 fn predict(snapshot: &Snapshot) -> Vec<Prediction> {
     let (from, to) = cells(snapshot);
-    Oracle::new(snapshot, Profile::calico())
-        .matrix(&from, &to)
-        .unwrap()
+    Oracle::new(snapshot, Profile::calico()).matrix(&from, &to).unwrap()
 }
 
 fn allowed(snapshot: &Snapshot) -> Vec<bool> {

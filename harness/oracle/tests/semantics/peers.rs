@@ -188,8 +188,7 @@ fn peer(#[case] policies: Vec<NetworkPolicy>, #[case] flow: &str, #[case] expect
 
 #[test]
 fn p15_the_name_label_needs_no_listed_namespace() {
-    let by_name =
-        json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "y"}}}]);
+    let by_name = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "y"}}}]);
     let mut world = World::with_policies(from(by_name));
     world.snapshot.namespaces.clear();
     assert_eq!(world.outcome("y/a -> x/a 80/TCP"), "allowed");
@@ -207,11 +206,7 @@ fn p20_both_readings_of_a_block_on_a_pod_are_told() {
         panic!("not one hinge: {prediction}");
     };
     assert_eq!(hinge.question, Question::BlockOnPods);
-    let verdicts: Vec<_> = hinge
-        .readings
-        .iter()
-        .map(|one| one.verdict.to_string())
-        .collect();
+    let verdicts: Vec<_> = hinge.readings.iter().map(|one| one.verdict.to_string()).collect();
     assert_eq!(verdicts, ["allowed", "denied"]);
 }
 
@@ -249,11 +244,7 @@ fn p21_an_invalid_peer_is_refused(#[case] peer: Value, #[case] path: &str, #[cas
     }))
     .unwrap();
     let refused = NetworkPolicy::try_from(manifest).unwrap_err();
-    let found: Vec<_> = refused
-        .problems
-        .iter()
-        .map(|one| (one.path.as_str(), &one.fault))
-        .collect();
+    let found: Vec<_> = refused.problems.iter().map(|one| (one.path.as_str(), &one.fault)).collect();
     assert_eq!(found, [(path, &fault)]);
 }
 

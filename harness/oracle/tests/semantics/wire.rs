@@ -1,9 +1,6 @@
 //! Objects as the API serves them: the corners of their shapes.
 
-use cknet_oracle::{
-    Exposure, IpBlock, NetworkPolicy, Node, Object, Pod, PortRef, Protocol, Reach, Service,
-    Snapshot,
-};
+use cknet_oracle::{Exposure, IpBlock, NetworkPolicy, Node, Object, Pod, PortRef, Protocol, Reach, Service, Snapshot};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -42,10 +39,7 @@ fn the_state_of_a_pod(#[case] status: Value, #[case] ready: bool, #[case] finish
 
 #[test]
 fn the_addresses_of_a_pod_come_from_the_list_or_else_from_the_field() {
-    let both = pod(
-        json!({}),
-        json!({"podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}]}),
-    );
+    let both = pod(json!({}), json!({"podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}]}));
     assert_eq!(both.ips.len(), 2);
     assert_eq!(pod(json!({}), json!({"podIP": "10.1.0.1"})).ips.len(), 1);
     assert_eq!(pod(json!({}), json!({})).ips.len(), 0);
@@ -60,10 +54,7 @@ fn a_node_has_no_address_that_is_a_host_name_and_its_internal_ones_first() {
             {"type": "InternalIP", "address": "192.168.60.11"}]},
     }))
     .unwrap();
-    let all: Vec<_> = node
-        .all_addresses()
-        .map(|address| address.to_string())
-        .collect();
+    let all: Vec<_> = node.all_addresses().map(|address| address.to_string()).collect();
     assert_eq!(all, ["192.168.60.11", "203.0.113.1", "10.1.0.0"]);
 }
 
@@ -77,39 +68,18 @@ fn the_addresses_of_a_service(#[case] spec: Value, #[case] addresses: usize) {
 
 #[test]
 fn kinds_of_services() {
-    assert_eq!(
-        service(json!({"clusterIP": "None"})).exposure,
-        Exposure::Headless
-    );
-    assert_eq!(
-        service(json!({"type": "ExternalName"})).exposure,
-        Exposure::ExternalName
-    );
+    assert_eq!(service(json!({"clusterIP": "None"})).exposure, Exposure::Headless);
+    assert_eq!(service(json!({"type": "ExternalName"})).exposure, Exposure::ExternalName);
     let local = service(json!({"externalTrafficPolicy": "Local", "internalTrafficPolicy": null}));
-    assert_eq!(
-        (local.external, local.internal),
-        (Reach::Local, Reach::Cluster)
-    );
+    assert_eq!((local.external, local.internal), (Reach::Local, Reach::Cluster));
 }
 
 #[test]
 fn a_target_port_is_a_number_a_name_or_the_services_own() {
-    let ports =
-        json!([{"port": 1, "targetPort": 8}, {"port": 2, "targetPort": "http"}, {"port": 3}]);
+    let ports = json!([{"port": 1, "targetPort": 8}, {"port": 2, "targetPort": "http"}, {"port": 3}]);
     let service = service(json!({ "ports": ports }));
-    let targets: Vec<_> = service
-        .ports
-        .iter()
-        .map(|port| port.target.clone())
-        .collect();
-    assert_eq!(
-        targets,
-        [
-            PortRef::Number(8),
-            PortRef::Name("http".into()),
-            PortRef::Number(3)
-        ]
-    );
+    let targets: Vec<_> = service.ports.iter().map(|port| port.target.clone()).collect();
+    assert_eq!(targets, [PortRef::Number(8), PortRef::Name("http".into()), PortRef::Number(3)]);
 }
 
 #[test]
@@ -132,11 +102,7 @@ fn a_list_of_mixed_kinds_becomes_a_snapshot() {
     ]);
     let objects: Vec<Object> = serde_json::from_value(items).unwrap();
     let snapshot: Snapshot = objects.into_iter().collect();
-    let found = [
-        snapshot.namespaces.len(),
-        snapshot.pods.len(),
-        snapshot.policies.len(),
-    ];
+    let found = [snapshot.namespaces.len(), snapshot.pods.len(), snapshot.policies.len()];
     assert_eq!(found, [1, 1, 1]);
 }
 

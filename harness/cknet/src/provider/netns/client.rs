@@ -43,7 +43,12 @@ impl Client {
     }
 
     fn over(channel: Channel) -> Self {
-        let client = Self { channel: Arc::new(channel), next: Arc::default(), state: Arc::default(), gone: CancellationToken::new() };
+        let client = Self {
+            channel: Arc::new(channel),
+            next: Arc::default(),
+            state: Arc::default(),
+            gone: CancellationToken::new(),
+        };
         tokio::spawn(client.clone().listen());
         client
     }

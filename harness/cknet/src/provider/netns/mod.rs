@@ -52,12 +52,7 @@ impl Provider for Netns {
     }
 
     fn capabilities(&self) -> Vec<Capability> {
-        vec![
-            Capability::NodeFirewall,
-            Capability::NodeInterfaces,
-            Capability::NodeLinks,
-            Capability::NodeCommands,
-        ]
+        vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands]
     }
 
     fn preflight(&self) -> Vec<Finding> {

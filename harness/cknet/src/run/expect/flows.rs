@@ -306,7 +306,8 @@ async fn through_service(stage: &Stage<'_>, to: &Endpoint, port: PortProto, via:
     let (Some((service, spec)), None) = (selecting.next(), selecting.next()) else {
         return Err(format!("not exactly one service selects workload `{name}`"));
     };
-    let port = service_port(stage, name, spec, port).ok_or_else(|| format!("service `{service}` does not lead to {port}"))?;
+    let port =
+        service_port(stage, name, spec, port).ok_or_else(|| format!("service `{service}` does not lead to {port}"))?;
     let address = service_address(stage, spec.namespace.as_str(), service.as_str(), port, via).await?;
     Ok((address, true, backends(stage, service)))
 }

@@ -31,10 +31,8 @@ pub struct Subject<'a> {
 /// Watches an expectation until there is a verdict, and tells it.
 pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) {
     let started = Instant::now();
-    let mut watch = Watch::new(
-        expectation.within.map(|wait| wait.duration()),
-        expectation.hold.map(|wait| wait.duration()),
-    );
+    let mut watch =
+        Watch::new(expectation.within.map(|wait| wait.duration()), expectation.hold.map(|wait| wait.duration()));
     let judgement = loop {
         // A look counts as of the moment it was begun: what it saw was so then.
         let begun = started.elapsed();

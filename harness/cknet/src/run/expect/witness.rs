@@ -47,9 +47,11 @@ impl Witnesses {
 
     /// What speaks against a denial by one of these identities, given what was seen of the questions.
     pub fn doubt(&self, identities: &[String], seen: &[Observation]) -> Result<(), String> {
-        let dead = self.asked.keys().zip(seen).find(|((identity, _), seen)| {
-            identities.contains(identity) && seen.sight != Sight::Answered
-        });
+        let dead = self
+            .asked
+            .keys()
+            .zip(seen)
+            .find(|((identity, _), seen)| identities.contains(identity) && seen.sight != Sight::Answered);
         match dead {
             None => Ok(()),
             Some(((identity, port), seen)) => Err(format!(

@@ -28,7 +28,7 @@ use super::{Settings, log};
 use crate::node::cni::config::calico_list;
 use crate::node::cni::interface_name;
 use crate::node::cni::ipam::{Ipam, IpamError};
-use crate::node::policy::{self, LocalEndpoint, Pool, PodName, World};
+use crate::node::policy::{self, LocalEndpoint, PodName, Pool, World};
 use crate::watched::{Bell, ClientError, client_from, follow};
 
 /// Calico's defaults for the overlay: VNI 4096, UDP 4789 (`FELIX_VXLANVNI`, `FELIX_VXLANPORT`).

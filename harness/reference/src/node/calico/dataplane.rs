@@ -31,8 +31,7 @@ pub struct Look {
 
 impl Look {
     pub async fn at(netlink: &Netlink) -> Result<Self, NetlinkError> {
-        let (links, addresses, routes) =
-            futures::try_join!(netlink.links(), netlink.addresses(), netlink.routes())?;
+        let (links, addresses, routes) = futures::try_join!(netlink.links(), netlink.addresses(), netlink.routes())?;
         let routes = routes.into_iter().filter(|route| route.protocol == PROTOCOL).collect();
         Ok(Self { links, addresses, routes })
     }
@@ -176,12 +175,7 @@ pub async fn ensure_overlay(
 }
 
 /// An address that is there already must not be added again: the kernel would announce it as a change.
-async fn ensure_only_address(
-    netlink: &Netlink,
-    look: &Look,
-    index: u32,
-    wanted: Ipv4Net,
-) -> Result<(), NetlinkError> {
+async fn ensure_only_address(netlink: &Netlink, look: &Look, index: u32, wanted: Ipv4Net) -> Result<(), NetlinkError> {
     let present = look.addresses.iter().filter(|(link, _)| *link == index).map(|(_, address)| *address);
     let (kept, others): (Vec<_>, Vec<_>) = present.partition(|address| *address == wanted);
     if kept.is_empty() {
@@ -280,19 +274,20 @@ mod tests {
             disabled: false,
             rest: serde_json::Map::new(),
         };
-        let blocks =
-            [("10.1.0.0/26".parse().unwrap(), "cp1".into()), ("10.1.1.0/26".parse().unwrap(), "w1".into())];
+        let blocks = [("10.1.0.0/26".parse().unwrap(), "cp1".into()), ("10.1.1.0/26".parse().unwrap(), "w1".into())];
         let underlay =
             Link { index: 2, name: "eth0".into(), up: true, mtu: 1500, mac: None, parent: None, vxlan: None };
         let pools = [pool];
         let pods = [("10.1.0.1".parse().unwrap(), 9)];
-        let view = View { own: &own, others: &others, pools: &pools, blocks: &blocks, pods: &pods, underlay: &underlay };
+        let view =
+            View { own: &own, others: &others, pools: &pools, blocks: &blocks, pods: &pods, underlay: &underlay };
         desired(&view).routes.into_iter().collect()
     }
 
     #[test]
     fn the_route_of_a_pod_that_is_not_known_yet_stays() {
-        let route = |destination: &str, kind| Route { destination: destination.parse().unwrap(), kind, protocol: PROTOCOL };
+        let route =
+            |destination: &str, kind| Route { destination: destination.parse().unwrap(), kind, protocol: PROTOCOL };
         let via = |device| RouteKind::Via { gateway: "10.1.1.0".parse().unwrap(), device, onlink: true };
         let pod = route("10.1.0.7/32", RouteKind::Link { device: 9 });
         let (gone, moved) = (route("10.1.2.0/26", via(3)), route("10.1.1.0/26", via(3)));

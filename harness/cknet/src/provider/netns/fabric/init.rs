@@ -112,8 +112,7 @@ impl Fabric {
     async fn answer(&self, id: u64, request: Request, message: Message, channel: &Arc<Channel>) -> Answer {
         let done = (Reply::Done { id }, None);
         let mut descriptors = message.descriptors.into_iter();
-        let mut descriptor =
-            || descriptors.next().ok_or_else(|| io::Error::other("the request lacks a descriptor"));
+        let mut descriptor = || descriptors.next().ok_or_else(|| io::Error::other("the request lacks a descriptor"));
         match request {
             Request::Build(topology) => {
                 let nodes = super::segments::build(&topology).await?;
