@@ -26,7 +26,8 @@ pub enum CommandError {
 pub fn run(program: &Path, arguments: &[&str], deadline: Duration) -> Result<Output, CommandError> {
     let name = || program.display().to_string();
     let failed = |cause| CommandError::Start { program: name(), cause };
-    let expression = duct::cmd(program.as_os_str(), arguments).stdin_null().stdout_capture().stderr_capture().unchecked();
+    let expression =
+        duct::cmd(program.as_os_str(), arguments).stdin_null().stdout_capture().stderr_capture().unchecked();
     let handle = expression
         .before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);

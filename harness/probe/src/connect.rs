@@ -224,6 +224,8 @@ fn ending(seen: &Observation) -> Ending {
         Sight::Answered => Ending::Allowed(answered(seen)),
         Sight::Silent => Ending::Timeout,
         Sight::Refused => Ending::Refused,
+        // Port unreachable: what a Service without endpoints answers; a dialler's `ECONNREFUSED` (RFC 1122, 4.2.3.9).
+        Sight::IcmpError { kind: 3, code: 3, .. } => Ending::Refused,
         Sight::IcmpError { kind, code, from } => {
             let from = from.map_or_else(|| "an unknown host".to_owned(), |ip| ip.to_string());
             Ending::Other(format!("ICMP type {kind} code {code} from {from}"))

@@ -1,11 +1,11 @@
 //! What was recorded on a real cluster with Calico when something breaks, and when a node dies. A cluster of their
-//! own, which the trials take in turns and leave as they found it, except for the last node.
+//! own, which the trials take in turns and leave as they found it, and one more for the node that dies.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libtest_mimic::Trial;
 
-use super::cluster::{SOON, Space, breakable, policy_for};
+use super::cluster::{SOON, Space, breakable, doomed, policy_for};
 use super::program::eventually;
 use super::trial;
 
@@ -162,28 +162,27 @@ fn without_a_cni_configuration_a_node_is_not_ready() {
 
 /// A real cluster takes 40 s to notice; this one some seconds.
 fn a_node_whose_process_dies_is_not_ready() {
-    // The other trials need cp1 and w1 only, so they may go on meanwhile.
-    let cluster = breakable();
+    let cluster = doomed();
     // Processes of all nodes are seen on each; that of this node lives in this network.
     let killed = cluster.on_node(
-        "w2",
+        "w1",
         "own=$(readlink /proc/self/ns/net); for process in /proc/[0-9]*; do \
          [ \"$(readlink $process/ns/net)\" = $own ] || continue; \
          case $(tr \"\\0\" \" \" < $process/cmdline) in \"cknet node \"*) kill -9 ${process#/proc/}; echo killed;; esac; done",
     );
     assert_eq!(killed, "killed\n");
-    let row = eventually("w2 is not ready", SOON, || {
-        let row = cluster.kubectl("get node w2 --no-headers");
+    let row = eventually("w1 is not ready", SOON, || {
+        let row = cluster.kubectl("get node w1 --no-headers");
         if row.contains(" NotReady ") { Ok(row) } else { Err(row) }
     });
-    assert_eq!(row.split_whitespace().take(3).collect::<Vec<_>>(), ["w2", "NotReady", "worker"]);
+    assert_eq!(row.split_whitespace().take(3).collect::<Vec<_>>(), ["w1", "NotReady", "worker"]);
     let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")]";
     let words = cluster.kubectl(&format!(
-        "get node w2 -o '{ready}.status}} {}.reason}} {}.message}}'",
+        "get node w1 -o '{ready}.status}} {}.reason}} {}.message}}'",
         &ready[9..],
         &ready[9..]
     ));
     assert_eq!(words, "Unknown NodeStatusUnknown Kubelet stopped posting node status.");
-    let taints = cluster.kubectl("get node w2 -o 'jsonpath={.spec.taints[*].key}'");
+    let taints = cluster.kubectl("get node w1 -o 'jsonpath={.spec.taints[*].key}'");
     assert!(taints.contains("node.kubernetes.io/unreachable"), "{taints}");
 }

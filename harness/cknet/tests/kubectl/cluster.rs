@@ -38,12 +38,18 @@ pub fn breakable() -> &'static Cluster {
     BREAKABLE.get_or_init(|| Cluster::up("")).as_ref().unwrap_or_else(|why| panic!("{why}"))
 }
 
+/// The cluster whose worker dies: cp1, w1.
+pub fn doomed() -> &'static Cluster {
+    DOOMED.get_or_init(|| Cluster::up("--workers 1")).as_ref().unwrap_or_else(|why| panic!("{why}"))
+}
+
 static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
 static BREAKABLE: OnceLock<Result<Cluster, String>> = OnceLock::new();
+static DOOMED: OnceLock<Result<Cluster, String>> = OnceLock::new();
 
 /// Takes down every cluster that was made; returns what went wrong.
 pub fn down() -> Vec<String> {
-    let made = [&SHARED, &BREAKABLE].into_iter().filter_map(|cluster| cluster.get()?.as_ref().ok());
+    let made = [&SHARED, &BREAKABLE, &DOOMED].into_iter().filter_map(|cluster| cluster.get()?.as_ref().ok());
     made.filter_map(|cluster| cluster.down().err()).collect()
 }
 
@@ -242,7 +248,7 @@ fn ending(done: &Done) -> String {
 /// A pod that answers on the ports of `listen`.
 pub fn pod(name: &str, app: &str, node: &str, listen: &[&str]) -> Value {
     let arguments: Vec<&str> = listen.iter().flat_map(|port| ["--listen", *port]).collect();
-    // An argument list that is empty would be that of the image.
+    // Without any the image listens on 8080/tcp by itself.
     let arguments = if arguments.is_empty() { vec!["--listen", "9/tcp"] } else { arguments };
     json!({
         "apiVersion": "v1", "kind": "Pod",

@@ -98,11 +98,14 @@ fn a_command_talks_back_at_once() {
 fn a_terminal_is_a_terminal() {
     let space = shared().space("terminals");
     space.pods(&[("one", "one", "w1", &[])]);
-    let done = space.on_terminal("exec -it one -- sh -c \"tty; stty size; echo to err >&2; exit 5\"", "");
+    // kubectl tells the size of the terminal after the command has started.
+    let script =
+        "tty; while [ \\\"\\$(stty size)\\\" != \\\"33 101\\\" ]; do sleep 0.02; done; echo to err >&2; exit 5";
+    let done = space.on_terminal(&format!("exec -it one -- sh -c \"{script}\""), "");
     let lines: Vec<&str> = done.out.lines().map(|line| line.trim_start_matches("^@").trim()).collect();
     assert_eq!(done.code, 5, "{}", done.out);
     assert!(lines[0].starts_with("/dev/pts/"), "{}", done.out);
-    assert_eq!(&lines[1..], ["33 101", "to err", "command terminated with exit code 5"], "{}", done.out);
+    assert_eq!(&lines[1..], ["to err", "command terminated with exit code 5"], "{}", done.out);
 
     let done = space.on_terminal("exec -it one -- sh", "echo the answer is $((40+2))\nexit 6\n");
     assert_eq!(done.code, 6, "{}", done.out);

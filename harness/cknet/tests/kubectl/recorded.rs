@@ -140,15 +140,15 @@ fn established_connections_survive_a_policy() {
 
 fn a_node_port_under_deny() {
     let space = shared().space("rec-port");
-    people(&space);
-    space.ok("expose pod far --type=NodePort --port=80 --target-port=8080");
-    let port = space.field("service far", ".spec.ports[0].nodePort");
+    space.pods(&[("web", "web", "w1", &["8080/tcp"]), ("far", "far", "cp1", &[]), ("near", "near", "w1", &[])]);
+    space.ok("expose pod web --type=NodePort --port=80 --target-port=8080");
+    let port = space.field("service web", ".spec.ports[0].nodePort");
     let through = |node: u8| format!("192.168.60.{node}:{port}");
-    let answer = "allowed by rec-port/far";
-    space.await_connect("frontend", &through(13), answer);
+    let answer = "allowed by rec-port/web";
+    space.await_connect("far", &through(13), answer);
     apply(&space, "deny-all-ingress");
-    space.await_connect("frontend", &through(13), "TIMEOUT");
-    space.see(&[("frontend", &through(11), "TIMEOUT"), ("other", &through(12), "TIMEOUT")]);
+    space.await_connect("far", &through(13), "TIMEOUT");
+    space.see(&[("far", &through(11), "TIMEOUT"), ("far", &through(12), "TIMEOUT")]);
     assert_eq!(shared().connect_from_node("cp1", &through(12)), "TIMEOUT", "from another node through the pod's own");
     assert_eq!(shared().connect_from_node("w1", &through(12)), answer, "from the pod's own node");
 }

@@ -206,9 +206,15 @@ fn waits_end_when_what_they_wait_for_comes() {
         space.run("wait --for=jsonpath={.status.phase}=Failed pod/one --timeout=300ms").err,
         "error: timed out waiting for the condition on pods/one\n"
     );
-    let mut waiting = space.start("wait --for=delete pod/one --timeout=20s");
-    assert_eq!(space.ok("delete pod one --wait=false").split_once(" deleted").unwrap().0, "pod \"one\"");
-    assert_eq!(waiting.next(), "pod/one condition met");
+    // One that takes its time to end, so that kubectl finds it there.
+    let slow = r#"{"spec":{"terminationGracePeriodSeconds":3}}"#;
+    let deaf = r#"trap "" TERM; while :; do sleep 0.1; done"#;
+    space.ok(&format!("run slow --image={IMAGE} --overrides '{slow}' --command -- sh -c '{deaf}'"));
+    space.ok("wait --for=condition=Ready pod/slow --timeout=20s");
+    assert_eq!(space.ok("delete pod slow --wait=false").split_once(" deleted").unwrap().0, "pod \"slow\"");
+    assert_eq!(space.ok("get pod slow --no-headers").split_whitespace().nth(2), Some("Terminating"));
+    assert_eq!(space.ok("wait --for=delete pod/slow --timeout=20s"), "pod/slow condition met\n");
+    assert_eq!(space.fails("get pod slow", ""), "Error from server (NotFound): pods \"slow\" not found\n");
     // A pod that ends by itself, and one that fails.
     for (name, script, phase) in [("good", "exit 0", "Succeeded"), ("bad", "exit 4", "Failed")] {
         space.ok(&format!("run {name} --image={IMAGE} --restart=Never --command -- sh -c '{script}'"));

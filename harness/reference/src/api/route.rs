@@ -53,7 +53,8 @@ async fn respond(
     }
 }
 
-/// The OpenAPI document of the second generation as kubectl asks for it.
+/// What the OpenAPI document of the second generation is as protobuf. Clients ask for it with an `@` before the
+/// version, which the type of an answer must not have (RFC 2045, section 5.1).
 const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Paths that are about the server itself.
@@ -86,7 +87,7 @@ fn about_server(
         ["apis", group, version] => discovery::resources(group, version)?,
         ["openapi", "v3"] => openapi::index(),
         ["openapi", "v3", rest @ ..] => openapi::v3(&rest.join("/"))?,
-        ["openapi", "v2"] if accept.contains(OPENAPI_PROTOBUF) => {
+        ["openapi", "v2"] if accept.replace('@', ".").contains(OPENAPI_PROTOBUF) => {
             let document = openapi::v2_protobuf();
             return Some(Ok(answer::bytes(200, HeaderValue::from_static(OPENAPI_PROTOBUF), document)));
         }

@@ -85,7 +85,12 @@ fn refuse_conflicts(entries: &[Entry], author: &Author<'_>, changed: &FieldSet) 
             } else {
                 format!(" with subresource {:?}", entry.subresource)
             };
-            told.push((format!("{:?}{place} using {}", entry.manager, entry.api_version), paths));
+            // One who applies may do so in several versions, so none is told.
+            let version = match entry.operation.as_str() {
+                "Apply" => String::new(),
+                _ => format!(" using {}", entry.api_version),
+            };
+            told.push((format!("{:?}{place}{version}", entry.manager), paths));
         }
     }
     let count: usize = told.iter().map(|(_, paths)| paths.len()).sum();
@@ -211,7 +216,7 @@ mod tests {
         let live = applied(&Value::Null, &config(json!({"a": "1"})), "one", false).unwrap().object;
         let other = config(json!({"a": "2"}));
         let refusal = applied(&live, &other, "two", false).unwrap_err();
-        assert_eq!(refusal.message, "Apply failed with 1 conflict: conflict with \"one\" using v1: .data.a");
+        assert_eq!(refusal.message, "Apply failed with 1 conflict: conflict with \"one\": .data.a");
         assert_eq!(refusal.code, 409);
         let forced = applied(&live, &other, "two", true).unwrap().object;
         assert_eq!(forced["data"]["a"], "2");

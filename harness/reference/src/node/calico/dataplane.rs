@@ -210,14 +210,8 @@ pub async fn apply(
     for route in wanted.difference(&look.routes) {
         netlink.set_route(route).await?;
     }
-    for route in look.routes.difference(&wanted) {
-        // The CNI plugin lays the route of a pod before the pod is known here, and it goes with the pod's link.
-        let of_a_pod = matches!(route.kind, RouteKind::Link { .. });
-        // A replaced route is gone already.
-        let replaced = wanted.iter().any(|kept| kept.destination == route.destination);
-        if !of_a_pod && !replaced {
-            netlink.delete_route(route).await?;
-        }
+    for route in superfluous(&look.routes, &wanted) {
+        netlink.delete_route(route).await?;
     }
     Ok(())
 }
@@ -234,6 +228,17 @@ async fn apply_peers(netlink: &Netlink, device: u32, peers: &BTreeSet<Peer>) -> 
         netlink.set_neighbour(device, entry).await?;
     }
     Ok(())
+}
+
+/// The routes that are there and should not be.
+fn superfluous<'a>(present: &'a BTreeSet<Route>, wanted: &'a BTreeSet<Route>) -> impl Iterator<Item = &'a Route> {
+    present.difference(wanted).filter(|route| {
+        // The CNI plugin lays the route of a pod before the pod is known here, and it goes with the pod's link.
+        let of_a_pod = matches!(route.kind, RouteKind::Link { .. });
+        // A replaced route is gone already.
+        let replaced = wanted.iter().any(|kept| kept.destination == route.destination);
+        !of_a_pod && !replaced
+    })
 }
 
 /// The route with the real index of the overlay device; `None` where there is no such device.
@@ -277,6 +282,18 @@ mod tests {
         let view =
             View { own: &own, others: &others, pools: &pools, blocks: &blocks, pods: &pods, underlay: &underlay };
         desired(&view).routes.into_iter().collect()
+    }
+
+    #[test]
+    fn the_route_of_a_pod_that_is_not_known_yet_stays() {
+        let route =
+            |destination: &str, kind| Route { destination: destination.parse().unwrap(), kind, protocol: PROTOCOL };
+        let via = |device| RouteKind::Via { gateway: "10.1.1.0".parse().unwrap(), device, onlink: true };
+        let pod = route("10.1.0.7/32", RouteKind::Link { device: 9 });
+        let (gone, moved) = (route("10.1.2.0/26", via(3)), route("10.1.1.0/26", via(3)));
+        let wanted = BTreeSet::from([route("10.1.1.0/26", via(4))]);
+        let present = BTreeSet::from([pod, gone.clone(), moved]);
+        assert_eq!(superfluous(&present, &wanted).collect::<Vec<_>>(), [&gone]);
     }
 
     #[test]
