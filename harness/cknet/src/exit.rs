@@ -106,16 +106,10 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const LENIENT: ExitPolicy = ExitPolicy {
-        flaky_fails: false,
-        reports_failed: false,
-    };
+    const LENIENT: ExitPolicy = ExitPolicy { flaky_fails: false, reports_failed: false };
 
     fn counts(edit: impl FnOnce(&mut Counts)) -> Counts {
-        let mut counts = Counts {
-            passed: 3,
-            ..Counts::default()
-        };
+        let mut counts = Counts { passed: 3, ..Counts::default() };
         edit(&mut counts);
         counts
     }
@@ -135,26 +129,14 @@ mod tests {
     #[case::nothing(counts(|c| c.passed = 0), 4)]
     #[case::all_skipped(counts(|c| { c.passed = 0; c.skipped = 4 }), 4)]
     fn by_counts(#[case] counts: Counts, #[case] code: u8) {
-        let mut summary = Summary {
-            counts,
-            cleanup: CleanupState::Clean,
-            ..Summary::default()
-        };
+        let mut summary = Summary { counts, cleanup: CleanupState::Clean, ..Summary::default() };
         assert_eq!(ExitCode::from_summary(&summary, LENIENT).code(), code);
 
         summary.cleanup = CleanupState::Leaked { resources: 1 };
         let with_leak = if code == 0 { 5 } else { code };
-        assert_eq!(
-            ExitCode::from_summary(&summary, LENIENT).code(),
-            with_leak,
-            "a leak only replaces 0"
-        );
+        assert_eq!(ExitCode::from_summary(&summary, LENIENT).code(), with_leak, "a leak only replaces 0");
 
-        for (interrupt, code) in [
-            (Interrupt::Int, 130),
-            (Interrupt::Term, 143),
-            (Interrupt::Hup, 143),
-        ] {
+        for (interrupt, code) in [(Interrupt::Int, 130), (Interrupt::Term, 143), (Interrupt::Hup, 143)] {
             summary.interrupted = Some(interrupt);
             assert_eq!(ExitCode::from_summary(&summary, LENIENT).code(), code);
         }
@@ -162,58 +144,30 @@ mod tests {
 
     #[test]
     fn flaky_fails_when_told_so() {
-        let summary = Summary {
-            counts: counts(|c| c.flaky = 1),
-            ..Summary::default()
-        };
-        let strict = ExitPolicy {
-            flaky_fails: true,
-            ..LENIENT
-        };
+        let summary = Summary { counts: counts(|c| c.flaky = 1), ..Summary::default() };
+        let strict = ExitPolicy { flaky_fails: true, ..LENIENT };
         assert_eq!(ExitCode::from_summary(&summary, strict), ExitCode::Refuted);
     }
 
     #[test]
     fn a_lost_report_is_never_a_success_and_never_hides_a_refutation() {
-        let lost = ExitPolicy {
-            reports_failed: true,
-            ..LENIENT
-        };
-        let mut summary = Summary {
-            counts: counts(|_| {}),
-            ..Summary::default()
-        };
-        assert_eq!(
-            ExitCode::from_summary(&summary, lost),
-            ExitCode::Infrastructure
-        );
+        let lost = ExitPolicy { reports_failed: true, ..LENIENT };
+        let mut summary = Summary { counts: counts(|_| {}), ..Summary::default() };
+        assert_eq!(ExitCode::from_summary(&summary, lost), ExitCode::Infrastructure);
         summary.counts.failed = 1;
         assert_eq!(ExitCode::from_summary(&summary, lost), ExitCode::Refuted);
     }
 
     #[test]
     fn a_cluster_that_never_came_up_is_infrastructure() {
-        let summary = Summary {
-            clusters_failed: 1,
-            counts: counts(|_| {}),
-            ..Summary::default()
-        };
-        assert_eq!(
-            ExitCode::from_summary(&summary, LENIENT),
-            ExitCode::Infrastructure
-        );
+        let summary = Summary { clusters_failed: 1, counts: counts(|_| {}), ..Summary::default() };
+        assert_eq!(ExitCode::from_summary(&summary, LENIENT), ExitCode::Infrastructure);
     }
 
     #[test]
     fn a_kept_cluster_is_no_leak() {
-        let cleanup = CleanupState::Kept {
-            later: "cknet gc".into(),
-        };
-        let summary = Summary {
-            counts: counts(|_| {}),
-            cleanup,
-            ..Summary::default()
-        };
+        let cleanup = CleanupState::Kept { later: "cknet gc".into() };
+        let summary = Summary { counts: counts(|_| {}), cleanup, ..Summary::default() };
         assert_eq!(ExitCode::from_summary(&summary, LENIENT), ExitCode::Passed);
     }
 }

@@ -6,9 +6,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, FromArgMatches};
 use cknet_probe::{agent, connect, facts, firewall, serve};
 use cknet_reference::{control_plane, dns, node};
+use clap::{Args, FromArgMatches};
 
 use crate::provider::netns::fabric;
 
@@ -27,24 +27,26 @@ pub fn run(arguments: &[String]) -> Option<ExitCode> {
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
         ("node-link", _) => crate::provider::link::main(rest),
         ("probe", Some("agent")) => told(agent::on_standard_streams()),
-        ("probe", Some("serve")) => with::<serve::Options>("serve", &rest[1..], |options| {
-            told(serve::run(&options, &mut io::stdout()))
-        }),
-        ("connect", _) => with("connect", rest, |options| {
-            code(connect::connect(&options, &mut io::stdout(), &mut io::stderr()))
-        }),
-        ("resolve", _) => with("resolve", rest, |options| {
-            code(connect::resolve(&options, &mut io::stdout(), &mut io::stderr()))
-        }),
-        ("facts", _) => with::<facts::Options>("facts", rest, |options| {
-            told(facts::run(&options, &mut io::stdout()))
-        }),
+        ("probe", Some("serve")) => {
+            with::<serve::Options>("serve", &rest[1..], |options| told(serve::run(&options, &mut io::stdout())))
+        }
+        ("connect", _) => {
+            with("connect", rest, |options| code(connect::connect(&options, &mut io::stdout(), &mut io::stderr())))
+        }
+        ("resolve", _) => {
+            with("resolve", rest, |options| code(connect::resolve(&options, &mut io::stdout(), &mut io::stderr())))
+        }
+        ("facts", _) => with::<facts::Options>("facts", rest, |options| told(facts::run(&options, &mut io::stdout()))),
         _ => return None,
     })
 }
 
 /// Reads the options of a personality and runs it; wrong ones end with exit code 2.
-fn with<O: Args + FromArgMatches>(name: &'static str, arguments: &[String], run: impl FnOnce(O) -> ExitCode) -> ExitCode {
+fn with<O: Args + FromArgMatches>(
+    name: &'static str,
+    arguments: &[String],
+    run: impl FnOnce(O) -> ExitCode,
+) -> ExitCode {
     let command = O::augment_args(clap::Command::new(name)).no_binary_name(true);
     let options = command.try_get_matches_from(arguments).and_then(|matches| O::from_arg_matches(&matches));
     match options {

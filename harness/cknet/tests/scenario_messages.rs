@@ -6,22 +6,15 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use cknet::scenario::{
-    Fixtures, Found, Problems, Profile, Scenario, check, load_bytes, read_suite,
-};
+use cknet::scenario::{Fixtures, Found, Problems, Profile, Scenario, check, load_bytes, read_suite};
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
 fn fixtures() -> Fixtures {
     let profile = Profile::embedded("reference").unwrap().unwrap();
-    Fixtures::open(&repository().join("fixtures"), profile)
-        .unwrap_or_else(|wrong| panic!("{wrong}"))
+    Fixtures::open(&repository().join("fixtures"), profile).unwrap_or_else(|wrong| panic!("{wrong}"))
 }
 
 /// What the runner does with a file, as if it lay in the suite.
@@ -39,10 +32,7 @@ fn read(path: &Path, fixtures: &Fixtures) -> Result<Vec<Scenario>, Problems> {
 fn each_bad_scenario_has_its_message() {
     let folder = repository().join("fixtures/bad-scenarios");
     let fixtures = fixtures();
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
     files.sort();
     assert!(files.len() >= 50, "only {} files", files.len());
@@ -57,8 +47,7 @@ fn each_bad_scenario_has_its_message() {
 
 /// A scenario without a fault, of which the bad ones are changed copies.
 const SOUND: &str = include_str!("../../../fixtures/bad-scenarios/no-sabotage.yaml");
-const SABOTAGE: &str =
-    "sabotage:\n  - {id: never-closed, do: {ignoreStep: closed/0}, mustFail: closed/cross-node}\n";
+const SABOTAGE: &str = "sabotage:\n  - {id: never-closed, do: {ignoreStep: closed/0}, mustFail: closed/cross-node}\n";
 
 fn refused(bytes: impl Into<Vec<u8>>) -> String {
     let fixtures = fixtures();
@@ -72,25 +61,15 @@ fn refused(bytes: impl Into<Vec<u8>>) -> String {
 fn the_scenario_they_are_made_from_is_sound() {
     let fixtures = fixtures();
     let text = format!("{SOUND}{SABOTAGE}");
-    let file = load_bytes(text, "scenarios/bad/no-sabotage.yaml", &fixtures)
-        .unwrap_or_else(|e| panic!("{e}"));
+    let file = load_bytes(text, "scenarios/bad/no-sabotage.yaml", &fixtures).unwrap_or_else(|e| panic!("{e}"));
     let scenarios = check(vec![file], &fixtures).unwrap_or_else(|e| panic!("{e}"));
     let scenario = &scenarios[0];
     let node = scenario.topology.nodes.get(&"w1".parse().unwrap()).unwrap();
-    assert_eq!(
-        node.first_nic().unwrap().1.address.to_string(),
-        "192.168.60.12"
-    );
+    assert_eq!(node.first_nic().unwrap().1.address.to_string(), "192.168.60.12");
     let (phase, expectation) = scenario.expectations().next().unwrap();
-    assert_eq!(
-        scenario.case_id(phase, expectation),
-        "bad.no-sabotage/closed/cross-node"
-    );
+    assert_eq!(scenario.case_id(phase, expectation), "bad.no-sabotage/closed/cross-node");
     assert_eq!(text_line(expectation.line), "      - id: cross-node");
-    assert_eq!(
-        text_line(phase.steps[0].line),
-        "      - firewall: {nodes: all, close: 4789/udp}"
-    );
+    assert_eq!(text_line(phase.steps[0].line), "      - firewall: {nodes: all, close: 4789/udp}");
 }
 
 fn text_line(line: usize) -> &'static str {
@@ -146,11 +125,7 @@ fn the_problems_of_several_files_are_told_together() {
         id: None,
         name: format!("scenarios/bad/{stem}.yaml"),
     };
-    let all = [
-        found("within-zero"),
-        found("no-sabotage"),
-        found("is-not-there"),
-    ];
+    let all = [found("within-zero"), found("no-sabotage"), found("is-not-there")];
     let problems = read_suite(&all, &fixtures()).unwrap_err();
     let files: Vec<&str> = problems.files().iter().map(|file| file.file()).collect();
     assert_eq!(files.len(), 3, "{files:?}");
@@ -164,14 +139,8 @@ fn two_files_with_one_id_are_refused() {
     let file = |name: &str| load_bytes(text.clone(), name, &fixtures).unwrap();
     let twice = vec![file("one.yaml"), file("two.yaml")];
     let problems = check(twice, &fixtures).unwrap_err().to_string();
-    assert!(
-        problems.contains("`one.yaml` has this id already"),
-        "{problems}"
-    );
-    assert!(
-        problems.starts_with("error: `two.yaml` has 1 problem"),
-        "{problems}"
-    );
+    assert!(problems.contains("`one.yaml` has this id already"), "{problems}");
+    assert!(problems.starts_with("error: `two.yaml` has 1 problem"), "{problems}");
 }
 
 /// A sound scenario with something else in the place of a part of it.

@@ -5,34 +5,24 @@ use std::path::{Path, PathBuf};
 
 use cknet::scenario::model::{Action, Change, Check, ExpectationRef, FirewallChange};
 use cknet::scenario::{
-    Filter, Fixtures, LateFact, Profile, Roots, Scenario, check, load_bytes, locate, read_suite,
-    schema,
+    Filter, Fixtures, LateFact, Profile, Roots, Scenario, check, load_bytes, locate, read_suite, schema,
 };
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
 fn fixtures(profile: &str) -> Fixtures {
     let profile = Profile::embedded(profile).unwrap().unwrap();
-    Fixtures::open(&repository().join("fixtures"), profile)
-        .unwrap_or_else(|wrong| panic!("{wrong}"))
+    Fixtures::open(&repository().join("fixtures"), profile).unwrap_or_else(|wrong| panic!("{wrong}"))
 }
 
 #[test]
 fn the_suite_is_sound() {
     let roots = Roots::find(None, &repository()).unwrap();
     let found = locate(&roots, &Filter::default()).unwrap();
-    let scenarios =
-        read_suite(&found, &fixtures("reference")).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let ids: Vec<&str> = scenarios
-        .iter()
-        .map(|scenario| scenario.id().as_str())
-        .collect();
+    let scenarios = read_suite(&found, &fixtures("reference")).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let ids: Vec<&str> = scenarios.iter().map(|scenario| scenario.id().as_str()).collect();
     for id in [
         "cidr.custom-cidrs",
         "cidr.default-cidrs",
@@ -62,44 +52,30 @@ fn the_committed_schema_is_current() {
 /// Reads one scenario of the suite.
 fn scenario(id: &str, profile: &str) -> Scenario {
     let roots = Roots::find(None, &repository()).unwrap();
-    let filter = Filter {
-        words: vec![id.to_owned()],
-    };
+    let filter = Filter { words: vec![id.to_owned()] };
     let found = locate(&roots, &filter).unwrap();
     assert_eq!(found.len(), 1);
-    read_suite(&found, &fixtures(profile))
-        .unwrap_or_else(|wrong| panic!("{wrong}"))
-        .remove(0)
+    read_suite(&found, &fixtures(profile)).unwrap_or_else(|wrong| panic!("{wrong}")).remove(0)
 }
 
 fn check_of<'s>(scenario: &'s Scenario, name: &str) -> &'s Check {
-    &scenario
-        .expectation(&name_of(scenario, name))
-        .unwrap()
-        .check
+    &scenario.expectation(&name_of(scenario, name)).unwrap().check
 }
 
 fn name_of(scenario: &Scenario, name: &str) -> ExpectationRef {
     let (phase, expectation) = name.split_once('/').unwrap();
     let phase = scenario.phase(&phase.parse().unwrap()).unwrap();
-    ExpectationRef {
-        phase: phase.id.clone(),
-        expectation: expectation.parse().unwrap(),
-    }
+    ExpectationRef { phase: phase.id.clone(), expectation: expectation.parse().unwrap() }
 }
 
 #[test]
 fn references_to_the_cni_follow_the_profile() {
     for (profile, ports) in [("reference", "4789/udp"), ("cilium", "8472/udp")] {
         let roots = Roots::find(None, &repository()).unwrap();
-        let filter = Filter {
-            words: vec!["interfaces".to_owned()],
-        };
+        let filter = Filter { words: vec!["interfaces".to_owned()] };
         let found = locate(&roots, &filter).unwrap();
         let scenario = read_suite(&found, &fixtures(profile)).unwrap().remove(0);
-        let Action::Firewall(firewall) = &scenario.phases[1].steps[0].action else {
-            panic!("no firewall")
-        };
+        let Action::Firewall(firewall) = &scenario.phases[1].steps[0].action else { panic!("no firewall") };
         assert_eq!(firewall.ports[0].to_string(), ports);
         assert_eq!(firewall.change, FirewallChange::Drop);
         assert_eq!(firewall.nic.as_ref().unwrap().as_str(), "eth0");
@@ -110,85 +86,47 @@ fn references_to_the_cni_follow_the_profile() {
 #[test]
 fn what_a_cni_does_not_have_is_told() {
     let roots = Roots::find(None, &repository()).unwrap();
-    let filter = Filter {
-        words: vec!["firewall.vxlan-port-blocked".to_owned()],
-    };
+    let filter = Filter { words: vec!["firewall.vxlan-port-blocked".to_owned()] };
     let found = locate(&roots, &filter).unwrap();
-    let wrong = read_suite(&found, &fixtures("cilium"))
-        .unwrap_err()
-        .to_string();
+    let wrong = read_suite(&found, &fixtures("cilium")).unwrap_err().to_string();
     assert!(wrong.contains("this CNI has no fixed VNI"), "{wrong}");
 }
 
 #[test]
 fn addresses_and_late_facts_are_filled_in() {
     let scenario = scenario("interfaces.overlay-on-second-nic", "reference");
-    let Check::Resource(node) = check_of(&scenario, "chosen/announced-address") else {
-        panic!("no resource")
-    };
+    let Check::Resource(node) = check_of(&scenario, "chosen/announced-address") else { panic!("no resource") };
     let written = node.matches.as_ref().unwrap().written().to_string();
     assert!(written.contains("192.168.70.12/24"), "{written}");
 
-    let Check::Routes(route) = check_of(&scenario, "chosen/route") else {
-        panic!("no route")
-    };
+    let Check::Routes(route) = check_of(&scenario, "chosen/route") else { panic!("no route") };
     let known = |fact: &LateFact| match fact {
         LateFact::NodePodBlock(node) if *node == "w1" => Some("10.1.5.64/26".to_owned()),
         LateFact::NodeTunnelAddress(node) if *node == "w1" => Some("10.1.5.64".to_owned()),
         _ => None,
     };
-    assert_eq!(
-        route.destination.resolve(&known).unwrap().to_string(),
-        "10.1.5.64/26"
-    );
-    assert_eq!(
-        route
-            .via
-            .as_ref()
-            .unwrap()
-            .resolve(&known)
-            .unwrap()
-            .to_string(),
-        "10.1.5.64"
-    );
+    assert_eq!(route.destination.resolve(&known).unwrap().to_string(), "10.1.5.64/26");
+    assert_eq!(route.via.as_ref().unwrap().resolve(&known).unwrap().to_string(), "10.1.5.64");
     assert_eq!(route.dev.as_ref().unwrap().fixed().unwrap(), "vxlan.calico");
-    let unknown = route
-        .destination
-        .resolve(&|_| None)
-        .unwrap_err()
-        .to_string();
+    let unknown = route.destination.resolve(&|_| None).unwrap_err().to_string();
     assert_eq!(unknown, "`${node.w1.podBlock}` is not known yet");
-    let bad = route
-        .destination
-        .resolve(&|_| Some("10.1.5".to_owned()))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        bad.starts_with("`10.1.5` (from `${node.w1.podBlock}`): "),
-        "{bad}"
-    );
+    let bad = route.destination.resolve(&|_| Some("10.1.5".to_owned())).unwrap_err().to_string();
+    assert!(bad.starts_with("`10.1.5` (from `${node.w1.podBlock}`): "), "{bad}");
 }
 
 #[test]
 fn a_sabotage_changes_only_what_it_names() {
     let scenario = scenario("cidr.custom-cidrs", "reference");
-    let Change::Cluster(change) = &scenario.sabotage[0].change else {
-        panic!("no cluster")
-    };
+    let Change::Cluster(change) = &scenario.sabotage[0].change else { panic!("no cluster") };
     assert_eq!(change.0.pod_cidr.to_string(), "10.1.0.0/16");
     assert_eq!(change.0.service_cidr, scenario.cluster.service_cidr);
-    assert_eq!(
-        scenario.sabotage[0].must_fail,
-        name_of(&scenario, "bootstrapped/pool")
-    );
+    assert_eq!(scenario.sabotage[0].must_fail, name_of(&scenario, "bootstrapped/pool"));
 }
 
 #[test]
 fn a_matrix_is_printed_as_it_is_written() {
     let scenario = scenario("policy.deny-all-ingress", "reference");
-    let Check::Matrix(matrix) = check_of(&scenario, "deny/nobody-gets-in") else {
-        panic!("no matrix")
-    };
+    let Check::Matrix(matrix) = check_of(&scenario, "deny/nobody-gets-in") else { panic!("no matrix") };
     let text = std::fs::read_to_string(repository().join(&scenario.file)).unwrap();
     let written: Vec<&str> = text.lines().map(str::trim).collect();
     for (row, line) in matrix.table().lines().skip(1).enumerate() {
@@ -199,10 +137,7 @@ fn a_matrix_is_printed_as_it_is_written() {
     assert_eq!(flows[4].from.to_string(), "other");
     assert_eq!(flows[5].port.to_string(), "9090/tcp");
     let seen = matrix.table_of(|row, column| format!("{row}.{column}"));
-    assert!(
-        seen.ends_with("node:w1   3.0               3.1               3.2            3.3\n"),
-        "{seen}"
-    );
+    assert!(seen.ends_with("node:w1   3.0               3.1               3.2            3.3\n"), "{seen}");
 }
 
 /// The suite is read whenever somebody types a command: it must not be felt.
@@ -210,10 +145,8 @@ fn a_matrix_is_printed_as_it_is_written() {
 fn a_hundred_files_are_read_in_a_moment() {
     let roots = Roots::find(None, &repository()).unwrap();
     let found = locate(&roots, &Filter::default()).unwrap();
-    let files: Vec<(String, Vec<u8>)> = found
-        .iter()
-        .map(|one| (one.name.clone(), std::fs::read(&one.path).unwrap()))
-        .collect();
+    let files: Vec<(String, Vec<u8>)> =
+        found.iter().map(|one| (one.name.clone(), std::fs::read(&one.path).unwrap())).collect();
     let fixtures = fixtures("reference");
     let round = || {
         let start = std::time::Instant::now();
@@ -250,13 +183,7 @@ path = root + "/fixtures/bad-scenarios/%s.yaml"
 wrong += [p for p in form if validator.is_valid(yaml.safe_load(open(path % p)))]
 sys.exit(f"not as expected: {wrong}" if wrong or not suite else 0)
 "#;
-    let output = std::process::Command::new("python3")
-        .args(["-c", SCRIPT, repository().to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        std::process::Command::new("python3").args(["-c", SCRIPT, repository().to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

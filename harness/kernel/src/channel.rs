@@ -50,7 +50,7 @@ impl Channel {
     /// Connects to the listener at `path`.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None)?;
-        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        at(path, |address| connect(socket.as_raw_fd(), address))?;
         Self::adopt(socket)
     }
 
@@ -86,6 +86,20 @@ impl Channel {
             }
         }
     }
+}
+
+/// Uses the address of a path of any length: a socket's own is at most 107 bytes (unix(7)), the way through an open
+/// folder is short.
+fn at<T>(path: &Path, act: impl FnOnce(&UnixAddr) -> nix::Result<T>) -> io::Result<T> {
+    if let Ok(address) = UnixAddr::new(path) {
+        return Ok(act(&address)?);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = std::fs::File::open(folder)?;
+    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    Ok(act(&UnixAddr::new(&short)?)?)
 }
 
 fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
@@ -125,7 +139,7 @@ impl Listener {
     /// Binds `path` (which must not exist) as a plain descriptor; it becomes a listener with [`Listener::adopt`].
     pub fn bind(path: &Path) -> io::Result<OwnedFd> {
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None)?;
-        bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        at(path, |address| bind(socket.as_raw_fd(), address))?;
         listen(&socket, Backlog::MAXCONN)?;
         Ok(socket)
     }
@@ -187,6 +201,18 @@ mod tests {
         let mut text = String::new();
         received.read_to_string(&mut text).unwrap();
         assert_eq!(text, "inside");
+    }
+
+    #[tokio::test]
+    async fn a_path_may_be_longer_than_a_socket_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("x".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        let listener = Listener::adopt(Listener::bind(&deep.join("door.sock")).unwrap()).unwrap();
+        let outside = Channel::connect(&deep.join("door.sock")).unwrap();
+        let inside = listener.accept().await.unwrap();
+        outside.send(b"knock", &[]).await.unwrap();
+        assert_eq!(inside.receive().await.unwrap().unwrap().bytes, b"knock");
     }
 
     #[tokio::test]

@@ -48,11 +48,7 @@ impl Child {
         let pid = pid_of(child.id())?;
         let watched = open(pid).and_then(|pidfd| registered(pidfd, Interest::READABLE));
         match watched {
-            Ok(pidfd) => Ok(Self {
-                pid,
-                pidfd,
-                parentage: Parentage::Ours,
-            }),
+            Ok(pidfd) => Ok(Self { pid, pidfd, parentage: Parentage::Ours }),
             Err(cause) => {
                 // A process that nobody watches would outlive its purpose.
                 let _ = killpg(pid, Signal::SIGKILL);
@@ -75,11 +71,7 @@ impl Child {
             return Ok(None);
         }
         let pidfd = registered(pidfd, Interest::READABLE)?;
-        Ok(Some(Self {
-            pid: Pid::from_raw(pid),
-            pidfd,
-            parentage: Parentage::Adopted,
-        }))
+        Ok(Some(Self { pid: Pid::from_raw(pid), pidfd, parentage: Parentage::Adopted }))
     }
 
     pub fn pid(&self) -> i32 {
@@ -116,16 +108,11 @@ impl Child {
         if self.parentage == Parentage::Adopted {
             return Ok(Exit::Unknown);
         }
-        Ok(
-            match waitid(
-                Id::PIDFd(self.pidfd.get_ref().as_fd()),
-                WaitPidFlag::WEXITED,
-            )? {
-                WaitStatus::Exited(_, code) => Exit::Code(code),
-                WaitStatus::Signaled(_, signal, _) => Exit::Signal(signal as i32),
-                _ => Exit::Unknown,
-            },
-        )
+        Ok(match waitid(Id::PIDFd(self.pidfd.get_ref().as_fd()), WaitPidFlag::WEXITED)? {
+            WaitStatus::Exited(_, code) => Exit::Code(code),
+            WaitStatus::Signaled(_, signal, _) => Exit::Signal(signal as i32),
+            _ => Exit::Unknown,
+        })
     }
 }
 
@@ -142,10 +129,7 @@ pub fn end(pid: i32, signal: Signal, deadline: Instant) -> io::Result<()> {
     }
     let patience = deadline.saturating_duration_since(Instant::now());
     let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    match poll(
-        &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
-        timeout,
-    ) {
+    match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
@@ -153,17 +137,14 @@ pub fn end(pid: i32, signal: Signal, deadline: Instant) -> io::Result<()> {
 
 fn open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers and touches no memory of ours.
-    let descriptor =
-        Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    let descriptor = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
     let descriptor = i32::try_from(descriptor).map_err(io::Error::other)?;
     // SAFETY: the kernel has just given us this descriptor, nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn pid_of(id: u32) -> io::Result<Pid> {
-    i32::try_from(id)
-        .map(Pid::from_raw)
-        .map_err(io::Error::other)
+    i32::try_from(id).map(Pid::from_raw).map_err(io::Error::other)
 }
 
 fn start_time(pid: i32) -> io::Result<u64> {
@@ -184,11 +165,7 @@ mod tests {
     use super::*;
 
     fn start(script: &str) -> std::process::Child {
-        Command::new("/bin/sh")
-            .args(["-c", script])
-            .process_group(0)
-            .spawn()
-            .unwrap()
+        Command::new("/bin/sh").args(["-c", script]).process_group(0).spawn().unwrap()
     }
 
     #[tokio::test]

@@ -32,4 +32,3 @@ pub fn pass(command: &mut Command, descriptors: Vec<(OwnedFd, i32)>) {
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
-

@@ -40,7 +40,10 @@ impl NetlinkError {
 
     /// The link, address or route was not there.
     pub fn is_absent(&self) -> bool {
-        matches!(self.errno(), Some(nix::libc::ENODEV | nix::libc::ESRCH | nix::libc::ENOENT | nix::libc::EADDRNOTAVAIL))
+        matches!(
+            self.errno(),
+            Some(nix::libc::ENODEV | nix::libc::ESRCH | nix::libc::ENOENT | nix::libc::EADDRNOTAVAIL)
+        )
     }
 }
 

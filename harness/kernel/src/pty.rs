@@ -29,12 +29,7 @@ pub struct Terminal(OwnedFd);
 
 /// Opens a terminal; the process side is given to [`Terminal::spawn`]. Needs a tokio runtime.
 pub fn open() -> io::Result<(Pty, Terminal)> {
-    let size = Winsize {
-        ws_row: 24,
-        ws_col: 80,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(&size, None)?;
     // Neither side may leak into processes that others start meanwhile.
     for side in [&pair.master, &pair.slave] {
@@ -48,12 +43,7 @@ pub fn open() -> io::Result<(Pty, Terminal)> {
 impl Pty {
     /// What the process wrote; nothing once every process on the terminal is gone.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let outcome = self
-            .side
-            .async_io(Interest::READABLE, |side| {
-                Ok(nix::unistd::read(side, buffer)?)
-            })
-            .await;
+        let outcome = self.side.async_io(Interest::READABLE, |side| Ok(nix::unistd::read(side, buffer)?)).await;
         match outcome {
             // This is how Linux says that the other side is closed.
             Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),
@@ -64,12 +54,7 @@ impl Pty {
     /// Types all of `bytes`.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let taken = self
-                .side
-                .async_io(Interest::WRITABLE, |side| {
-                    Ok(nix::unistd::write(side, bytes)?)
-                })
-                .await?;
+            let taken = self.side.async_io(Interest::WRITABLE, |side| Ok(nix::unistd::write(side, bytes)?)).await?;
             bytes = &bytes[taken..];
         }
         Ok(())
@@ -77,15 +62,9 @@ impl Pty {
 
     /// Tells the terminal its size in characters; the foreground processes get SIGWINCH.
     pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the descriptor is open, and the kernel reads a `winsize` for this request.
-        let outcome =
-            unsafe { libc::ioctl(self.side.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        let outcome = unsafe { libc::ioctl(self.side.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
         Ok(Errno::result(outcome).map(drop)?)
     }
 }
@@ -129,9 +108,8 @@ mod tests {
     async fn a_process_has_a_terminal_of_the_size_it_was_given() {
         let (pty, terminal) = open().unwrap();
         pty.resize(33, 101).unwrap();
-        let child = terminal
-            .spawn(Command::new("/bin/sh").args(["-c", "tty >/dev/null && stty size; exit 3"]))
-            .unwrap();
+        let child =
+            terminal.spawn(Command::new("/bin/sh").args(["-c", "tty >/dev/null && stty size; exit 3"])).unwrap();
         let child = Child::watch(child).unwrap();
         assert_eq!(read_to_end(&pty).await.trim(), "33 101");
         child.ended().await.unwrap();
@@ -141,9 +119,7 @@ mod tests {
     #[tokio::test]
     async fn the_interrupt_character_reaches_the_foreground() {
         let (pty, terminal) = open().unwrap();
-        let child = terminal
-            .spawn(Command::new("/bin/sh").args(["-c", "echo up; exec sleep 600"]))
-            .unwrap();
+        let child = terminal.spawn(Command::new("/bin/sh").args(["-c", "echo up; exec sleep 600"])).unwrap();
         let child = Child::watch(child).unwrap();
         let mut buffer = [0; 16];
         assert!(pty.read(&mut buffer).await.unwrap() > 0);

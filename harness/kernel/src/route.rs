@@ -1,13 +1,17 @@
 //! Addresses, routes, neighbours and forwarding entries of one namespace (IPv4), each set or removed so that doing
 //! it twice is the same as doing it once.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -104,7 +108,7 @@ impl Netlink {
     /// Removes an address from a link; one that is not there is no failure.
     pub async fn delete_address(&self, index: u32, address: Ipv4Net) -> Result<()> {
         let mut message = rtnetlink::packet_route::address::AddressMessage::default();
-        message.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+        message.header.family = AddressFamily::Inet;
         message.header.prefix_len = address.prefix_len();
         message.header.index = index;
         message.attributes.push(AddressAttribute::Local(IpAddr::V4(address.addr())));
@@ -133,64 +137,99 @@ impl Netlink {
         Ok(main.filter_map(Route::read).collect())
     }
 
-    /// Sets a permanent neighbour: `address` is at `mac` on the link.
-    pub async fn set_neighbour(&self, index: u32, address: Ipv4Addr, mac: [u8; 6]) -> Result<()> {
-        let request = self.handle.neighbours().add(index, IpAddr::V4(address)).link_layer_address(&mac);
-        let request = request.state(NeighbourState::Permanent).replace().execute();
-        request.await.map_err(refused(|| format!("set neighbour {address} on link {index}")))
-    }
-
-    /// Sets a permanent forwarding entry of a VXLAN device: frames to `mac` go to the tunnel end `remote`.
-    pub async fn set_forwarding(&self, index: u32, mac: [u8; 6], remote: Ipv4Addr) -> Result<()> {
-        let request = self.handle.neighbours().add_bridge(index, &mac).destination(IpAddr::V4(remote));
-        let request = request.state(NeighbourState::Permanent).flags(NeighbourFlags::Own).replace().execute();
-        request.await.map_err(refused(|| format!("set forwarding entry {} on link {index}", mac_text(mac))))
-    }
-
-    /// Removes the neighbours and forwarding entries of a link that `keep` does not want.
-    ///
-    /// `keep` is asked with the protocol address (neighbour) or the tunnel end (forwarding entry) and the MAC.
-    pub async fn retain_neighbours(
-        &self,
-        index: u32,
-        keep: impl Fn(NeighbourOf, Ipv4Addr, [u8; 6]) -> bool,
-    ) -> Result<()> {
-        for bridge in [false, true] {
+    /// The permanent neighbours and forwarding entries of a link.
+    pub async fn neighbours(&self, index: u32) -> Result<BTreeSet<Neighbour>> {
+        let mut all = BTreeSet::new();
+        for of in [NeighbourOf::Protocol, NeighbourOf::Forwarding] {
             let mut request = self.handle.neighbours().get();
-            if bridge {
-                request.message_mut().header.family = rtnetlink::packet_route::AddressFamily::Bridge;
+            if of == NeighbourOf::Forwarding {
+                request.message_mut().header.family = AddressFamily::Bridge;
             }
-            let found: Vec<_> =
-                request.execute().try_collect().await.map_err(refused(|| "list neighbours".into()))?;
-            for message in found.into_iter().filter(|message| message.header.ifindex == index) {
-                let (mut address, mut mac) = (None, None);
-                for attribute in &message.attributes {
-                    match attribute {
-                        NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(*found),
-                        NeighbourAttribute::LinkLayerAddress(found) => mac = found.as_slice().try_into().ok(),
-                        _ => {}
-                    }
-                }
-                let (Some(address), Some(mac)) = (address, mac) else { continue };
-                let of = if bridge { NeighbourOf::Forwarding } else { NeighbourOf::Protocol };
-                if keep(of, address, mac) {
-                    continue;
-                }
-                let removed = self.handle.neighbours().del(message).execute().await;
-                absent_is_fine(removed.map_err(refused(|| format!("delete neighbour {address} of link {index}"))))?;
-            }
+            let found: Vec<_> = request.execute().try_collect().await.map_err(refused(|| "list neighbours".into()))?;
+            let own = found.iter().filter(|message| message.header.ifindex == index);
+            all.extend(own.filter_map(|message| Neighbour::read(of, message)));
         }
-        Ok(())
+        Ok(all)
+    }
+
+    /// Sets an entry, whatever was known of its address (neighbour) or its MAC (forwarding entry) before.
+    pub async fn set_neighbour(&self, index: u32, entry: &Neighbour) -> Result<()> {
+        let Neighbour { of, address, mac } = entry;
+        let request = match of {
+            NeighbourOf::Protocol => self.handle.neighbours().add(index, IpAddr::V4(*address)).link_layer_address(mac),
+            NeighbourOf::Forwarding => {
+                let request = self.handle.neighbours().add_bridge(index, mac).destination(IpAddr::V4(*address));
+                request.flags(NeighbourFlags::Own)
+            }
+        };
+        let request = request.state(NeighbourState::Permanent).replace().execute();
+        request.await.map_err(refused(|| format!("set {entry} on link {index}")))
+    }
+
+    /// Removes an entry; one that is not there is no failure.
+    pub async fn delete_neighbour(&self, index: u32, entry: &Neighbour) -> Result<()> {
+        let removed = self.handle.neighbours().del(entry.message(index)).execute().await;
+        absent_is_fine(removed.map_err(refused(|| format!("delete {entry} of link {index}"))))
     }
 }
 
+/// A permanent entry of one of a link's neighbour tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Neighbour {
+    pub of: NeighbourOf,
+    /// The protocol address (neighbour) or the tunnel end (forwarding entry).
+    pub address: Ipv4Addr,
+    pub mac: [u8; 6],
+}
+
 /// Which of the two neighbour tables of a link an entry is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NeighbourOf {
     /// IP address to MAC (ARP).
     Protocol,
     /// MAC to tunnel end (the FDB of a VXLAN device).
     Forwarding,
+}
+
+impl Neighbour {
+    fn read(of: NeighbourOf, message: &NeighbourMessage) -> Option<Self> {
+        let (mut address, mut mac) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(*found),
+                NeighbourAttribute::LinkLayerAddress(found) => mac = found.as_slice().try_into().ok(),
+                _ => {}
+            }
+        }
+        let permanent = message.header.state == NeighbourState::Permanent;
+        permanent.then_some(Self { of, address: address?, mac: mac? })
+    }
+
+    fn message(&self, index: u32) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(self.address)));
+        match self.of {
+            NeighbourOf::Protocol => message.header.family = AddressFamily::Inet,
+            NeighbourOf::Forwarding => {
+                message.header.family = AddressFamily::Bridge;
+                message.header.flags = NeighbourFlags::Own;
+                message.attributes.push(NeighbourAttribute::LinkLayerAddress(self.mac.to_vec()));
+            }
+        }
+        message
+    }
+}
+
+impl std::fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (address, mac) = (self.address, mac_text(self.mac));
+        match self.of {
+            NeighbourOf::Protocol => write!(f, "neighbour {address} at {mac}"),
+            NeighbourOf::Forwarding => write!(f, "forwarding entry {mac} to {address}"),
+        }
+    }
 }
 
 fn absent_is_fine(result: Result<()>) -> Result<()> {

@@ -61,10 +61,7 @@ trait During<T> {
 
 impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
     fn during(self, step: impl Into<String>) -> Result<T, SandboxError> {
-        self.map_err(|cause| SandboxError {
-            step: step.into(),
-            cause: cause.into(),
-        })
+        self.map_err(|cause| SandboxError { step: step.into(), cause: cause.into() })
     }
 }
 
@@ -73,9 +70,7 @@ impl Sandbox {
     ///
     /// Needs `CAP_SYS_ADMIN` in the current user namespace.
     pub async fn create(plan: SandboxPlan) -> Result<Self, SandboxError> {
-        on_thread(move || Self::create_here(&plan))
-            .await
-            .during("start a thread for a sandbox")?
+        on_thread(move || Self::create_here(&plan)).await.during("start a thread for a sandbox")?
     }
 
     /// The work of [`Sandbox::create`]; leaves the calling thread inside.
@@ -83,20 +78,12 @@ impl Sandbox {
         let own = match (&plan.isolated_as, &plan.network) {
             (None, _) => CloneFlags::CLONE_NEWNS,
             (Some(_), Some(_)) => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS,
-            (Some(_), None) => {
-                CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWNET
-            }
+            (Some(_), None) => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWNET,
         };
         unshare(own).during("make namespaces")?;
         // What the machine mounts later is seen inside, what is mounted inside stays there.
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            MsFlags::MS_REC | MsFlags::MS_SLAVE,
-            None::<&str>,
-        )
-        .during("make mounts private")?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+            .during("make mounts private")?;
         for (source, target) in &plan.binds {
             bind(source, target)?;
         }
@@ -119,18 +106,11 @@ impl Sandbox {
     fn opened(folder: &str, is_isolated: bool) -> Result<Self, SandboxError> {
         let open = |name: &str| {
             let path = format!("{folder}/{name}");
-            File::open(&path)
-                .map(Arc::new)
-                .during(format!("open `{path}`"))
+            File::open(&path).map(Arc::new).during(format!("open `{path}`"))
         };
         let path = format!("{folder}/net");
         let network = NetNs::open(Path::new(&path)).during(format!("open `{path}`"))?;
-        Ok(Self {
-            network,
-            mounts: open("mnt")?,
-            host_name: open("uts")?,
-            is_isolated,
-        })
+        Ok(Self { network, mounts: open("mnt")?, host_name: open("uts")?, is_isolated })
     }
 
     /// The network namespace.
@@ -165,11 +145,7 @@ impl Sandbox {
     /// `patience` until they are dead. Returns how many were found; blocks the calling thread.
     pub fn kill_all(&self, patience: Duration) -> io::Result<usize> {
         let mounts = identity(&self.mounts.metadata()?);
-        let network = if self.is_isolated {
-            Some(self.network.identity()?)
-        } else {
-            None
-        };
+        let network = if self.is_isolated { Some(self.network.identity()?) } else { None };
         let deadline = Instant::now() + patience;
         let mut killed = HashSet::new();
         loop {
@@ -201,20 +177,9 @@ pub fn unpin(path: &Path) -> io::Result<()> {
 
 fn bind(source: &Path, target: &Path) -> Result<(), SandboxError> {
     if !target.exists() {
-        File::options()
-            .create(true)
-            .append(true)
-            .open(target)
-            .during(format!("create `{}`", target.display()))?;
+        File::options().create(true).append(true).open(target).during(format!("create `{}`", target.display()))?;
     }
-    mount(
-        Some(source),
-        target,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )
-    .during(format!(
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).during(format!(
         "bind `{}` to `{}`",
         source.display(),
         target.display()
@@ -242,11 +207,7 @@ fn processes_in(mounts: (u64, u64), network: Option<(u64, u64)>) -> io::Result<V
             continue;
         };
         // Gone meanwhile, or a zombie, which is in no namespace any more.
-        let of = |kind: &str| {
-            fs::metadata(format!("/proc/{pid}/ns/{kind}"))
-                .ok()
-                .map(|about| identity(&about))
-        };
+        let of = |kind: &str| fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|about| identity(&about));
         if of("mnt") == Some(mounts) || (network.is_some() && of("net") == network) {
             found.push(pid);
         }
@@ -257,18 +218,14 @@ fn processes_in(mounts: (u64, u64), network: Option<(u64, u64)>) -> io::Result<V
 /// Does `work` on a new thread and waits for it without blocking the runtime. A panic is carried on here.
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, outcome) = tokio::sync::oneshot::channel();
-    thread::Builder::new()
-        .name("in-sandbox".into())
-        .spawn(move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            // A caller that stopped waiting needs no answer.
-            let _ = done.send(result);
-        })?;
+    thread::Builder::new().name("in-sandbox".into()).spawn(move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // A caller that stopped waiting needs no answer.
+        let _ = done.send(result);
+    })?;
     match outcome.await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(_) => Err(io::Error::other(
-            "the thread in the sandbox ended without an answer",
-        )),
+        Err(_) => Err(io::Error::other("the thread in the sandbox ended without an answer")),
     }
 }

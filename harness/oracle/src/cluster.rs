@@ -76,11 +76,7 @@ impl Cluster {
         cluster.add_pods(snapshot);
         for slice in &snapshot.endpoint_slices {
             let service = (slice.namespace.clone(), slice.service.clone());
-            cluster
-                .slices
-                .entry(service)
-                .or_default()
-                .push(slice.clone());
+            cluster.slices.entry(service).or_default().push(slice.clone());
         }
         cluster
     }
@@ -88,13 +84,7 @@ impl Cluster {
     fn add_node(&mut self, node: Node) -> NodeId {
         let id = NodeId(self.nodes.len());
         for address in node.all_addresses() {
-            self.owners.insert(
-                address,
-                Who::Host {
-                    node: id,
-                    pod: None,
-                },
-            );
+            self.owners.insert(address, Who::Host { node: id, pod: None });
         }
         self.nodes_by_name.insert(node.name.clone(), id);
         self.nodes.push(Arc::new(node));
@@ -119,15 +109,8 @@ impl Cluster {
                 let owned = pod.ips.iter().map(|address| (*address, Who::Pod(id)));
                 self.owners.extend(owned);
             }
-            self.pods_by_name
-                .entry(pod.namespace.clone())
-                .or_default()
-                .insert(pod.name.clone(), id);
-            self.members.push(Member {
-                pod: Arc::new(pod.clone()),
-                namespace,
-                node,
-            });
+            self.pods_by_name.entry(pod.namespace.clone()).or_default().insert(pod.name.clone(), id);
+            self.members.push(Member { pod: Arc::new(pod.clone()), namespace, node });
         }
     }
 
@@ -137,16 +120,8 @@ impl Cluster {
         if let Some(node) = self.nodes_by_name.get(name) {
             return *node;
         }
-        let addresses = if pod.host_network {
-            pod.ips.clone()
-        } else {
-            Vec::new()
-        };
-        self.add_node(Node {
-            name: name.to_owned(),
-            addresses,
-            tunnel_addresses: Vec::new(),
-        })
+        let addresses = if pod.host_network { pod.ips.clone() } else { Vec::new() };
+        self.add_node(Node { name: name.to_owned(), addresses, tunnel_addresses: Vec::new() })
     }
 
     pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = (PodId, &Member)> {
@@ -180,10 +155,7 @@ impl Cluster {
 
     /// A pod that has an address by now.
     pub(crate) fn find_pod(&self, namespace: &str, name: &str) -> Result<PodId, Unknown> {
-        let found = self
-            .pods_by_name
-            .get(namespace)
-            .and_then(|pods| pods.get(name));
+        let found = self.pods_by_name.get(namespace).and_then(|pods| pods.get(name));
         let pod = || format!("{namespace}/{name}");
         let id = *found.ok_or_else(|| Unknown::Pod { pod: pod() })?;
         if self.pod(id).ips.is_empty() {
@@ -194,37 +166,18 @@ impl Cluster {
 
     pub(crate) fn find_node(&self, name: &str) -> Result<NodeId, Unknown> {
         let found = self.nodes_by_name.get(name).copied();
-        found.ok_or_else(|| Unknown::Node {
-            node: name.to_owned(),
-        })
+        found.ok_or_else(|| Unknown::Node { node: name.to_owned() })
     }
 
-    pub(crate) fn find_service(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<&Arc<Service>, Unknown> {
-        let named =
-            |service: &&Arc<Service>| service.namespace == namespace && service.name == name;
-        self.services
-            .iter()
-            .find(named)
-            .ok_or_else(|| Unknown::Service {
-                service: format!("{namespace}/{name}"),
-            })
+    pub(crate) fn find_service(&self, namespace: &str, name: &str) -> Result<&Arc<Service>, Unknown> {
+        let named = |service: &&Arc<Service>| service.namespace == namespace && service.name == name;
+        self.services.iter().find(named).ok_or_else(|| Unknown::Service { service: format!("{namespace}/{name}") })
     }
 
     /// Who a pod is on the network: a hostNetwork pod is somebody on its node.
     pub(crate) fn who(&self, pod: PodId) -> Who {
         let member = self.member(pod);
-        if member.pod.host_network {
-            Who::Host {
-                node: member.node,
-                pod: Some(pod),
-            }
-        } else {
-            Who::Pod(pod)
-        }
+        if member.pod.host_network { Who::Host { node: member.node, pod: Some(pod) } } else { Who::Pod(pod) }
     }
 
     pub(crate) fn owner(&self, address: IpAddr) -> Who {
@@ -243,16 +196,12 @@ impl Cluster {
     /// The hostNetwork pod to which a port of a node belongs, as far as one declares it.
     pub(crate) fn host_pod(&self, node: NodeId, port: PortOf) -> Option<PodId> {
         let declares = |pod: &Pod| {
-            let mut ports = pod.ports.iter();
-            ports.any(|declared| {
-                (declared.number, declared.protocol) == (port.number, port.protocol)
-            }) || pod.listens_on(port) == Some(true)
+            pod.ports.iter().any(|declared| declared.port() == port)
+                || pod.listening.as_ref().is_some_and(|open| open.contains(&port))
         };
-        self.members()
-            .find(|(_, member)| {
-                member.node == node && member.pod.host_network && declares(&member.pod)
-            })
-            .map(|(id, _)| id)
+        let found =
+            self.members().find(|(_, member)| member.node == node && member.pod.host_network && declares(&member.pod));
+        found.map(|(id, _)| id)
     }
 
     /// The pod to which a node forwards one of its ports, and that pod's own port.
@@ -261,27 +210,22 @@ impl Cluster {
             if member.node != node || member.pod.host_network {
                 return None;
             }
-            let forwarded = member.pod.ports.iter().find(|declared| {
-                declared.host_port == Some(port.number) && declared.protocol == port.protocol
-            })?;
+            let forwarded = member
+                .pod
+                .ports
+                .iter()
+                .find(|declared| declared.host_port == Some(port.number) && declared.protocol == port.protocol)?;
             Some((id, forwarded.number))
         })
     }
 
     /// Whether an address is kept for Services.
     pub(crate) fn is_service_range(&self, address: IpAddr) -> bool {
-        self.service_ranges
-            .iter()
-            .any(|range| range.contains(&address))
+        self.service_ranges.iter().any(|range| range.contains(&address))
     }
 
     /// The ready backends of one port of a Service, in one family of addresses.
-    pub(crate) fn backends(
-        &self,
-        service: &Service,
-        port: &ServicePort,
-        beside: IpAddr,
-    ) -> Vec<Backend> {
+    pub(crate) fn backends(&self, service: &Service, port: &ServicePort, beside: IpAddr) -> Vec<Backend> {
         let key = (service.namespace.clone(), service.name.clone());
         let mut backends = match self.slices.get(&key) {
             Some(slices) => listed_backends(slices, port),
@@ -302,11 +246,7 @@ impl Cluster {
         pods.filter(|pod| pod.namespace == service.namespace && selector.matches(&pod.labels))
             .filter(|pod| pod.ready || service.publish_not_ready)
             .filter_map(|pod| Some((pod, target_on(pod, port)?)))
-            .flat_map(|(pod, port)| {
-                pod.ips
-                    .iter()
-                    .map(move |&address| Backend { address, port })
-            })
+            .flat_map(|(pod, port)| pod.ips.iter().map(move |&address| Backend { address, port }))
             .collect()
     }
 
@@ -315,18 +255,11 @@ impl Cluster {
         let identity = match who {
             Who::Pod(pod) => {
                 let member = self.member(pod);
-                Identity::Pod {
-                    pod: member.pod.clone(),
-                    namespace: member.namespace.clone(),
-                }
+                Identity::Pod { pod: member.pod.clone(), namespace: member.namespace.clone() }
             }
-            Who::Host {
-                node,
-                pod: Some(pod),
-            } => Identity::HostPod {
-                pod: self.member(pod).pod.clone(),
-                node: self.nodes[node.0].clone(),
-            },
+            Who::Host { node, pod: Some(pod) } => {
+                Identity::HostPod { pod: self.member(pod).pod.clone(), node: self.nodes[node.0].clone() }
+            }
             Who::Host { node, pod: None } => Identity::Node(self.nodes[node.0].clone()),
             Who::Outside => Identity::Outside,
         };
@@ -344,10 +277,7 @@ fn listed_backends(slices: &[EndpointSlice], port: &ServicePort) -> Vec<Backend>
             .map(|(_, number, _)| *number);
         for port in numbers {
             let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
-            backends.extend(ready.map(|endpoint| Backend {
-                address: endpoint.address,
-                port,
-            }));
+            backends.extend(ready.map(|endpoint| Backend { address: endpoint.address, port }));
         }
     }
     backends

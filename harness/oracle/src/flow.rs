@@ -49,10 +49,7 @@ pub struct PodRef {
 
 impl PodRef {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -68,10 +65,7 @@ impl Target {
     }
 
     pub fn service(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self::Service {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self::Service { namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -98,20 +92,12 @@ impl Flow {
 
     /// A flow over any protocol.
     pub fn over(protocol: Protocol, from: Endpoint, to: Target, port: u16) -> Self {
-        Self {
-            from,
-            to,
-            port,
-            protocol,
-        }
+        Self { from, to, port, protocol }
     }
 
     /// The dialled port with its protocol.
     pub fn dialled(&self) -> PortOf {
-        PortOf {
-            number: self.port,
-            protocol: self.protocol,
-        }
+        PortOf { number: self.port, protocol: self.protocol }
     }
 }
 

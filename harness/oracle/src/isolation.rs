@@ -32,28 +32,19 @@ struct PodSet(Vec<u64>);
 
 impl Isolation {
     pub(crate) fn new(cluster: &Cluster, policies: &[NetworkPolicy]) -> Self {
-        let mut compiled: Vec<_> = policies
-            .iter()
-            .map(|policy| CompiledPolicy::new(cluster, policy))
-            .collect();
+        let mut compiled: Vec<_> = policies.iter().map(|policy| CompiledPolicy::new(cluster, policy)).collect();
         // Policies have no order. Sorting lets explanations not depend on the one they came in.
         compiled.sort_by(|one, other| {
-            let name = |policy: &CompiledPolicy| {
-                (policy.policy.namespace.clone(), policy.policy.name.clone())
-            };
+            let name = |policy: &CompiledPolicy| (policy.policy.namespace.clone(), policy.policy.name.clone());
             name(one).cmp(&name(other))
         });
         let isolating = cluster
             .members()
             .map(|(_, member)| {
-                [Direction::Ingress, Direction::Egress]
-                    .map(|direction| Isolating::new(&compiled, member, direction))
+                [Direction::Ingress, Direction::Egress].map(|direction| Isolating::new(&compiled, member, direction))
             })
             .collect();
-        Self {
-            policies: compiled,
-            isolating,
-        }
+        Self { policies: compiled, isolating }
     }
 
     /// What isolates a pod in a direction.
@@ -62,10 +53,7 @@ impl Isolation {
     }
 
     /// The policies among `isolating`, in the order of their names.
-    pub(crate) fn policies<'a>(
-        &'a self,
-        isolating: &'a Isolating,
-    ) -> impl Iterator<Item = &'a CompiledPolicy> {
+    pub(crate) fn policies<'a>(&'a self, isolating: &'a Isolating) -> impl Iterator<Item = &'a CompiledPolicy> {
         let positions = isolating.positions.iter();
         positions.map(|&position| &self.policies[position])
     }
@@ -86,10 +74,7 @@ impl Isolating {
             .collect();
         let named = positions.iter();
         let named = named.map(|&position| policies[position].policy.clone());
-        Self {
-            policies: named.collect(),
-            positions,
-        }
+        Self { policies: named.collect(), positions }
     }
 
     /// Whether there is none: the pod is not isolated.
@@ -109,26 +94,15 @@ impl CompiledPolicy {
             rules
                 .map(|rule| {
                     let peers = rule.peers.iter();
-                    peers
-                        .map(|peer| pods_meant(cluster, policy, peer))
-                        .collect()
+                    peers.map(|peer| pods_meant(cluster, policy, peer)).collect()
                 })
                 .collect()
         };
-        Self {
-            peers: [Direction::Ingress, Direction::Egress].map(compile),
-            policy: Arc::new(policy.clone()),
-        }
+        Self { peers: [Direction::Ingress, Direction::Egress].map(compile), policy: Arc::new(policy.clone()) }
     }
 
     /// Whether a selector peer means a pod. False for an `ipBlock`.
-    pub(crate) fn selects(
-        &self,
-        direction: Direction,
-        rule: usize,
-        peer: usize,
-        pod: PodId,
-    ) -> bool {
+    pub(crate) fn selects(&self, direction: Direction, rule: usize, peer: usize, pod: PodId) -> bool {
         let pods = self.peers[direction as usize][rule][peer].as_ref();
         pods.is_some_and(|pods| pods.contains(pod))
     }

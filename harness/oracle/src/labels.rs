@@ -40,25 +40,17 @@ impl Selector {
 
     /// A selector of these requirements, all of which must hold.
     pub fn of(requirements: impl IntoIterator<Item = Requirement>) -> Self {
-        Self {
-            requirements: requirements.into_iter().collect(),
-        }
+        Self { requirements: requirements.into_iter().collect() }
     }
 
     /// The selector that a plain map of labels stands for, as in a Service or in `matchLabels`.
     pub fn labels(labels: &Labels) -> Self {
-        Self::of(
-            labels
-                .iter()
-                .map(|(key, value)| Requirement::Is(key.clone(), value.clone())),
-        )
+        Self::of(labels.iter().map(|(key, value)| Requirement::Is(key.clone(), value.clone())))
     }
 
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.requirements
-            .iter()
-            .all(|requirement| requirement.holds(labels))
+        self.requirements.iter().all(|requirement| requirement.holds(labels))
     }
 
     /// Whether this is `{}`.
@@ -76,11 +68,9 @@ impl Requirement {
     /// The label key that the requirement looks at.
     pub fn key(&self) -> &str {
         match self {
-            Self::Is(key, _)
-            | Self::In(key, _)
-            | Self::NotIn(key, _)
-            | Self::Exists(key)
-            | Self::DoesNotExist(key) => key,
+            Self::Is(key, _) | Self::In(key, _) | Self::NotIn(key, _) | Self::Exists(key) | Self::DoesNotExist(key) => {
+                key
+            }
         }
     }
 
@@ -114,8 +104,7 @@ impl fmt::Display for Selector {
 
 impl fmt::Display for Requirement {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listed =
-            |values: &BTreeSet<String>| values.iter().cloned().collect::<Vec<_>>().join(",");
+        let listed = |values: &BTreeSet<String>| values.iter().cloned().collect::<Vec<_>>().join(",");
         match self {
             Self::Is(key, value) => write!(out, "{key}={value}"),
             Self::In(key, values) => write!(out, "{key} in ({})", listed(values)),

@@ -44,6 +44,7 @@ mod path;
 mod policy;
 mod prediction;
 mod profile;
+mod route;
 mod sentence;
 mod snapshot;
 mod transport;
@@ -55,21 +56,19 @@ pub use flow::{Endpoint, Flow, PodRef, Target};
 pub use labels::{Labels, NAMESPACE_NAME_LABEL, Requirement, Selector};
 pub use oracle::Oracle;
 pub use policy::{
-    Direction, Fault, InvalidPolicy, IpBlock, Manifest, NetworkPolicy, Peer, PortMatch, PortRange,
-    Problem, Rule,
+    Direction, Fault, InvalidPolicy, IpBlock, Manifest, NetworkPolicy, Peer, PortMatch, PortRange, Problem, Rule,
 };
 pub use prediction::{
-    Allowance, Because, Decision, Denial, Exemption, Hinge, Identity, Leg, Mismatch, Miss,
-    NoAnswer, Outcome, Party, Prediction, Reading, Through, Translator, Undefined, Unknown,
-    Verdict,
+    Allowance, Because, Decision, Denial, Exemption, Hinge, Identity, Leg, Mismatch, Miss, NoAnswer, Outcome, Party,
+    Prediction, Reading, Through, Translator, Undefined, Unknown, Verdict,
 };
 pub use profile::{
-    BlockScope, Hairpin, HostNetwork, Icmp, NodeSource, OwnNode, Profile, Question, RemoteNodePort,
-    RewrittenSource, ServiceAddress,
+    BlockScope, Hairpin, HostNetwork, Icmp, NodeSource, OwnNode, Profile, Question, RemoteNodePort, RewrittenSource,
+    ServiceAddress,
 };
 pub use snapshot::{
-    ContainerPort, EndpointSlice, Exposure, Namespace, Node, Object, Pod, Reach, Service,
-    ServiceEndpoint, ServicePort, Snapshot,
+    ContainerPort, EndpointSlice, Exposure, Namespace, Node, Object, Pod, Reach, Service, ServiceEndpoint, ServicePort,
+    Snapshot,
 };
 pub use transport::{PortOf, PortRef, Protocol};
 

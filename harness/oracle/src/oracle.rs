@@ -6,11 +6,10 @@
 use crate::cluster::Cluster;
 use crate::flow::{Endpoint, Flow, PodRef, Target};
 use crate::isolation::Isolation;
-use crate::path::{self, Client, Path};
-use crate::prediction::{
-    Hinge, Leg, NoAnswer, Outcome, Prediction, Reading, Through, Undefined, Unknown, Verdict,
-};
+use crate::path::{Client, Path};
+use crate::prediction::{Hinge, Leg, NoAnswer, Outcome, Prediction, Reading, Through, Undefined, Unknown, Verdict};
 use crate::profile::{Profile, Question, Questions};
+use crate::route;
 use crate::snapshot::Snapshot;
 use crate::transport::Protocol;
 use crate::view::View;
@@ -37,11 +36,7 @@ impl Oracle {
     pub fn new(snapshot: &Snapshot, profile: Profile) -> Self {
         let cluster = Cluster::new(snapshot);
         let isolation = Isolation::new(&cluster, &snapshot.policies);
-        Self {
-            cluster,
-            isolation,
-            profile,
-        }
+        Self { cluster, isolation, profile }
     }
 
     /// What will become of a flow.
@@ -50,9 +45,13 @@ impl Oracle {
     /// The flow names something that the snapshot does not have.
     pub fn predict(&self, flow: &Flow) -> Result<Prediction, Unknown> {
         let client = Client::find(&self.cluster, &flow.from)?;
-        Ok(match path::paths(&self.cluster, &client, flow)? {
-            Ok(paths) => self.along(&client, &paths),
-            Err(why) => self.unanswered(&client, why),
+        self.predict_from(&client, flow)
+    }
+
+    fn predict_from(&self, client: &Client, flow: &Flow) -> Result<Prediction, Unknown> {
+        Ok(match route::paths(&self.cluster, client, flow)? {
+            Ok(paths) => self.along(client, &paths),
+            Err(why) => self.unanswered(client, why),
         })
     }
 
@@ -61,21 +60,14 @@ impl Oracle {
     ///
     /// # Errors
     /// An end is not in the snapshot.
-    pub fn matrix(
-        &self,
-        from: &[Endpoint],
-        to: &[(PodRef, u16, Protocol)],
-    ) -> Result<Vec<Prediction>, Unknown> {
+    pub fn matrix(&self, from: &[Endpoint], to: &[(PodRef, u16, Protocol)]) -> Result<Vec<Prediction>, Unknown> {
         let mut predictions = Vec::with_capacity(from.len() * to.len());
         for endpoint in from {
             let client = Client::find(&self.cluster, endpoint)?;
             for (pod, port, protocol) in to {
                 let to = Target::Pod(pod.clone());
                 let flow = Flow::over(*protocol, endpoint.clone(), to, *port);
-                predictions.push(match path::paths(&self.cluster, &client, &flow)? {
-                    Ok(paths) => self.along(&client, &paths),
-                    Err(why) => self.unanswered(&client, why),
-                });
+                predictions.push(self.predict_from(&client, &flow)?);
             }
         }
         Ok(predictions)
@@ -93,17 +85,11 @@ impl Oracle {
     fn along(&self, client: &Client, paths: &[Path]) -> Prediction {
         let legs: Vec<_> = paths.iter().map(|path| self.leg(client, path)).collect();
         let verdicts = legs.iter().map(|leg| &leg.expected);
-        let expected =
-            Verdict::of_all(verdicts).unwrap_or(Verdict::NoAnswer(NoAnswer::NoCommonFamily));
+        let expected = Verdict::of_all(verdicts).unwrap_or(Verdict::NoAnswer(NoAnswer::NoCommonFamily));
         let outcome = self.outcome(&legs, &expected);
         let towards = paths.first().map(|path| path.address);
         let address = towards.and_then(|towards| client.address_towards(&self.cluster, towards));
-        Prediction {
-            from: self.cluster.party(client.who, address),
-            outcome,
-            expected,
-            legs,
-        }
+        Prediction { from: self.cluster.party(client.who, address), outcome, expected, legs }
     }
 
     fn outcome(&self, legs: &[Leg], expected: &Verdict) -> Outcome {
@@ -121,26 +107,16 @@ impl Oracle {
         if hinges.is_empty() {
             return expected.clone().into();
         }
-        Outcome::Undefined(Undefined {
-            hinges,
-            profile: self.profile.name,
-        })
+        Outcome::Undefined(Undefined { hinges, profile: self.profile.name })
     }
 
     fn leg(&self, client: &Client, path: &Path) -> Leg {
         let view = self.view(client, path, &self.profile);
         let (seen_as, seen_address) = view.seen_as();
         let (weighed, asked) = self.weigh(client, path, &self.profile);
-        let Weighed {
-            source,
-            destination,
-            verdict,
-        } = weighed;
-        let outcome = if asked.is_empty() {
-            verdict.clone().into()
-        } else {
-            self.try_all(client, path, &verdict, asked)
-        };
+        let Weighed { source, destination, verdict } = weighed;
+        let outcome =
+            if asked.is_empty() { verdict.clone().into() } else { self.try_all(client, path, &verdict, asked) };
         Leg {
             to: self.cluster.party(path.server, Some(path.address)),
             port: path.port,
@@ -158,38 +134,20 @@ impl Oracle {
     }
 
     fn weigh(&self, client: &Client, path: &Path, profile: &Profile) -> (Weighed, Questions) {
-        let mut scales = Scales {
-            view: self.view(client, path, profile),
-            isolation: &self.isolation,
-            asked: Questions::default(),
-        };
+        let mut scales =
+            Scales { view: self.view(client, path, profile), isolation: &self.isolation, asked: Questions::default() };
         let weighed = scales.weigh();
         (weighed, scales.asked)
     }
 
     fn view<'a>(&'a self, client: &'a Client, path: &'a Path, profile: &'a Profile) -> View<'a> {
-        View {
-            cluster: &self.cluster,
-            client,
-            path,
-            profile,
-        }
+        View { cluster: &self.cluster, client, path, profile }
     }
 
     /// Weighs a path under every combination of answers to the questions that it raises, also those
     /// that come up only once another is answered differently.
-    fn try_all(
-        &self,
-        client: &Client,
-        path: &Path,
-        expected: &Verdict,
-        asked: Questions,
-    ) -> Outcome {
-        let mut trials = vec![Trial {
-            profile: self.profile,
-            asked,
-            verdict: expected.clone(),
-        }];
+    fn try_all(&self, client: &Client, path: &Path, expected: &Verdict, asked: Questions) -> Outcome {
+        let mut trials = vec![Trial { profile: self.profile, asked, verdict: expected.clone() }];
         let mut next = 0;
         while next < trials.len() {
             let Trial { profile, asked, .. } = trials[next];
@@ -198,21 +156,14 @@ impl Oracle {
                     continue;
                 }
                 let (weighed, asked) = self.weigh(client, path, &reading);
-                trials.push(Trial {
-                    profile: reading,
-                    asked,
-                    verdict: weighed.verdict,
-                });
+                trials.push(Trial { profile: reading, asked, verdict: weighed.verdict });
             }
             next += 1;
         }
         if trials.iter().all(|trial| trial.verdict == *expected) {
             return expected.clone().into();
         }
-        Outcome::Undefined(Undefined {
-            hinges: hinges(&trials),
-            profile: self.profile.name,
-        })
+        Outcome::Undefined(Undefined { hinges: hinges(&trials), profile: self.profile.name })
     }
 }
 
@@ -227,18 +178,11 @@ fn hinges(trials: &[Trial]) -> Vec<Hinge> {
         let profiles = question.readings(trial.profile).into_iter();
         let tried = profiles.filter_map(|profile| {
             let trial = trials.iter().find(|trial| trial.profile == profile)?;
-            Some(Reading {
-                answer: question.answer(&profile),
-                verdict: trial.verdict.clone(),
-            })
+            Some(Reading { answer: question.answer(&profile), verdict: trial.verdict.clone() })
         });
         tried.collect()
     };
-    let differ = |readings: &Vec<Reading>| {
-        readings
-            .windows(2)
-            .any(|pair| pair[0].verdict != pair[1].verdict)
-    };
+    let differ = |readings: &Vec<Reading>| readings.windows(2).any(|pair| pair[0].verdict != pair[1].verdict);
     asked
         .iter()
         .filter_map(|question| {

@@ -78,10 +78,7 @@ pub enum NoAnswer {
     /// The Service has no ready backend in this family of addresses.
     NoBackend { service: Arc<Service> },
     /// The traffic policy is `Local`, and no backend is on the translating node.
-    NoLocalBackend {
-        service: Arc<Service>,
-        node: Arc<Node>,
-    },
+    NoLocalBackend { service: Arc<Service>, node: Arc<Node> },
     /// The Service is an alias of a name outside.
     ExternalName { service: Arc<Service> },
     /// A cluster address has no meaning outside the cluster.
@@ -139,14 +136,8 @@ pub struct Party {
 /// Who stands at one end of a flow.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Identity {
-    Pod {
-        pod: Arc<Pod>,
-        namespace: Arc<Namespace>,
-    },
-    HostPod {
-        pod: Arc<Pod>,
-        node: Arc<Node>,
-    },
+    Pod { pod: Arc<Pod>, namespace: Arc<Namespace> },
+    HostPod { pod: Arc<Pod>, node: Arc<Node> },
     Node(Arc<Node>),
     Outside,
 }
@@ -276,11 +267,7 @@ impl Verdict {
     pub(crate) fn of_all<'a>(mut verdicts: impl Iterator<Item = &'a Self>) -> Option<Self> {
         let first = verdicts.next()?;
         let agrees = |other: &Self| std::mem::discriminant(other) == std::mem::discriminant(first);
-        Some(if verdicts.all(agrees) {
-            first.clone()
-        } else {
-            Self::Varies
-        })
+        Some(if verdicts.all(agrees) { first.clone() } else { Self::Varies })
     }
 }
 

@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Formatter};
 use crate::labels::{Labels, Listed, NAMESPACE_NAME_LABEL};
 use crate::policy::{Direction, Peer, PortRange, Rule};
 use crate::prediction::{
-    Because, Decision, Denial, Exemption, Identity, Leg, Mismatch, Miss, NoAnswer, Outcome, Party,
-    Prediction, Translator, Undefined, Verdict,
+    Because, Decision, Denial, Exemption, Identity, Leg, Mismatch, Miss, NoAnswer, Outcome, Party, Prediction,
+    Translator, Undefined, Verdict,
 };
 
 impl Display for Prediction {
@@ -68,11 +68,7 @@ struct Reason<'a>(&'a Leg);
 
 impl Display for Reason<'_> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let Leg {
-            source,
-            destination,
-            ..
-        } = self.0;
+        let Leg { source, destination, .. } = self.0;
         match (source.because.passes(), destination.because.passes()) {
             (true, true) => write!(out, "{source}; {destination}"),
             (false, true) => write!(out, "{source}"),
@@ -85,9 +81,7 @@ impl Display for Reason<'_> {
 /// `` `x/a` is not isolated for egress ``, or ``at destination `y/b`: isolated for ingress by ...``.
 impl Display for Decision {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let Self {
-            direction, subject, ..
-        } = self;
+        let Self { direction, subject, .. } = self;
         match &self.because {
             Because::NotIsolated => write!(out, "{subject} is not isolated for {direction}"),
             Because::AllowedBy(by) => {
@@ -115,11 +109,7 @@ impl Decision {
             write!(out, "{comma}`{}`", policy.name)?;
         }
         if denial.misses.is_empty() {
-            let verb = if denial.policies.len() > 1 {
-                "allow"
-            } else {
-                "allows"
-            };
+            let verb = if denial.policies.len() > 1 { "allow" } else { "allows" };
             return write!(out, ", which {verb} nothing");
         }
         for miss in &denial.misses {
@@ -130,11 +120,7 @@ impl Decision {
     }
 
     fn missed(&self, out: &mut Formatter<'_>, miss: &Miss) -> fmt::Result {
-        let Miss {
-            policy,
-            rule: position,
-            mismatch,
-        } = miss;
+        let Miss { policy, rule: position, mismatch } = miss;
         let rule = &policy.rules(self.direction)[*position];
         write!(out, "`{}` {}[{position}]", policy.name, self.direction)?;
         write!(out, " allows {rule}, but ")?;
@@ -166,10 +152,7 @@ impl Decision {
                 }
                 out.write_str(")")?;
                 let labels_match = |peer: &Peer| match peer {
-                    Peer::Pods {
-                        pods,
-                        namespaces: None,
-                    } => pods.as_ref().is_none_or(|pods| pods.matches(&pod.labels)),
+                    Peer::Pods { pods, namespaces: None } => pods.as_ref().is_none_or(|pods| pods.matches(&pod.labels)),
                     _ => false,
                 };
                 if pod.namespace != home && rule.peers.iter().any(labels_match) {
@@ -205,10 +188,7 @@ impl Decision {
         match (exemption, self.direction) {
             (Exemption::NotAPod, _) => write!(out, "no policy applies to {subject}"),
             (Exemption::HostNetwork, _) => {
-                write!(
-                    out,
-                    "{subject} counts as its node, to which no policy applies"
-                )
+                write!(out, "{subject} counts as its node, to which no policy applies")
             }
             (Exemption::Itself, _) => write!(out, "{subject} always reaches itself"),
             (Exemption::OwnNode, Direction::Ingress) => {
@@ -273,6 +253,19 @@ impl Display for Verdict {
     }
 }
 
+/// One word or two; the sentence is that of the [`Prediction`].
+impl Display for Outcome {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::NoAnswer(_) => "no answer",
+            Self::Varies => "varies",
+            Self::Undefined(_) => "undefined",
+        })
+    }
+}
+
 impl Display for NoAnswer {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -284,21 +277,14 @@ impl Display for NoAnswer {
             }
             Self::NoBackend { service } => write!(out, "service `{service}` has no ready backend"),
             Self::NoLocalBackend { service, node } => {
-                write!(
-                    out,
-                    "service `{service}` has no ready backend on node `{}`",
-                    node.name
-                )?;
+                write!(out, "service `{service}` has no ready backend on node `{}`", node.name)?;
                 out.write_str(", and its traffic policy is `Local`")
             }
             Self::ExternalName { service } => {
                 write!(out, "service `{service}` is a name outside the cluster")
             }
             Self::ClusterIpFromOutside { service } => {
-                write!(
-                    out,
-                    "the address of service `{service}` has no meaning outside the cluster"
-                )
+                write!(out, "the address of service `{service}` has no meaning outside the cluster")
             }
             Self::NoSuchService { address } => {
                 write!(out, "no service has the address `{address}`")

@@ -6,9 +6,7 @@ use std::net::IpAddr;
 
 use crate::cluster::{Cluster, NodeId, Who};
 use crate::path::{Client, Path, Translation};
-use crate::profile::{
-    NodeSource, Profile, Question, Questions, RemoteNodePort, RewrittenSource, ServiceAddress,
-};
+use crate::profile::{NodeSource, Profile, Question, Questions, RemoteNodePort, RewrittenSource, ServiceAddress};
 use crate::transport::PortOf;
 
 /// One end of a flow as the policies of the other end see it.
@@ -34,12 +32,7 @@ impl View<'_> {
     /// The destination as the client's egress policies see it.
     pub(crate) fn destination(&self, asked: &mut Questions) -> Sight {
         let path = self.path;
-        let backend = Sight {
-            who: path.server,
-            address: Some(path.address),
-            doubt: None,
-            port: path.port,
-        };
+        let backend = Sight { who: path.server, address: Some(path.address), doubt: None, port: path.port };
         let Some(translation) = &path.translation else {
             return backend;
         };
@@ -58,11 +51,7 @@ impl View<'_> {
             ServiceAddress::Backend => (path.address, translation.address),
             ServiceAddress::Dialled => (translation.address, path.address),
         };
-        Sight {
-            address: Some(address),
-            doubt: Some((Question::ServiceAddress, other)),
-            ..backend
-        }
+        Sight { address: Some(address), doubt: Some((Question::ServiceAddress, other)), ..backend }
     }
 
     /// The source as the server's ingress policies see it.
@@ -85,32 +74,19 @@ impl View<'_> {
 
     fn sight_of_source(&self, who: Who) -> Sight {
         let (address, doubt) = self.source_address(who);
-        Sight {
-            who,
-            address,
-            doubt,
-            port: self.path.port,
-        }
+        Sight { who, address, doubt, port: self.path.port }
     }
 
     /// Whose address the server itself sees.
     pub(crate) fn seen_as(&self) -> (Who, Option<IpAddr>) {
-        let who = if self.is_hairpin() {
-            self.own_node()
-        } else {
-            self.final_source()
-        };
+        let who = if self.is_hairpin() { self.own_node() } else { self.final_source() };
         (who, self.source_address(who).0)
     }
 
     /// Whether a pod dials itself by way of its own node's translation.
     pub(crate) fn is_hairpin(&self) -> bool {
         self.path.server == self.client.who
-            && self
-                .path
-                .translation
-                .as_ref()
-                .is_some_and(|translation| self.is_translated_at_client(translation))
+            && self.path.translation.as_ref().is_some_and(|translation| self.is_translated_at_client(translation))
     }
 
     fn is_translated_at_client(&self, translation: &Translation) -> bool {
@@ -135,9 +111,7 @@ impl View<'_> {
             return self.client.who;
         };
         let first_hop = match &self.path.translation {
-            Some(translation) if !self.is_translated_at_client(translation) => {
-                self.cluster.owner(translation.address)
-            }
+            Some(translation) if !self.is_translated_at_client(translation) => self.cluster.owner(translation.address),
             _ => self.path.server,
         };
         let leaves = match first_hop {
@@ -145,11 +119,7 @@ impl View<'_> {
             Who::Host { node, .. } => self.client_node() != Some(node),
             Who::Outside => true,
         };
-        if leaves && self.profile.nat_outgoing {
-            self.own_node()
-        } else {
-            self.client.who
-        }
+        if leaves && self.profile.nat_outgoing { self.own_node() } else { self.client.who }
     }
 
     /// A node that masquerades does so as the packet leaves it, so that a backend on that very node
@@ -158,11 +128,7 @@ impl View<'_> {
         match &self.path.translation {
             Some(translation) if translation.masquerade => {
                 let here = self.cluster.node_beneath(self.path.server) == Some(translation.node);
-                if here {
-                    self.sent_as()
-                } else {
-                    self.final_source()
-                }
+                if here { self.sent_as() } else { self.final_source() }
             }
             _ => self.sent_as(),
         }
@@ -170,10 +136,7 @@ impl View<'_> {
 
     fn final_source(&self) -> Who {
         match &self.path.translation {
-            Some(translation) if translation.masquerade => Who::Host {
-                node: translation.node,
-                pod: None,
-            },
+            Some(translation) if translation.masquerade => Who::Host { node: translation.node, pod: None },
             _ => self.sent_as(),
         }
     }
@@ -181,10 +144,7 @@ impl View<'_> {
     /// The address of a source, and the other one where it is a node that may use either.
     fn source_address(&self, who: Who) -> (Option<IpAddr>, Option<(Question, IpAddr)>) {
         let Who::Host { node: id, .. } = who else {
-            return (
-                self.client.address_towards(self.cluster, self.path.address),
-                None,
-            );
+            return (self.client.address_towards(self.cluster, self.path.address), None);
         };
         let node = self.cluster.node(id);
         let internal = node.address_beside(self.path.address);
@@ -207,11 +167,7 @@ impl View<'_> {
         let Who::Pod(server) = self.path.server else {
             return false;
         };
-        let translated_elsewhere = self
-            .path
-            .translation
-            .as_ref()
-            .is_some_and(|translation| translation.node != node);
+        let translated_elsewhere = self.path.translation.as_ref().is_some_and(|translation| translation.node != node);
         self.cluster.member(server).node != node && !translated_elsewhere
     }
 }

@@ -9,12 +9,8 @@ use std::sync::Arc;
 use crate::cluster::{Cluster, PodId, Who};
 use crate::isolation::{CompiledPolicy, Isolation};
 use crate::policy::{Direction, IpBlock, Peer, PortMatch, PortRange, Rule};
-use crate::prediction::{
-    Allowance, Because, Decision, Denial, Exemption, Mismatch, Miss, NoAnswer, Verdict,
-};
-use crate::profile::{
-    BlockScope, Hairpin, HostNetwork, Icmp, OwnNode, Profile, Question, Questions,
-};
+use crate::prediction::{Allowance, Because, Decision, Denial, Exemption, Mismatch, Miss, NoAnswer, Verdict};
+use crate::profile::{BlockScope, Hairpin, HostNetwork, Icmp, OwnNode, Profile, Question, Questions};
 use crate::snapshot::Pod;
 use crate::transport::{PortOf, Protocol};
 use crate::view::{Sight, View};
@@ -48,11 +44,7 @@ impl Scales<'_> {
         } else {
             Verdict::Allowed
         };
-        Weighed {
-            source,
-            destination,
-            verdict,
-        }
+        Weighed { source, destination, verdict }
     }
 
     fn egress(&mut self) -> Decision {
@@ -63,10 +55,7 @@ impl Scales<'_> {
             self.asked.add(asked);
         }
         let because = self.decide(Direction::Egress, client, &sight);
-        let address = self
-            .view
-            .client
-            .address_towards(self.cluster(), self.view.path.address);
+        let address = self.view.client.address_towards(self.cluster(), self.view.path.address);
         self.decision(Direction::Egress, (client, address), &sight, because)
     }
 
@@ -108,7 +97,7 @@ impl Scales<'_> {
     }
 
     fn decide(&mut self, direction: Direction, end: Who, sight: &Sight) -> Because {
-        let pod = match self.subject(direction, end) {
+        let pod = match self.subject(end) {
             Ok(pod) => pod,
             Err(exemption) => return Because::Exempt(exemption),
         };
@@ -126,7 +115,7 @@ impl Scales<'_> {
     }
 
     /// Whether policies apply at this end at all.
-    fn subject(&mut self, direction: Direction, end: Who) -> Subject {
+    fn subject(&mut self, end: Who) -> Subject {
         let path = self.view.path;
         let to_itself = self.view.client.who == path.server && path.translation.is_none();
         if to_itself && pod_of(end).is_some() {
@@ -135,9 +124,7 @@ impl Scales<'_> {
         match end {
             Who::Pod(pod) => Ok(pod),
             Who::Host { pod: Some(pod), .. } => {
-                if self.is_isolated(direction, end) {
-                    self.asked.ask(Question::HostNetwork);
-                }
+                self.asked.ask(Question::HostNetwork);
                 match self.profile().host_network {
                     HostNetwork::AsPods => Ok(pod),
                     HostNetwork::AsNode => Err(Exemption::HostNetwork),
@@ -193,50 +180,22 @@ impl Scales<'_> {
         for compiled in isolation.policies(isolating) {
             let policy = &compiled.policy;
             for (position, rule) in policy.rules(direction).iter().enumerate() {
-                let at = RuleAt {
-                    compiled,
-                    direction,
-                    position,
-                    rule,
-                    subject: pod,
-                };
+                let at = RuleAt { compiled, direction, position, rule, subject: pod };
                 match self.matched(&at, sight) {
                     Ok((peer, port)) => {
-                        return Because::AllowedBy(Allowance {
-                            policy: policy.clone(),
-                            rule: position,
-                            peer,
-                            port,
-                        });
+                        return Because::AllowedBy(Allowance { policy: policy.clone(), rule: position, peer, port });
                     }
-                    Err(mismatch) => misses.push(Miss {
-                        policy: policy.clone(),
-                        rule: position,
-                        mismatch,
-                    }),
+                    Err(mismatch) => misses.push(Miss { policy: policy.clone(), rule: position, mismatch }),
                 }
             }
         }
-        Because::DeniedBy(Denial {
-            policies: isolating.named(),
-            misses,
-        })
+        Because::DeniedBy(Denial { policies: isolating.named(), misses })
     }
 
     /// Which peer and which port of a rule match; `None` where the rule has no such list.
-    fn matched(
-        &mut self,
-        at: &RuleAt<'_>,
-        sight: &Sight,
-    ) -> Result<(Option<usize>, Option<usize>), Mismatch> {
+    fn matched(&mut self, at: &RuleAt<'_>, sight: &Sight) -> Result<(Option<usize>, Option<usize>), Mismatch> {
         let port = self.matching_port(at, sight);
-        // A question that comes up while looking for the peer of a rule whose port is wrong anyway
-        // is of no consequence.
-        let asked = self.asked;
         let peer = self.matching_peer(at, sight);
-        if port.is_none() {
-            self.asked = asked;
-        }
         match (peer, port) {
             (Some(peer), Some(port)) => Ok((peer, port)),
             (None, Some(_)) => Err(Mismatch::Peer),
@@ -274,9 +233,7 @@ impl Scales<'_> {
     }
 
     fn in_block(&mut self, block: &IpBlock, sight: &Sight) -> bool {
-        let seen = sight
-            .address
-            .is_some_and(|address| self.covers(block, address));
+        let seen = sight.address.is_some_and(|address| self.covers(block, address));
         if let Some((question, other)) = sight.doubt
             && self.covers(block, other) != seen
         {
@@ -329,8 +286,7 @@ impl Scales<'_> {
         match at.direction {
             Direction::Ingress => named(self.cluster().pod(at.subject)),
             Direction::Egress => {
-                pod_of(sight.who).is_some_and(|pod| named(self.cluster().pod(pod)))
-                    && self.counts_as_pod(sight.who)
+                pod_of(sight.who).is_some_and(|pod| named(self.cluster().pod(pod))) && self.counts_as_pod(sight.who)
             }
         }
     }
@@ -339,10 +295,7 @@ impl Scales<'_> {
     fn silence(&self) -> Option<NoAnswer> {
         let server = &self.cluster().member(pod_of(self.view.path.server)?).pod;
         let port = self.view.path.port;
-        (server.listens_on(port) == Some(false)).then(|| NoAnswer::NothingListens {
-            server: Arc::clone(server),
-            port,
-        })
+        (server.listens_on(port) == Some(false)).then(|| NoAnswer::NothingListens { server: Arc::clone(server), port })
     }
 
     fn cluster(&self) -> &Cluster {

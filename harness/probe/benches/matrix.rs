@@ -19,20 +19,13 @@ const ROUNDS: usize = 15;
 
 fn main() {
     // `cargo test --benches` only wants to know that it runs.
-    let rounds = if std::env::args().any(|argument| argument == "--test") {
-        1
-    } else {
-        ROUNDS
-    };
+    let rounds = if std::env::args().any(|argument| argument == "--test") { 1 } else { ROUNDS };
     if let Err(error) = cknet_kernel::ns::NetNs::create() {
         println!("matrix: not run: cannot make a network namespace: {error}");
         return;
     }
     raise_open_file_limit().unwrap();
-    println!(
-        "median of {rounds} passes, quiet {} ms, half of the pairs cut",
-        QUIET.as_millis()
-    );
+    println!("median of {rounds} passes, quiet {} ms, half of the pairs cut", QUIET.as_millis());
     println!(
         "{:>5} {:>6} {:>6} {:>11} {:>9} {:>10} {:>9} {:>9}",
         "pods", "ports", "cells", "launched ms", "pass ms", "rtt p99 ms", "frames ms", "close ms"
@@ -44,9 +37,7 @@ fn main() {
 
 fn run(pods: u16, ports: u16, rounds: usize) {
     let mut lab = Lab::new(pods);
-    let listen: Vec<String> = (0..ports)
-        .map(|port| format!("{}/tcp", 1000 + port))
-        .collect();
+    let listen: Vec<String> = (0..ports).map(|port| format!("{}/tcp", 1000 + port)).collect();
     let listen: Vec<&str> = listen.iter().map(String::as_str).collect();
     for pod in &mut lab.pods {
         let identity = format!("bench/{}", pod.ip);
@@ -62,9 +53,7 @@ fn run(pods: u16, ports: u16, rounds: usize) {
     for _ in 0..rounds {
         let started = Instant::now();
         let asked = frame::encode(&AgentRequest::Probe(batch.clone())).unwrap();
-        let AgentRequest::Probe(batch) = frame::decode(&asked[4..]).unwrap() else {
-            unreachable!()
-        };
+        let AgentRequest::Probe(batch) = frame::decode(&asked[4..]).unwrap() else { unreachable!() };
         let mut framing = started.elapsed();
         let mut pass = prober.probe(&batch);
         let (launched, took) = (pass.launched, pass.took);
@@ -72,22 +61,12 @@ fn run(pods: u16, ports: u16, rounds: usize) {
         let slowest = p99(&pass.observations);
         let list = std::mem::take(&mut pass.observations);
         let started = Instant::now();
-        let reply = frame::encode(&AgentReply::Observations {
-            pass: 0,
-            list,
-            launched_us: 0,
-            took_us: 0,
-        })
-        .unwrap();
+        let reply = frame::encode(&AgentReply::Observations { pass: 0, list, launched_us: 0, took_us: 0 }).unwrap();
         frame::decode::<AgentReply>(&reply[4..]).unwrap();
         framing += started.elapsed();
         let started = Instant::now();
         drop(pass);
-        for (list, time) in
-            times
-                .iter_mut()
-                .zip([launched, took, slowest, framing, started.elapsed()])
-        {
+        for (list, time) in times.iter_mut().zip([launched, took, slowest, framing, started.elapsed()]) {
             list.push(time);
         }
     }
@@ -105,39 +84,19 @@ fn matrix(lab: &Lab, ports: u16, name: impl Fn(usize) -> VantageId) -> Batch {
         for to in (0..lab.pods.len()).filter(|to| *to != from) {
             for port in 1000..1000 + ports {
                 let pod = &lab.pods[to];
-                let address = if (from + to) % 2 == 0 {
-                    pod.at(port)
-                } else {
-                    pod.ghost(port)
-                };
-                let target = Target::Tcp {
-                    address,
-                    expect: Expect::Echo,
-                };
-                cells.push(Cell {
-                    id: cells.len() as u32,
-                    from: name(from),
-                    target,
-                });
+                let address = if (from + to) % 2 == 0 { pod.at(port) } else { pod.ghost(port) };
+                let target = Target::Tcp { address, expect: Expect::Echo };
+                cells.push(Cell { id: cells.len() as u32, from: name(from), target });
             }
         }
     }
-    Batch {
-        pass: 0,
-        cells,
-        quiet: QUIET,
-        cap: Duration::from_secs(2),
-    }
+    Batch { pass: 0, cells, quiet: QUIET, cap: Duration::from_secs(2) }
 }
 
 fn check(batch: &Batch, seen: &[cknet_probe::wire::Observation]) {
     for (cell, one) in batch.cells.iter().zip(seen) {
         let open = cell.target.ip().to_string().starts_with("10.9.");
-        assert_eq!(
-            one.sight,
-            if open { Sight::Answered } else { Sight::Silent },
-            "{cell:?}"
-        );
+        assert_eq!(one.sight, if open { Sight::Answered } else { Sight::Silent }, "{cell:?}");
     }
 }
 

@@ -29,23 +29,13 @@ fn main() -> ExitCode {
     let mut out = io::stdout();
     let mut err = io::stderr();
     let done: Result<u8, Box<dyn std::error::Error>> = match Command::parse() {
-        Command::Agent | Command::Probe(Probe::Agent) => {
-            agent::on_standard_streams().map(|()| 0).map_err(Into::into)
-        }
+        Command::Agent | Command::Probe(Probe::Agent) => agent::on_standard_streams().map(|()| 0).map_err(Into::into),
         Command::Serve(options) | Command::Probe(Probe::Serve(options)) => {
-            serve::run(&options, &mut out)
-                .map(|()| 0)
-                .map_err(Into::into)
+            serve::run(&options, &mut out).map(|()| 0).map_err(Into::into)
         }
-        Command::Connect(options) => {
-            connect::connect(&options, &mut out, &mut err).map_err(Into::into)
-        }
-        Command::Resolve(options) => {
-            connect::resolve(&options, &mut out, &mut err).map_err(Into::into)
-        }
-        Command::Facts(options) => facts::run(&options, &mut out)
-            .map(|()| 0)
-            .map_err(Into::into),
+        Command::Connect(options) => connect::connect(&options, &mut out, &mut err).map_err(Into::into),
+        Command::Resolve(options) => connect::resolve(&options, &mut out, &mut err).map_err(Into::into),
+        Command::Facts(options) => facts::run(&options, &mut out).map(|()| 0).map_err(Into::into),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -24,21 +24,13 @@ pub fn run(mut input: impl Read, mut output: impl Write) -> Result<(), AgentErro
     // With the soft limit large batches only take several chunks, so a refusal is no reason to give up.
     let _ = raise_open_file_limit();
     let mut prober = Prober::new().map_err(AgentError::Start)?;
-    frame::write(
-        &mut output,
-        &AgentReply::Hello {
-            version: VERSION,
-            pid: std::process::id(),
-        },
-    )?;
+    frame::write(&mut output, &AgentReply::Hello { version: VERSION, pid: std::process::id() })?;
     while let Some(request) = frame::read(&mut input)? {
         match request {
             AgentRequest::Attach { vantage, netns } => {
                 frame::write(&mut output, &attach(&mut prober, vantage, &netns))?;
             }
-            AgentRequest::Detach { vantage } => {
-                frame::write(&mut output, &detach(&mut prober, vantage))?
-            }
+            AgentRequest::Detach { vantage } => frame::write(&mut output, &detach(&mut prober, vantage))?,
             AgentRequest::Probe(batch) => probe(&mut prober, &batch, &mut output)?,
             AgentRequest::Shutdown => break,
         }
@@ -54,10 +46,7 @@ pub fn on_standard_streams() -> Result<(), AgentError> {
 fn attach(prober: &mut Prober, vantage: VantageId, netns: &str) -> AgentReply {
     match prober.attach(&vantage, netns) {
         Ok(()) => AgentReply::Attached { vantage },
-        Err(error) => AgentReply::Failed {
-            vantage,
-            reason: error.to_string(),
-        },
+        Err(error) => AgentReply::Failed { vantage, reason: error.to_string() },
     }
 }
 

@@ -73,18 +73,10 @@ impl FromStr for Destination {
             None => (text, None),
         };
         if place.parse::<IpAddr>().is_ok() {
-            return Ok(Self {
-                host: place.to_owned(),
-                port: None,
-                path,
-            });
+            return Ok(Self { host: place.to_owned(), port: None, path });
         }
         if let Ok(address) = place.parse::<SocketAddr>() {
-            return Ok(Self {
-                host: address.ip().to_string(),
-                port: Some(address.port()),
-                path,
-            });
+            return Ok(Self { host: address.ip().to_string(), port: Some(address.port()), path });
         }
         let (host, port) = match place.split_once(':') {
             Some((host, port)) => (host, Some(port.parse().map_err(|_| error())?)),
@@ -93,11 +85,7 @@ impl FromStr for Destination {
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "[]".contains(c)) {
             return Err(error());
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-            path,
-        })
+        Ok(Self { host: host.to_owned(), port, path })
     }
 }
 
@@ -123,11 +111,7 @@ impl fmt::Display for Ending {
 }
 
 /// The personality `cknet connect`; returns the exit code. An answer is told on `out`, all else on `err`.
-pub fn connect(
-    options: &ConnectOptions,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> io::Result<u8> {
+pub fn connect(options: &ConnectOptions, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
     let ending = attempt(options);
     match ending {
         Ending::Allowed(_) => writeln!(out, "{ending}").map(|()| 0),
@@ -136,19 +120,12 @@ pub fn connect(
 }
 
 /// The personality `cknet resolve`; returns the exit code.
-pub fn resolve(
-    options: &ResolveOptions,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> io::Result<u8> {
+pub fn resolve(options: &ResolveOptions, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
     let mut resolver = match Resolver::of_this_host() {
         Ok(resolver) => resolver,
         Err(error) => return writeln!(err, "DNS: {error}").map(|()| 1),
     };
-    let asked = options.record.map_or_else(
-        || vec![RecordType::A, RecordType::Aaaa],
-        |record| vec![record],
-    );
+    let asked = options.record.map_or_else(|| vec![RecordType::A, RecordType::Aaaa], |record| vec![record]);
     let mut failures = Vec::new();
     let mut found = false;
     for record in asked {
@@ -173,15 +150,9 @@ fn tell_lookup(lookup: &Lookup, out: &mut impl Write) -> io::Result<()> {
     for record in &lookup.records {
         writeln!(out, "{} {} {}", record.name, record.ttl, record.value)?;
     }
-    let suffix = lookup
-        .suffix
-        .as_ref()
-        .map_or_else(String::new, |suffix| format!(", search suffix {suffix}"));
+    let suffix = lookup.suffix.as_ref().map_or_else(String::new, |suffix| format!(", search suffix {suffix}"));
     writeln!(out, "  answered by {}{suffix}", lookup.server)?;
-    lookup
-        .tries
-        .iter()
-        .try_for_each(|one| writeln!(out, "  {one}"))
+    lookup.tries.iter().try_for_each(|one| writeln!(out, "  {one}"))
 }
 
 fn tell_failure(error: &LookupError, err: &mut impl Write) -> io::Result<()> {
@@ -204,17 +175,8 @@ fn attempt(options: &ConnectOptions) -> Ending {
         Err(ending) => return ending,
     };
     let here = VantageId::new("here");
-    let cells = vec![Cell {
-        id: 0,
-        from: here.clone(),
-        target,
-    }];
-    let batch = Batch {
-        pass: 0,
-        cells,
-        quiet: options.timeout,
-        cap: options.timeout * 2,
-    };
+    let cells = vec![Cell { id: 0, from: here.clone(), target }];
+    let batch = Batch { pass: 0, cells, quiet: options.timeout, cap: options.timeout * 2 };
     let mut prober = match Prober::new() {
         Ok(prober) => prober,
         Err(error) => return Ending::Other(format!("cannot probe: {error}")),
@@ -222,11 +184,7 @@ fn attempt(options: &ConnectOptions) -> Ending {
     if let Err(error) = prober.attach(&here, "self") {
         return Ending::Other(error.to_string());
     }
-    prober
-        .probe(&batch)
-        .observations
-        .first()
-        .map_or_else(|| Ending::Other("nothing was seen".into()), ending)
+    prober.probe(&batch).observations.first().map_or_else(|| Ending::Other("nothing was seen".into()), ending)
 }
 
 fn address_of(host: &str, timeout: Duration) -> Result<IpAddr, LookupError> {
@@ -238,15 +196,10 @@ fn address_of(host: &str, timeout: Duration) -> Result<IpAddr, LookupError> {
     let found = match v4 {
         Ok(lookup) => lookup,
         // A name with only IPv6 addresses is one that is there, without records of the first kind.
-        Err(v4) => resolver
-            .resolve(host, RecordType::Aaaa, timeout)
-            .map_err(|_| v4)?,
+        Err(v4) => resolver.resolve(host, RecordType::Aaaa, timeout).map_err(|_| v4)?,
     };
     let name = found.name.clone();
-    found
-        .addresses()
-        .next()
-        .ok_or(LookupError::NoAddress { name })
+    found.addresses().next().ok_or(LookupError::NoAddress { name })
 }
 
 fn target(options: &ConnectOptions, ip: IpAddr) -> Result<Target, Ending> {
@@ -255,29 +208,13 @@ fn target(options: &ConnectOptions, ip: IpAddr) -> Result<Target, Ending> {
     let address = given.port.or(default).map(|port| SocketAddr::new(ip, port));
     let needed = || address.ok_or_else(|| Ending::Other(format!("`{}` lacks a port", given.host)));
     Ok(match options.protocol {
-        Protocol::Icmp => Target::Icmp {
-            address: ip,
-            payload: 56,
-        },
-        Protocol::Tcp => Target::Tcp {
-            address: needed()?,
-            expect: Expect::Echo,
-        },
-        Protocol::Udp => Target::Udp {
-            address: needed()?,
-            payload: 0,
-        },
-        Protocol::Sctp => Target::Sctp {
-            address: needed()?,
-            expect: Expect::Echo,
-        },
+        Protocol::Icmp => Target::Icmp { address: ip, payload: 56 },
+        Protocol::Tcp => Target::Tcp { address: needed()?, expect: Expect::Echo },
+        Protocol::Udp => Target::Udp { address: needed()?, payload: 0 },
+        Protocol::Sctp => Target::Sctp { address: needed()?, expect: Expect::Echo },
         Protocol::Http => {
             let path = given.path.clone().unwrap_or_else(|| "/".into());
-            Target::Http {
-                address: needed()?,
-                host: given.host.clone(),
-                path,
-            }
+            Target::Http { address: needed()?, host: given.host.clone(), path }
         }
     })
 }
@@ -294,12 +231,9 @@ fn ending(seen: &Observation) -> Ending {
         Sight::Unreachable { errno, reason } => Ending::Other(format!("{errno}: {reason}")),
         Sight::DnsFailed { reason } => Ending::Dns(reason.clone()),
         // The handshake was all that `agnhost connect` asks for: a server that is not ours is as good.
-        Sight::Inconclusive {
-            reason: Doubt::WrongPeer | Doubt::NoAnswer | Doubt::ClosedEarly,
-            detail,
-        } => Ending::Allowed(format!(
-            "connected; the peer did not say who it is ({detail})"
-        )),
+        Sight::Inconclusive { reason: Doubt::WrongPeer | Doubt::NoAnswer | Doubt::ClosedEarly, detail } => {
+            Ending::Allowed(format!("connected; the peer did not say who it is ({detail})"))
+        }
         Sight::Inconclusive { detail, .. } => Ending::Other(detail.clone()),
     }
 }
@@ -329,17 +263,13 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         _ => return Err(format!("`{text}` is not a duration; write 500ms, 1s or 2m")),
     };
-    let number: f64 = digits
-        .parse()
-        .map_err(|_| format!("`{text}` is not a duration; write 500ms, 1s or 2m"))?;
-    Duration::try_from_secs_f64(number * scale)
-        .map_err(|_| format!("`{text}` is not a duration that can be waited"))
+    let number: f64 = digits.parse().map_err(|_| format!("`{text}` is not a duration; write 500ms, 1s or 2m"))?;
+    Duration::try_from_secs_f64(number * scale).map_err(|_| format!("`{text}` is not a duration that can be waited"))
 }
 
 fn parse_record(text: &str) -> Result<RecordType, String> {
-    serde_json::from_value(text.to_ascii_uppercase().into()).map_err(|_| {
-        format!("`{text}` is not a record type; there are A, AAAA, CNAME, PTR, SRV and TXT")
-    })
+    serde_json::from_value(text.to_ascii_uppercase().into())
+        .map_err(|_| format!("`{text}` is not a record type; there are A, AAAA, CNAME, PTR, SRV and TXT"))
 }
 
 #[cfg(test)]
@@ -354,17 +284,8 @@ mod tests {
     #[case("fd00::1", "fd00::1", None, None)]
     #[case("[fd00::1]:80", "fd00::1", Some(80), None)]
     #[case("web.example/a/b", "web.example", None, Some("/a/b"))]
-    fn destinations(
-        #[case] text: &str,
-        #[case] host: &str,
-        #[case] port: Option<u16>,
-        #[case] path: Option<&str>,
-    ) {
-        let expected = Destination {
-            host: host.into(),
-            port,
-            path: path.map(Into::into),
-        };
+    fn destinations(#[case] text: &str, #[case] host: &str, #[case] port: Option<u16>, #[case] path: Option<&str>) {
+        let expected = Destination { host: host.into(), port, path: path.map(Into::into) };
         assert_eq!(text.parse::<Destination>().unwrap(), expected);
     }
 

@@ -31,9 +31,7 @@ impl Nonce {
             return None;
         }
         let text = std::str::from_utf8(digits).ok()?;
-        text.bytes()
-            .all(|b| b.is_ascii_hexdigit())
-            .then(|| u64::from_str_radix(text, 16).ok().map(Self))?
+        text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(text, 16).ok().map(Self))?
     }
 }
 
@@ -47,10 +45,7 @@ pub struct Nonces {
 impl Default for Nonces {
     fn default() -> Self {
         // The standard library keys its hashers from the kernel's random numbers.
-        Self {
-            keys: RandomState::new(),
-            next: 0,
-        }
+        Self { keys: RandomState::new(), next: 0 }
     }
 }
 
@@ -86,15 +81,7 @@ pub enum Opening {
 
 /// Reads the first bytes of a connection, or a datagram.
 pub fn opening(bytes: &[u8]) -> Opening {
-    const METHODS: [&[u8]; 7] = [
-        b"GET ",
-        b"HEAD ",
-        b"POST ",
-        b"PUT ",
-        b"DELETE ",
-        b"OPTIONS ",
-        b"PATCH ",
-    ];
+    const METHODS: [&[u8]; 7] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH "];
     if METHODS.iter().any(|method| bytes.starts_with(method)) {
         return Opening::Http;
     }
@@ -102,9 +89,7 @@ pub fn opening(bytes: &[u8]) -> Opening {
         return Nonce::parse(&bytes[7..HELLO_LEN - 1]).map_or(Opening::Foreign, Opening::Hello);
     }
     let begins = |whole: &[u8]| whole.starts_with(bytes) || bytes.starts_with(whole);
-    if bytes.len() < HELLO_LEN
-        && (begins(b"cknet1 ") || METHODS.iter().any(|method| begins(method)))
-    {
+    if bytes.len() < HELLO_LEN && (begins(b"cknet1 ") || METHODS.iter().any(|method| begins(method))) {
         return Opening::Incomplete;
     }
     Opening::Foreign
@@ -137,9 +122,7 @@ pub fn read_answer(bytes: &[u8]) -> Result<Option<Answer<'_>>, NotAnAnswer> {
         None if bytes.starts_with(b"cknet1 ") || b"cknet1 ".starts_with(bytes) => return Ok(None),
         None => return Err(NotAnAnswer),
     };
-    let mut words = std::str::from_utf8(line)
-        .map_err(|_| NotAnAnswer)?
-        .split(' ');
+    let mut words = std::str::from_utf8(line).map_err(|_| NotAnAnswer)?.split(' ');
     let mut word = || words.next().ok_or(NotAnAnswer);
     if word()? != GREETING {
         return Err(NotAnAnswer);
@@ -147,11 +130,7 @@ pub fn read_answer(bytes: &[u8]) -> Result<Option<Answer<'_>>, NotAnAnswer> {
     let nonce = Nonce::parse(word()?.as_bytes()).ok_or(NotAnAnswer)?;
     let identity = word()?;
     let source = word()?.parse().map_err(|_| NotAnAnswer)?;
-    Ok(Some(Answer {
-        nonce,
-        identity,
-        source,
-    }))
+    Ok(Some(Answer { nonce, identity, source }))
 }
 
 /// The bytes are not a cknet server's answer.
@@ -183,8 +162,7 @@ pub fn http_request(host: &str, path: &str, nonce: Nonce) -> String {
 pub fn http_nonce(head: &str) -> Option<Nonce> {
     let value = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case(NONCE_HEADER)
-            .then_some(value.trim())
+        name.eq_ignore_ascii_case(NONCE_HEADER).then_some(value.trim())
     })?;
     Nonce::parse(value.as_bytes())
 }
@@ -206,20 +184,12 @@ pub enum HttpReply {
 
 /// Reads a response; `ended` says that no more bytes will come.
 pub fn read_http(bytes: &[u8], ended: bool) -> HttpReply {
-    let incomplete = if ended {
-        HttpReply::NotHttp
-    } else {
-        HttpReply::Incomplete
-    };
+    let incomplete = if ended { HttpReply::NotHttp } else { HttpReply::Incomplete };
     if !(bytes.starts_with(b"HTTP/1.") || b"HTTP/1.".starts_with(bytes)) {
         return HttpReply::NotHttp;
     }
     let Some(head_end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return if bytes.len() > MAX_HEAD {
-            HttpReply::NotHttp
-        } else {
-            incomplete
-        };
+        return if bytes.len() > MAX_HEAD { HttpReply::NotHttp } else { incomplete };
     };
     let Ok(head) = std::str::from_utf8(&bytes[..head_end]) else {
         return HttpReply::NotHttp;
@@ -228,10 +198,7 @@ pub fn read_http(bytes: &[u8], ended: bool) -> HttpReply {
         return HttpReply::NotHttp;
     };
     // A header of our own, because a proxy on the way replaces `Server`.
-    if !head
-        .lines()
-        .any(|line| line.eq_ignore_ascii_case("x-cknet: 1"))
-    {
+    if !head.lines().any(|line| line.eq_ignore_ascii_case("x-cknet: 1")) {
         return HttpReply::Foreign { status };
     }
     // Our server's body is one JSON object in one piece, so a body that parses is a whole one.
@@ -273,11 +240,7 @@ mod tests {
         assert_eq!(&hello(NONCE), b"cknet1 0123456789abcdef\n");
         assert_eq!(opening(&hello(NONCE)), Opening::Hello(NONCE));
         for cut in 0..HELLO_LEN {
-            assert_eq!(
-                opening(&hello(NONCE)[..cut]),
-                Opening::Incomplete,
-                "cut at {cut}"
-            );
+            assert_eq!(opening(&hello(NONCE)[..cut]), Opening::Incomplete, "cut at {cut}");
         }
     }
 
@@ -296,11 +259,7 @@ mod tests {
         let source = "[fd00::5]:41234".parse().unwrap();
         let mut bytes = Vec::new();
         write_answer(&mut bytes, NONCE, "production/backend-1", source);
-        let expected = Answer {
-            nonce: NONCE,
-            identity: "production/backend-1",
-            source,
-        };
+        let expected = Answer { nonce: NONCE, identity: "production/backend-1", source };
         assert_eq!(read_answer(&bytes), Ok(Some(expected)));
         assert_eq!(read_answer(&bytes[..bytes.len() - 1]), Ok(None));
         bytes.extend([b'.'; 1400]);
@@ -309,13 +268,9 @@ mod tests {
 
     #[test]
     fn another_servers_line_is_not_an_answer() {
-        for bytes in [
-            &b"220 mail ready\r\n"[..],
-            b"cknet1 xyz\n",
-            b"cknet1 0123456789abcdef a/b\n",
-            b"\0\0\0",
-            &[b'c'; 2000],
-        ] {
+        for bytes in
+            [&b"220 mail ready\r\n"[..], b"cknet1 xyz\n", b"cknet1 0123456789abcdef a/b\n", b"\0\0\0", &[b'c'; 2000]]
+        {
             assert_eq!(read_answer(bytes), Err(NotAnAnswer), "{bytes:?}");
         }
     }
@@ -333,26 +288,11 @@ mod tests {
         let mut bytes = Vec::new();
         write_http(&mut bytes, &answer, false);
         assert_eq!(read_http(&bytes[..30], false), HttpReply::Incomplete);
-        assert_eq!(
-            read_http(&bytes[..bytes.len() - 3], false),
-            HttpReply::Incomplete
-        );
-        assert_eq!(
-            read_http(&bytes[..bytes.len() - 3], true),
-            HttpReply::NotHttp
-        );
-        assert_eq!(
-            read_http(&bytes, false),
-            HttpReply::Ours {
-                status: 200,
-                answer
-            }
-        );
+        assert_eq!(read_http(&bytes[..bytes.len() - 3], false), HttpReply::Incomplete);
+        assert_eq!(read_http(&bytes[..bytes.len() - 3], true), HttpReply::NotHttp);
+        assert_eq!(read_http(&bytes, false), HttpReply::Ours { status: 200, answer });
         let foreign = b"HTTP/1.1 403 Forbidden\r\nServer: nginx\r\n\r\n";
-        assert_eq!(
-            read_http(foreign, false),
-            HttpReply::Foreign { status: 403 }
-        );
+        assert_eq!(read_http(foreign, false), HttpReply::Foreign { status: 403 });
         assert_eq!(read_http(b"\x15\x03\x01", false), HttpReply::NotHttp);
     }
 

@@ -180,7 +180,7 @@ fn drops_of_any_table_are_told() {
 
 fn the_command_line_works_the_kernel() {
     let run = |line: &str| format!("{:?}", firewall::main(line.split(' ').map(Into::into)));
-    let [success, refused, misread] = [0, 1, 2].map(|code| format!("{:?}", std::process::ExitCode::from(code)));
+    let [success, refused, misread] = [0, 1, 2].map(|code| format!("{:?}", ExitCode::from(code)));
     let closed =
         || firewall::read().unwrap().into_iter().map(|count| (count.ports, count.way, count.chain)).collect::<Vec<_>>();
     assert_eq!(run("close 4789/udp --direction in --from 127.0.0.0/8"), success);

@@ -13,23 +13,16 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     let arguments = Arguments::from_args();
     let may = cknet_kernel::ns::NetNs::create();
-    let required = std::env::var("CKNET_REQUIRE")
-        .is_ok_and(|list| list.split(',').any(|item| item == "netns"));
+    let required = std::env::var("CKNET_REQUIRE").is_ok_and(|list| list.split(',').any(|item| item == "netns"));
     let mut trials = sights::trials();
     trials.extend(answers::trials());
     trials.extend(agent::trials());
     trials.extend(personalities::trials());
     trials.extend(node_facts::trials());
     if let Err(error) = may {
-        assert!(
-            !required,
-            "CKNET_REQUIRE names netns, but a network namespace cannot be made: {error}"
-        );
+        assert!(!required, "CKNET_REQUIRE names netns, but a network namespace cannot be made: {error}");
         let reason = format!("ignored: cannot make a network namespace: {error}");
-        trials = trials
-            .into_iter()
-            .map(|trial| trial.with_kind(&reason).with_ignored_flag(true))
-            .collect();
+        trials = trials.into_iter().map(|trial| trial.with_kind(&reason).with_ignored_flag(true)).collect();
     }
     libtest_mimic::run(&arguments, trials).exit();
 }

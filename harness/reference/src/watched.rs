@@ -57,10 +57,8 @@ where
 
 /// A client with the identity and the server that the kubeconfig file at `path` names.
 pub async fn client_from(path: &Path) -> Result<Client, ClientError> {
-    let problem = |cause: Box<dyn std::error::Error + Send + Sync>| ClientError {
-        path: path.display().to_string(),
-        cause,
-    };
+    let problem =
+        |cause: Box<dyn std::error::Error + Send + Sync>| ClientError { path: path.display().to_string(), cause };
     let kubeconfig = Kubeconfig::read_from(path).map_err(|cause| problem(cause.into()))?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await

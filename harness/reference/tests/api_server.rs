@@ -25,8 +25,7 @@ fn map(name: &str, labels: Value) -> Value {
 }
 
 fn pod(name: &str, node: Option<&str>) -> Value {
-    let mut pod =
-        json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+    let mut pod = json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
     if let Some(node) = node {
         pod["spec"]["nodeName"] = json!(node);
     }
@@ -44,56 +43,26 @@ fn service(name: &str, spec: Value) -> Value {
 #[tokio::test]
 async fn a_watch_with_a_selector_sees_objects_come_and_go_by_it() {
     let server = Server::start();
-    let start = server.get(MAPS).await.body["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let mut watch = server
-        .watch(&format!(
-            "{MAPS}?watch=1&resourceVersion={start}&labelSelector=on%3Dyes"
-        ))
-        .await;
+    let start = server.get(MAPS).await.body["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mut watch = server.watch(&format!("{MAPS}?watch=1&resourceVersion={start}&labelSelector=on%3Dyes")).await;
     server.post(MAPS, &map("one", json!({}))).await;
     server.post(MAPS, &map("two", json!({"on": "yes"}))).await;
-    server
-        .merge(
-            &format!("{MAPS}/one"),
-            &json!({"metadata": {"labels": {"on": "yes"}}}),
-        )
-        .await;
-    server
-        .merge(&format!("{MAPS}/one"), &json!({"data": {"a": "2"}}))
-        .await;
-    server
-        .merge(
-            &format!("{MAPS}/one"),
-            &json!({"metadata": {"labels": {"on": "no"}}}),
-        )
-        .await;
+    server.merge(&format!("{MAPS}/one"), &json!({"metadata": {"labels": {"on": "yes"}}})).await;
+    server.merge(&format!("{MAPS}/one"), &json!({"data": {"a": "2"}})).await;
+    server.merge(&format!("{MAPS}/one"), &json!({"metadata": {"labels": {"on": "no"}}})).await;
     server.delete(&format!("{MAPS}/two")).await;
     let mut seen = Vec::new();
     for _ in 0..5 {
         seen.push(watch.told().await);
     }
-    assert_eq!(
-        seen,
-        [
-            "ADDED two",
-            "ADDED one",
-            "MODIFIED one",
-            "DELETED one",
-            "DELETED two"
-        ]
-    );
+    assert_eq!(seen, ["ADDED two", "ADDED one", "MODIFIED one", "DELETED one", "DELETED two"]);
 }
 
 #[tokio::test]
 async fn a_watch_without_a_version_begins_with_what_is_there() {
     let server = Server::start();
     server.post(MAPS, &map("one", json!({}))).await;
-    let mut watch = server
-        .watch(&format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Done"))
-        .await;
+    let mut watch = server.watch(&format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Done")).await;
     assert_eq!(watch.told().await, "ADDED one");
     let path = format!(
         "{MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&fieldSelector=metadata.name%3Done"
@@ -102,10 +71,7 @@ async fn a_watch_without_a_version_begins_with_what_is_there() {
     assert_eq!(list.told().await, "ADDED one");
     let mark = list.next().await.unwrap();
     assert_eq!(mark["type"], "BOOKMARK");
-    assert_eq!(
-        mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
-        "true"
-    );
+    assert_eq!(mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
 }
 
 #[tokio::test]
@@ -128,18 +94,11 @@ async fn a_watch_from_before_the_history_is_told_so() {
         }
         server_write(&server, turn).await;
     }
-    let mut watch = server
-        .watch(&format!("{MAPS}?watch=1&resourceVersion=3"))
-        .await;
+    let mut watch = server.watch(&format!("{MAPS}?watch=1&resourceVersion=3")).await;
     let event = watch.next().await.unwrap();
-    assert_eq!(
-        (event["type"].as_str(), event["object"]["code"].as_i64()),
-        (Some("ERROR"), Some(410))
-    );
+    assert_eq!((event["type"].as_str(), event["object"]["code"].as_i64()), (Some("ERROR"), Some(410)));
     assert!(watch.next().await.is_none());
-    let mut other = server
-        .watch("/api/v1/nodes?watch=1&resourceVersion=3&timeoutSeconds=1")
-        .await;
+    let mut other = server.watch("/api/v1/nodes?watch=1&resourceVersion=3&timeoutSeconds=1").await;
     assert!(other.next().await.is_none());
 }
 
@@ -175,10 +134,7 @@ async fn pages_are_one_consistent_list() {
     for name in ["a", "b", "c", "d"] {
         server.post(MAPS, &map(name, json!({"page": "yes"}))).await;
     }
-    let first = server
-        .get(&format!("{MAPS}?limit=2&labelSelector=page"))
-        .await
-        .body;
+    let first = server.get(&format!("{MAPS}?limit=2&labelSelector=page")).await.body;
     let names = |list: &Value| -> Vec<String> {
         list["items"]
             .as_array()
@@ -191,21 +147,9 @@ async fn pages_are_one_consistent_list() {
     server.delete(&format!("{MAPS}/c")).await;
     server.post(MAPS, &map("bb", json!({"page": "yes"}))).await;
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let second = server
-        .get(&format!(
-            "{MAPS}?limit=2&labelSelector=page&continue={token}"
-        ))
-        .await
-        .body;
-    assert_eq!(
-        names(&second),
-        ["c", "d"],
-        "the list as it was when it began"
-    );
-    assert_eq!(
-        second["metadata"]["resourceVersion"],
-        first["metadata"]["resourceVersion"]
-    );
+    let second = server.get(&format!("{MAPS}?limit=2&labelSelector=page&continue={token}")).await.body;
+    assert_eq!(names(&second), ["c", "d"], "the list as it was when it began");
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
     assert!(second["metadata"]["continue"].is_null());
 }
 
@@ -214,26 +158,13 @@ async fn a_write_that_changes_nothing_makes_no_version() {
     let server = Server::start();
     let created = server.post(MAPS, &map("one", json!({}))).await.body;
     let again = server.put(&format!("{MAPS}/one"), &created).await;
-    assert_eq!(
-        again.body["metadata"]["resourceVersion"],
-        created["metadata"]["resourceVersion"]
-    );
+    assert_eq!(again.body["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
     let stale = created.clone();
-    server
-        .merge(&format!("{MAPS}/one"), &json!({"data": {"a": "2"}}))
-        .await;
+    server.merge(&format!("{MAPS}/one"), &json!({"data": {"a": "2"}})).await;
     assert_eq!(server.put(&format!("{MAPS}/one"), &stale).await.code, 409);
-    let dry = server
-        .merge(
-            &format!("{MAPS}/one?dryRun=All"),
-            &json!({"data": {"a": "3"}}),
-        )
-        .await;
+    let dry = server.merge(&format!("{MAPS}/one?dryRun=All"), &json!({"data": {"a": "3"}})).await;
     assert_eq!(dry.body["data"]["a"], "3");
-    assert_eq!(
-        server.get(&format!("{MAPS}/one")).await.body["data"]["a"],
-        "2"
-    );
+    assert_eq!(server.get(&format!("{MAPS}/one")).await.body["data"]["a"], "2");
 }
 
 #[tokio::test]
@@ -244,35 +175,15 @@ async fn a_bound_pod_stays_until_its_kubelet_lets_it_go() {
     assert_eq!(server.get(&format!("{PODS}/free")).await.code, 404);
     server.post(PODS, &pod("bound", None)).await;
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "bound"}, "target": {"kind": "Node", "name": "n1"}});
-    assert_eq!(
-        server
-            .post(&format!("{PODS}/bound/binding"), &binding)
-            .await
-            .code,
-        201
-    );
-    assert_eq!(
-        server
-            .post(&format!("{PODS}/bound/binding"), &binding)
-            .await
-            .code,
-        409
-    );
+    assert_eq!(server.post(&format!("{PODS}/bound/binding"), &binding).await.code, 201);
+    assert_eq!(server.post(&format!("{PODS}/bound/binding"), &binding).await.code, 409);
     let going = server.delete(&format!("{PODS}/bound")).await.body;
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);
     assert!(going["metadata"]["deletionTimestamp"].is_string());
-    assert_eq!(
-        server.get(&format!("{PODS}/bound")).await.body["spec"]["nodeName"],
-        "n1"
-    );
-    let shorter = server
-        .delete(&format!("{PODS}/bound?gracePeriodSeconds=5"))
-        .await
-        .body;
+    assert_eq!(server.get(&format!("{PODS}/bound")).await.body["spec"]["nodeName"], "n1");
+    let shorter = server.delete(&format!("{PODS}/bound?gracePeriodSeconds=5")).await.body;
     assert_eq!(shorter["metadata"]["deletionGracePeriodSeconds"], 5);
-    server
-        .delete(&format!("{PODS}/bound?gracePeriodSeconds=0"))
-        .await;
+    server.delete(&format!("{PODS}/bound?gracePeriodSeconds=0")).await;
     assert_eq!(server.get(&format!("{PODS}/bound")).await.code, 404);
 }
 
@@ -282,82 +193,38 @@ async fn finalizers_hold_an_object() {
     let mut held = map("held", json!({}));
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     server.post(MAPS, &held).await;
-    assert!(
-        server.delete(&format!("{MAPS}/held")).await.body["metadata"]["deletionTimestamp"]
-            .is_string()
-    );
+    assert!(server.delete(&format!("{MAPS}/held")).await.body["metadata"]["deletionTimestamp"].is_string());
     let more = server
-        .merge(
-            &format!("{MAPS}/held"),
-            &json!({"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}}),
-        )
+        .merge(&format!("{MAPS}/held"), &json!({"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}}))
         .await;
     assert_eq!(more.code, 422, "{}", more.text);
-    server
-        .merge(
-            &format!("{MAPS}/held"),
-            &json!({"metadata": {"finalizers": null}}),
-        )
-        .await;
+    server.merge(&format!("{MAPS}/held"), &json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(server.get(&format!("{MAPS}/held")).await.code, 404);
 }
 
 #[tokio::test]
 async fn a_namespace_goes_once_it_is_finalized() {
     let server = Server::start();
-    let created = server
-        .post("/api/v1/namespaces", &json!({"metadata": {"name": "a"}}))
-        .await
-        .body;
-    assert_eq!(
-        created["metadata"]["labels"]["kubernetes.io/metadata.name"],
-        "a"
-    );
-    assert_eq!(
-        server
-            .get("/api/v1/namespaces/a/serviceaccounts/default")
-            .await
-            .code,
-        200
-    );
-    let authority = server
-        .get("/api/v1/namespaces/a/configmaps/kube-root-ca.crt")
-        .await
-        .body;
-    assert!(
-        authority["data"]["ca.crt"]
-            .as_str()
-            .unwrap()
-            .contains("BEGIN CERTIFICATE")
-    );
+    let created = server.post("/api/v1/namespaces", &json!({"metadata": {"name": "a"}})).await.body;
+    assert_eq!(created["metadata"]["labels"]["kubernetes.io/metadata.name"], "a");
+    assert_eq!(server.get("/api/v1/namespaces/a/serviceaccounts/default").await.code, 200);
+    let authority = server.get("/api/v1/namespaces/a/configmaps/kube-root-ca.crt").await.body;
+    assert!(authority["data"]["ca.crt"].as_str().unwrap().contains("BEGIN CERTIFICATE"));
     let going = server.delete("/api/v1/namespaces/a").await.body;
     assert_eq!(going["status"]["phase"], "Terminating");
-    let late = server
-        .post("/api/v1/namespaces/a/configmaps", &map("late", json!({})))
-        .await;
+    let late = server.post("/api/v1/namespaces/a/configmaps", &map("late", json!({}))).await;
     assert_eq!(late.code, 403);
     assert!(
-        late.body["message"].as_str().unwrap().ends_with(
-            "unable to create new content in namespace a because it is being terminated"
-        )
+        late.body["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("unable to create new content in namespace a because it is being terminated")
     );
     let mut done = going.clone();
     done["spec"] = json!({});
-    assert_eq!(
-        server
-            .put("/api/v1/namespaces/a/finalize", &done)
-            .await
-            .code,
-        200
-    );
+    assert_eq!(server.put("/api/v1/namespaces/a/finalize", &done).await.code, 200);
     assert_eq!(server.get("/api/v1/namespaces/a").await.code, 404);
-    assert_eq!(
-        server
-            .post("/api/v1/namespaces/a/configmaps", &map("late", json!({})))
-            .await
-            .code,
-        404
-    );
+    assert_eq!(server.post("/api/v1/namespaces/a/configmaps", &map("late", json!({}))).await.code, 404);
 }
 
 #[tokio::test]
@@ -368,32 +235,16 @@ async fn services_get_addresses_and_ports_of_their_own() {
     let mut addresses = BTreeSet::new();
     let mut ports = BTreeSet::new();
     for turn in 0..40 {
-        let made = server
-            .post(
-                SERVICES,
-                &service(&format!("s{turn}"), json!({"type": "NodePort"})),
-            )
-            .await
-            .body;
+        let made = server.post(SERVICES, &service(&format!("s{turn}"), json!({"type": "NodePort"}))).await.body;
         assert!(addresses.insert(made["spec"]["clusterIP"].as_str().unwrap().to_owned()));
         let port = made["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
         assert!((30_000..=32_767).contains(&port) && ports.insert(port));
         assert_eq!(made["spec"]["ports"][0]["targetPort"], 80);
     }
     assert!(!addresses.contains("10.252.0.10") && !addresses.contains("10.252.0.1"));
-    let dns = server
-        .post(
-            SERVICES,
-            &service("dns", json!({"clusterIP": "10.252.0.10"})),
-        )
-        .await;
+    let dns = server.post(SERVICES, &service("dns", json!({"clusterIP": "10.252.0.10"}))).await;
     assert_eq!(dns.code, 201, "{}", dns.text);
-    let taken = server
-        .post(
-            SERVICES,
-            &service("taken", json!({"clusterIP": "10.252.0.10"})),
-        )
-        .await;
+    let taken = server.post(SERVICES, &service("taken", json!({"clusterIP": "10.252.0.10"}))).await;
     assert_eq!(taken.code, 422);
     assert!(
         taken.body["message"]
@@ -401,24 +252,9 @@ async fn services_get_addresses_and_ports_of_their_own() {
             .unwrap()
             .contains("failed to allocate IP 10.252.0.10: provided IP is already allocated")
     );
-    let outside = server
-        .post(
-            SERVICES,
-            &service("outside", json!({"clusterIP": "10.9.0.10"})),
-        )
-        .await;
-    assert!(
-        outside.body["message"]
-            .as_str()
-            .unwrap()
-            .contains("not in the valid range"),
-        "{}",
-        outside.text
-    );
-    let headless = server
-        .post(SERVICES, &service("headless", json!({"clusterIP": "None"})))
-        .await
-        .body;
+    let outside = server.post(SERVICES, &service("outside", json!({"clusterIP": "10.9.0.10"}))).await;
+    assert!(outside.body["message"].as_str().unwrap().contains("not in the valid range"), "{}", outside.text);
+    let headless = server.post(SERVICES, &service("headless", json!({"clusterIP": "None"}))).await.body;
     assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
     let moved = server
         .merge(
@@ -428,13 +264,7 @@ async fn services_get_addresses_and_ports_of_their_own() {
         .await;
     assert_eq!(moved.code, 422, "{}", moved.text);
     // An update that leaves the address out keeps it.
-    let kept = server
-        .put(
-            &format!("{SERVICES}/dns"),
-            &service("dns", json!({"selector": {"a": "b"}})),
-        )
-        .await
-        .body;
+    let kept = server.put(&format!("{SERVICES}/dns"), &service("dns", json!({"selector": {"a": "b"}}))).await.body;
     assert_eq!(kept["spec"]["clusterIP"], "10.252.0.10");
 }
 
@@ -449,19 +279,11 @@ async fn services_get_addresses_and_ports_of_their_own() {
 #[case::selector_and_labels("/apis/apps/v1/namespaces/default/deployments", json!({"metadata": {"name": "x"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
     "template": {"metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}}), "`selector` does not match template `labels`")]
 #[tokio::test]
-async fn objects_that_make_no_sense_are_refused(
-    #[case] path: &str,
-    #[case] body: Value,
-    #[case] expected: &str,
-) {
+async fn objects_that_make_no_sense_are_refused(#[case] path: &str, #[case] body: Value, #[case] expected: &str) {
     let server = Server::start();
     let answer = server.post(path, &body).await;
     assert_eq!(answer.code, 422, "{}", answer.text);
-    assert!(
-        answer.body["message"].as_str().unwrap().contains(expected),
-        "{}",
-        answer.text
-    );
+    assert!(answer.body["message"].as_str().unwrap().contains(expected), "{}", answer.text);
 }
 
 #[tokio::test]
@@ -469,65 +291,25 @@ async fn what_is_fixed_stays_fixed() {
     let server = Server::start();
     server.post(PODS, &pod("one", None)).await;
     let patch = json!({"spec": {"containers": [{"name": "c", "image": "y"}]}}).to_string();
-    let image = server
-        .ask(
-            "PATCH",
-            &format!("{PODS}/one"),
-            "application/strategic-merge-patch+json",
-            &patch,
-        )
-        .await;
+    let image = server.ask("PATCH", &format!("{PODS}/one"), "application/strategic-merge-patch+json", &patch).await;
     assert_eq!(image.code, 200, "{}", image.text);
     assert_eq!(image.body["metadata"]["generation"], 2);
-    let name = server
-        .merge(
-            &format!("{PODS}/one"),
-            &json!({"spec": {"hostNetwork": true}}),
-        )
-        .await;
+    let name = server.merge(&format!("{PODS}/one"), &json!({"spec": {"hostNetwork": true}})).await;
     assert!(
-        name.body["message"]
-            .as_str()
-            .unwrap()
-            .contains("spec: Forbidden: pod updates may not change fields"),
+        name.body["message"].as_str().unwrap().contains("spec: Forbidden: pod updates may not change fields"),
         "{}",
         name.text
     );
+    let status = server.merge(&format!("{PODS}/one"), &json!({"status": {"phase": "Running"}})).await;
+    assert_eq!(status.body["status"]["phase"], "Pending", "status has its own door");
     let status = server
-        .merge(
-            &format!("{PODS}/one"),
-            &json!({"status": {"phase": "Running"}}),
-        )
+        .merge(&format!("{PODS}/one/status"), &json!({"status": {"phase": "Running"}, "spec": {"nodeName": "x"}}))
         .await;
-    assert_eq!(
-        status.body["status"]["phase"], "Pending",
-        "status has its own door"
-    );
-    let status = server
-        .merge(
-            &format!("{PODS}/one/status"),
-            &json!({"status": {"phase": "Running"}, "spec": {"nodeName": "x"}}),
-        )
-        .await;
-    assert_eq!(
-        (
-            &status.body["status"]["phase"],
-            &status.body["spec"]["nodeName"]
-        ),
-        (&json!("Running"), &Value::Null)
-    );
+    assert_eq!((&status.body["status"]["phase"], &status.body["spec"]["nodeName"]), (&json!("Running"), &Value::Null));
     assert_eq!(status.body["metadata"]["generation"], 2);
-    let fields: Vec<&Value> = status.body["metadata"]["managedFields"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|entry| &entry["fieldsV1"])
-        .collect();
-    assert_eq!(
-        fields[1..],
-        [&json!({"f:status": {"f:phase": {}}})],
-        "each door owns what it writes"
-    );
+    let fields: Vec<&Value> =
+        status.body["metadata"]["managedFields"].as_array().unwrap().iter().map(|entry| &entry["fieldsV1"]).collect();
+    assert_eq!(fields[1..], [&json!({"f:status": {"f:phase": {}}})], "each door owns what it writes");
     assert!(fields[0]["f:status"].is_null());
 }
 
@@ -553,31 +335,11 @@ async fn bodies_have_limits_and_nonsense_is_answered() {
         assert_eq!(answer.code, 400, "{body}: {}", answer.text);
     }
     let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
-    assert_eq!(
-        server
-            .ask("POST", MAPS, "application/json", &deep)
-            .await
-            .code,
-        400
-    );
+    assert_eq!(server.ask("POST", MAPS, "application/json", &deep).await.code, 400);
     let bearer = format!("Bearer {TOKEN}");
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "application/yaml"),
-    ];
-    assert_eq!(
-        whole(server.send("POST", MAPS, &headers, b"\xff\xfe\x00").await)
-            .await
-            .code,
-        400
-    );
-    for patch in [
-        "[]",
-        "7",
-        "{\"metadata\":null}",
-        "{\"metadata\":7}",
-        "{\"kind\":\"Pod\"}",
-    ] {
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/yaml")];
+    assert_eq!(whole(server.send("POST", MAPS, &headers, b"\xff\xfe\x00").await).await.code, 400);
+    for patch in ["[]", "7", "{\"metadata\":null}", "{\"metadata\":7}", "{\"kind\":\"Pod\"}"] {
         server.post(MAPS, &map("one", json!({}))).await;
         for media in [
             "application/merge-patch+json",
@@ -585,9 +347,7 @@ async fn bodies_have_limits_and_nonsense_is_answered() {
             "application/json-patch+json",
             "application/apply-patch+yaml",
         ] {
-            let answer = server
-                .ask("PATCH", &format!("{MAPS}/one?fieldManager=t"), media, patch)
-                .await;
+            let answer = server.ask("PATCH", &format!("{MAPS}/one?fieldManager=t"), media, patch).await;
             assert!(answer.code < 500, "{media} {patch}: {}", answer.text);
         }
     }
@@ -611,11 +371,7 @@ async fn a_thousand_watches_see_the_same() {
     let server = Server::start();
     let mut watches = Vec::new();
     for _ in 0..1000 {
-        watches.push(
-            server
-                .watch(&format!("{PODS}?watch=1&resourceVersion=0"))
-                .await,
-        );
+        watches.push(server.watch(&format!("{PODS}?watch=1&resourceVersion=0")).await);
     }
     let began = Instant::now();
     server.post(PODS, &pod("one", None)).await;
@@ -623,10 +379,7 @@ async fn a_thousand_watches_see_the_same() {
     for watch in &mut watches {
         assert_eq!(watch.told().await, "ADDED one");
     }
-    assert!(
-        wrote < Duration::from_secs(2),
-        "a write waited for its watchers: {wrote:?}"
-    );
+    assert!(wrote < Duration::from_secs(2), "a write waited for its watchers: {wrote:?}");
 }
 
 #[tokio::test]
@@ -634,49 +387,20 @@ async fn the_kube_client_is_at_home() {
     let server = Server::start();
     let client = server.client().await;
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    assert_eq!(
-        namespaces
-            .list(&ListParams::default())
-            .await
-            .unwrap()
-            .items
-            .len(),
-        4
-    );
-    let discovery = kube::Discovery::new(client.clone())
-        .run_aggregated()
-        .await
-        .unwrap();
+    assert_eq!(namespaces.list(&ListParams::default()).await.unwrap().items.len(), 4);
+    let discovery = kube::Discovery::new(client.clone()).run_aggregated().await.unwrap();
     assert!(discovery.has_group("crd.projectcalico.org"));
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
-    let stream =
-        watcher(maps.clone(), watcher::Config::default().streaming_lists()).applied_objects();
+    let stream = watcher(maps.clone(), watcher::Config::default().streaming_lists()).applied_objects();
     let mut stream = std::pin::pin!(stream);
     let first = stream.next().await.unwrap().unwrap();
     assert_eq!(first.metadata.name.as_deref(), Some("kube-root-ca.crt"));
     let apply = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}});
-    maps.patch("c", &PatchParams::apply("t").force(), &Patch::Apply(&apply))
-        .await
-        .unwrap();
-    assert_eq!(
-        stream.next().await.unwrap().unwrap().data.unwrap()["a"],
-        "1"
-    );
+    maps.patch("c", &PatchParams::apply("t").force(), &Patch::Apply(&apply)).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().data.unwrap()["a"], "1");
     let nodes: Api<Node> = Api::all(client.clone());
-    let node: Node =
-        serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": {"phase": "x"}}))
-            .unwrap();
-    assert_eq!(
-        nodes
-            .create(&PostParams::default(), &node)
-            .await
-            .unwrap()
-            .status
-            .unwrap()
-            .phase
-            .as_deref(),
-        Some("x")
-    );
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": "n1"}, "status": {"phase": "x"}})).unwrap();
+    assert_eq!(nodes.create(&PostParams::default(), &node).await.unwrap().status.unwrap().phase.as_deref(), Some("x"));
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     assert!(matches!(pods.get("nope").await, Err(kube::Error::Api(status)) if status.code == 404));
 }
@@ -687,16 +411,11 @@ async fn events_are_the_same_by_both_faces() {
     let event = json!({"metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z", "note": "it happened", "reason": "Because",
         "type": "Normal", "action": "x", "reportingController": "c", "reportingInstance": "i",
         "regarding": {"kind": "Pod", "namespace": "default", "name": "p", "uid": "u"}});
-    let made = server
-        .post("/apis/events.k8s.io/v1/namespaces/default/events", &event)
-        .await;
+    let made = server.post("/apis/events.k8s.io/v1/namespaces/default/events", &event).await;
     assert_eq!(made.code, 201, "{}", made.text);
     assert_eq!(made.body["note"], "it happened");
     let client = server.client().await;
     let events: Api<Event> = Api::namespaced(client, "default");
-    let found = events
-        .list(&ListParams::default().fields("involvedObject.uid=u"))
-        .await
-        .unwrap();
+    let found = events.list(&ListParams::default().fields("involvedObject.uid=u")).await.unwrap();
     assert_eq!(found.items[0].message.as_deref(), Some("it happened"));
 }

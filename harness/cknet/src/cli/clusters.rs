@@ -7,20 +7,30 @@ use jiff::Timestamp;
 
 use super::{complain, print};
 use crate::exit::ExitCode;
-use crate::ledger::{Destroyers, Fate, Liveness, Resource, Retention, RunId, StateDir, collect, open_ledgers};
+use crate::ledger::{Destroyers, Fate, Liveness, Owner, Resource, Retention, RunId, StateDir, collect, open_ledgers};
+
+/// The detail of a cluster in its ledger that names its nodes, with blanks between them.
+pub const NODES: &str = "nodes";
 
 /// A cluster that runs.
 pub struct Running {
     pub run: RunId,
     /// The process that holds it.
-    pub owner: u32,
+    pub owner: Owner,
     /// The folder of its run.
     pub folder: PathBuf,
     /// Its name within the run.
     pub key: String,
+    /// Its nodes, where they were noted.
+    pub nodes: Vec<String>,
 }
 
 impl Running {
+    /// Whether the process that holds it still does; one that has ended and was not collected yet does not.
+    pub fn lives(&self) -> bool {
+        self.owner.liveness() == Liveness::Alive
+    }
+
     /// Where its fabric listens.
     pub fn socket(&self) -> PathBuf {
         self.folder.join(format!("{}.sock", self.key))
@@ -43,11 +53,13 @@ pub fn running() -> Result<Vec<Running>, String> {
             continue;
         }
         for resource in history.outstanding() {
+            let nodes = resource.details.get(NODES).map(|names| names.split(' ').map(String::from).collect());
             found.push(Running {
                 run: open.run.clone(),
-                owner: history.owner.pid,
+                owner: history.owner.clone(),
                 folder: open.folder.clone(),
                 key: resource.key.name.clone(),
+                nodes: nodes.unwrap_or_default(),
             });
         }
     }
@@ -65,16 +77,12 @@ pub fn status() -> ExitCode {
     }
     let mut text = String::new();
     for cluster in &running {
-        let kubeconfig = cluster.kubeconfig().map(|path| format!("  KUBECONFIG={}", path.display()));
+        let what = if cluster.nodes.is_empty() { cluster.key.clone() } else { cluster.nodes.join(", ") };
         // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{}  {}  held by process {}{}",
-            cluster.run,
-            cluster.key,
-            cluster.owner,
-            kubeconfig.unwrap_or_default()
-        );
+        let _ = writeln!(text, "{}  {what}  held by process {}", cluster.run, cluster.owner.pid);
+        if let Some(path) = cluster.kubeconfig() {
+            let _ = writeln!(text, "  export KUBECONFIG={}", path.display());
+        }
     }
     print(&text)
 }

@@ -27,7 +27,10 @@ const OPTIONAL: [Optional; 3] = [
 
 pub fn doctor() -> ExitCode {
     let provider = Netns { executable: "/proc/self/exe".into(), folder: std::env::temp_dir() };
-    let findings = provider.preflight();
+    let mut findings = provider.preflight();
+    if findings.is_empty() {
+        findings = provider.trial();
+    }
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = match findings.is_empty() {

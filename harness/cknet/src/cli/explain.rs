@@ -51,11 +51,17 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     )?;
     for (name, workload) in scenario.workloads.iter() {
         let ports = workload.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        writeln!(out, "  workload   {}/{name} on {}, listens on [{ports}]", workload.namespace, workload.node)?;
+        let listens = if ports.is_empty() { "only asks".to_string() } else { format!("listens on {ports}") };
+        writeln!(out, "  workload   {}/{name} on {}, {listens}", workload.namespace, workload.node)?;
     }
     let mut told = BTreeSet::new();
     for phase in &scenario.phases {
-        writeln!(out, "  phase {}{}", phase.id, phase.title.as_ref().map_or(String::new(), |title| format!(": {title}")))?;
+        writeln!(
+            out,
+            "  phase {}{}",
+            phase.id,
+            phase.title.as_ref().map_or(String::new(), |title| format!(": {title}"))
+        )?;
         let predictor = Predictor::after(scenario, &phase.id, &|_| None);
         for step in &phase.steps {
             writeln!(out, "    do       {}", describe(&step.action))?;

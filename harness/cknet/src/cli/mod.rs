@@ -84,6 +84,7 @@ pub fn main() -> ProcessExit {
             return if error.use_stderr() { ExitCode::Usage.into() } else { ExitCode::Passed.into() };
         }
     };
+    raise_descriptor_limit();
     let code = match cli.command {
         Command::Run(options) => with_runtime(run::run(options)),
         Command::Prove(options) => with_runtime(prove::prove(options)),
@@ -92,7 +93,8 @@ pub fn main() -> ProcessExit {
         Command::Explain(options) => explain::explain(&options),
         Command::Up(options) => up::up(options),
         Command::Down(options) => up::down(&options),
-        Command::Shell(options) => with_runtime(shell::shell(options)),
+        // Any number may be the exit code of a command in there.
+        Command::Shell(options) => return with_runtime(shell::shell(options)),
         Command::Status => clusters::status(),
         Command::Gc(options) => clusters::gc(&options),
         Command::Doctor => doctor::doctor(),
@@ -107,7 +109,7 @@ pub fn main() -> ProcessExit {
 }
 
 /// Runs one command on a runtime of its own.
-fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+fn with_runtime<C: From<ExitCode>>(command: impl Future<Output = C>) -> C {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(command);
@@ -115,17 +117,31 @@ fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
             runtime.shutdown_background();
             code
         }
-        Err(error) => complain(ExitCode::Infrastructure, &format!("cannot start the runtime: {error}")),
+        Err(error) => complain(ExitCode::Infrastructure, &format!("cannot start the runtime: {error}")).into(),
+    }
+}
+
+/// A cluster passes every connection on through several processes, and the limit that shells set is for one program
+/// with a few files. The machines inherit it.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Without it there are fewer connections.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
 /// Prints data.
 fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    // Flushed here: what the buffer still holds at the end of the process is lost without a word.
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::Passed,
         // Whoever reads has had enough, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::Passed,
-        Err(_) => ExitCode::Infrastructure,
+        Err(error) => complain(ExitCode::Infrastructure, &format!("cannot write to standard output: {error}")),
     }
 }
 

@@ -71,15 +71,14 @@ pub async fn prove(options: Options) -> ExitCode {
 
 /// Runs a scenario with one sabotage and finds the verdict on the expectation that has to fail.
 async fn one(scenario: &Scenario, sabotage: &Sabotage, interrupts: &Interrupts) -> Result<Fate, String> {
-    let plan = plan(vec![sabotaged(scenario, sabotage)], 0).map_err(|error| error.to_string())?;
     let workshop = Workshop::open()?;
+    let plan = plan(vec![sabotaged(scenario, sabotage)], 0, &workshop.offer()).map_err(|error| error.to_string())?;
     let verdict = Arc::new(Mutex::new(None));
     let mut reporters = Fanout::default();
     let case = format!("{}/{}", scenario.id(), sabotage.must_fail);
     reporters.add(Listener { case, verdict: verdict.clone() });
     let sink = Arc::new(Sink::new(reporters));
-    let job =
-        Job { sink, clusters: processors(), keep: false, expect_broken: changes_the_network(sabotage) };
+    let job = Job { sink, clusters: processors(), keep: false, expect_broken: changes_the_network(sabotage) };
     workshop.carry_out(plan, job, interrupts).await;
     workshop.close();
     let standing = *verdict.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use crate::distribution::reference::Reference;
 use crate::event::{Artifact, RunStarted, Summary};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::ledger::{Ledger, StateDir};
-use crate::plan::{Plan, plan};
+use crate::plan::{Offer, Plan, plan};
 use crate::provider::Provider;
 use crate::provider::netns::Netns;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
@@ -93,21 +93,28 @@ pub async fn run(options: Options) -> ExitCode {
         return complain(ExitCode::NothingChecked, "no scenario was selected");
     }
     let seed = options.seed.unwrap_or_else(seed_of_clock);
-    let plan = match plan(scenarios.clone(), seed) {
-        Ok(plan) => plan,
-        Err(error) => return complain(ExitCode::Usage, &error.to_string()),
+    // Before anything is made: a signal from now on finds somebody who takes it down.
+    let interrupts = match Interrupts::listen() {
+        Ok(interrupts) => interrupts,
+        Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
     };
     let workshop = match Workshop::open() {
         Ok(workshop) => workshop,
         Err(problem) => return complain(ExitCode::Infrastructure, &problem),
     };
+    let plan = match plan(scenarios.clone(), seed, &workshop.offer()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            workshop.close();
+            return complain(ExitCode::Usage, &error.to_string());
+        }
+    };
     let (reporters, artifacts) = match options.reports.open(&workshop.ledger) {
         Ok(opened) => opened,
-        Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
-    };
-    let interrupts = match Interrupts::listen() {
-        Ok(interrupts) => interrupts,
-        Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
+        Err(error) => {
+            workshop.close();
+            return complain(ExitCode::Infrastructure, &error.to_string());
+        }
     };
     let sink = Arc::new(Sink::new(reporters));
     sink.tell(workshop.started(seed, &scenarios, &options.selection));
@@ -118,10 +125,7 @@ pub async fn run(options: Options) -> ExitCode {
         expect_broken: false,
     };
     workshop.carry_out(plan, job, &interrupts).await;
-    let (summary, problems) = match Arc::try_unwrap(sink) {
-        Ok(sink) => sink.finish(interrupts.which(), artifacts),
-        Err(_) => return complain(ExitCode::Infrastructure, "a task of the run did not end"),
-    };
+    let (summary, problems) = sink.finish(interrupts.which(), artifacts);
     workshop.close();
     conclude(&summary, &problems)
 }
@@ -156,6 +160,11 @@ impl Workshop {
 
     pub fn distribution(&self) -> &dyn Distribution {
         &*self.distribution
+    }
+
+    /// What can be asked of its clusters.
+    pub fn offer(&self) -> Offer {
+        Offer::new(&*self.provider, &*self.distribution)
     }
 
     /// What is known before the first change to a network.
@@ -207,7 +216,9 @@ impl Workshop {
         };
         tokio::select! {
             () = run.carry_out(plan) => {}
-            () = interrupts.give_up.cancelled() => {}
+            () = interrupts.give_up.cancelled() => {
+                super::note("interrupted again: what is left can be removed with `cknet gc`");
+            }
             () = late => super::note("the clusters could not be taken down in time; try: cknet gc"),
         }
     }

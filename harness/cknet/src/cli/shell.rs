@@ -1,10 +1,12 @@
 //! `cknet shell`: a shell, or one command, on a node or in a pod of a running cluster.
 //!
-//! A node is reached through its fabric, a pod through the API, as kubectl would.
+//! A node is reached through its fabric, a pod through the API, as kubectl would. The exit code is that of the command.
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::process::ExitCode as ProcessExit;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, TerminalSize};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,33 +24,48 @@ pub struct Options {
     /// The run, as `cknet status` shows it; the newest unless given.
     #[arg(long)]
     run: Option<String>,
-    /// A command instead of a shell.
+    /// A command instead of a shell; its exit code is that of `cknet shell`.
     #[arg(last = true)]
     command: Vec<String>,
 }
 
-pub async fn shell(options: Options) -> ExitCode {
-    let clusters = match running() {
-        Ok(clusters) => clusters,
-        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
-    };
-    let wanted = |cluster: &&Running| options.run.as_deref().is_none_or(|run| run == cluster.run.as_str());
-    let Some(cluster) = clusters.iter().find(wanted) else {
-        return complain(ExitCode::Usage, "no such cluster is running; make one: cknet up");
-    };
-    let argv = if options.command.is_empty() { vec![login_shell()] } else { options.command.clone() };
+pub async fn shell(options: Options) -> ProcessExit {
+    match enter(options).await {
+        // A process can say no more than eight bits.
+        Ok(code) => ProcessExit::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        Err((code, problem)) => complain(code, &problem).into(),
+    }
+}
+
+async fn enter(options: Options) -> Result<i32, (ExitCode, String)> {
+    let clusters = running().map_err(|problem| (ExitCode::Infrastructure, problem))?;
+    let cluster = choose(&clusters, options.run.as_deref()).map_err(|problem| (ExitCode::Usage, problem))?;
+    let argv = if options.command.is_empty() { vec![login_shell()] } else { options.command };
     let done = match options.target.split_once('/') {
-        Some((namespace, pod)) => match cluster.kubeconfig() {
-            Some(path) => in_pod(&path, namespace, pod, argv).await,
-            None => Err("this cluster has no kubeconfig yet; pods can be entered on clusters of `cknet up`".into()),
-        },
+        Some((namespace, pod)) => {
+            let path = cluster.kubeconfig().ok_or_else(|| {
+                let problem = "pods can be entered on clusters of `cknet up` only; this is one of `cknet run`";
+                (ExitCode::Usage, problem.to_string())
+            })?;
+            in_pod(&path, namespace, pod, argv).await
+        }
+        None if !cluster.nodes.is_empty() && !cluster.nodes.contains(&options.target) => {
+            let nodes = cluster.nodes.join(", ");
+            let target = &options.target;
+            let problem = format!("no node `{target}`; there are {nodes}, and a pod is named NAMESPACE/POD");
+            return Err((ExitCode::Usage, problem));
+        }
         None => on_node(cluster, &options.target, argv).await,
     };
-    match done {
-        Ok(0) => ExitCode::Passed,
-        Ok(_) => ExitCode::Refuted,
-        Err(problem) => complain(ExitCode::Infrastructure, &problem),
-    }
+    done.map_err(|problem| (ExitCode::Infrastructure, problem))
+}
+
+fn choose<'a>(clusters: &'a [Running], run: Option<&str>) -> Result<&'a Running, String> {
+    let found = clusters.iter().find(|cluster| run.is_none_or(|run| run == cluster.run.as_str()));
+    found.ok_or_else(|| match run {
+        Some(run) => format!("no cluster `{run}` is running; see: cknet status"),
+        None => "no cluster is running; make one: cknet up".into(),
+    })
 }
 
 /// The shell on every machine; bash where there is one.
@@ -69,7 +86,8 @@ async fn in_pod(kubeconfig: &Path, namespace: &str, pod: &str, argv: Vec<String>
     let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client, namespace);
     let terminal = std::io::stdin().is_terminal();
     let parameters = AttachParams::default().stdin(true).stdout(true).stderr(!terminal).tty(terminal);
-    let mut process = pods.exec(pod, argv, &parameters).await.map_err(|error| text(&error))?;
+    let started = pods.exec(pod, argv, &parameters).await;
+    let mut process = started.map_err(|error| format!("cannot enter pod `{namespace}/{pod}`: {}", answer(&error)))?;
     let status = process.take_status();
     if let (true, Some(mut sizes)) = (terminal, process.terminal_size())
         && let Some((width, height)) = cknet_kernel::terminal::size()
@@ -92,8 +110,28 @@ async fn in_pod(kubeconfig: &Path, namespace: &str, pod: &str, argv: Vec<String>
         Some(status) => status.await,
         None => None,
     };
-    let failed = status.is_some_and(|status| status.status.as_deref() != Some("Success"));
-    Ok(i32::from(failed))
+    match status {
+        Some(status) if status.status.as_deref() == Some("Success") => Ok(0),
+        Some(status) => {
+            exit_code(&status).ok_or_else(|| status.message.unwrap_or_else(|| "no reason was given".into()))
+        }
+        None => Err("the connection ended before the command did".into()),
+    }
+}
+
+/// What the API server answered, or why there was no answer.
+fn answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The exit code of a command that failed (the cause `ExitCode` of a status of `exec`).
+fn exit_code(status: &Status) -> Option<i32> {
+    let causes = status.details.as_ref()?.causes.as_ref()?;
+    let cause = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"))?;
+    cause.message.as_ref()?.parse().ok()
 }
 
 /// Copies what comes out as soon as it comes.

@@ -26,8 +26,8 @@ pub fn find(selection: &Selection, profile: &str) -> Result<(Vec<Found>, Fixture
         Some(Err(problems)) => return Err(complain(ExitCode::Usage, &problems.to_string())),
         None => return Err(complain(ExitCode::Usage, &format!("there is no CNI profile `{profile}`"))),
     };
-    let fixtures = Fixtures::open(&roots.fixtures, profile)
-        .map_err(|error| complain(ExitCode::Usage, &error.to_string()))?;
+    let fixtures =
+        Fixtures::open(&roots.fixtures, profile).map_err(|error| complain(ExitCode::Usage, &error.to_string()))?;
     Ok((found, fixtures))
 }
 

@@ -4,15 +4,17 @@
 //! that process in a session of its own and waits until it says that the cluster is ready; `down` ends it.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::clusters::{Running, running};
+use super::clusters::{NODES, Running, running};
 use super::interrupt::Interrupts;
 use super::run::Workshop;
 use super::{Selection, complain, note, print, suite};
@@ -46,9 +48,9 @@ pub struct UpOptions {
     /// Hold the cluster in this process; end it with Ctrl-C.
     #[arg(long)]
     foreground: bool,
-    /// The file in which the holding process says that the cluster is ready, or why there is none.
-    #[arg(long, hide = true)]
-    news: Option<PathBuf>,
+    /// Let go of the standard streams once the cluster is ready: how `cknet up` starts the holding process.
+    #[arg(long, hide = true, requires = "foreground")]
+    detached: bool,
 }
 
 pub fn up(options: UpOptions) -> ExitCode {
@@ -61,40 +63,60 @@ pub fn up(options: UpOptions) -> ExitCode {
     }
 }
 
-/// Starts the holding process and waits for its news.
+/// Starts the holding process and waits for its news: what it prints, closing its output, when the cluster is ready.
+///
+/// There are no files between the two. When this process dies, the holding one cannot tell and takes the cluster down.
 fn detach(options: &UpOptions) -> std::io::Result<ExitCode> {
-    let folder = std::env::temp_dir().join(format!("cknet-up-{}", std::process::id()));
-    std::fs::create_dir(&folder)?;
-    let (news, log) = (folder.join("news"), folder.join("log"));
     let mut command = Command::new("/proc/self/exe");
-    command.arg("up").arg("--foreground").arg("--news").arg(&news).arg("--workers").arg(options.workers.to_string());
+    command.args(["up", "--foreground", "--detached", "--workers"]).arg(options.workers.to_string());
     command.args(&options.scenario);
     if let Some(scenarios) = &options.scenarios {
         command.arg("--scenarios").arg(std::path::absolute(scenarios)?);
     }
     // A group of its own, so that Ctrl-C in this terminal later does not reach it.
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut holder = command.spawn()?;
-    let started = Instant::now();
-    let code = loop {
-        if let Ok(text) = std::fs::read_to_string(&news) {
-            break print(&text);
-        }
-        if let Some(status) = holder.try_wait()? {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            note(said.trim_end());
+    let (news, complaints) = (read_all(holder.stdout.take())?, read_all(holder.stderr.take())?);
+    match news.recv_timeout(DEADLINE) {
+        Ok(text) if !text.is_empty() => Ok(print(&text)),
+        Ok(_) => {
+            let status = holder.wait()?;
+            note(complaints.recv_timeout(DEADLINE).unwrap_or_default().trim_end());
             let code = status.code().and_then(|code| u8::try_from(code).ok());
-            break code.and_then(ExitCode::of).unwrap_or(ExitCode::Infrastructure);
+            Ok(code.and_then(ExitCode::of).unwrap_or(ExitCode::Infrastructure))
         }
-        if started.elapsed() >= DEADLINE {
+        Err(_) => {
             // It may still be at work: it is told to take everything down.
             let _ = kill(Pid::from_raw(holder.id().cast_signed()), Signal::SIGTERM);
-            break complain(ExitCode::Infrastructure, &format!("the cluster was not ready within {DEADLINE:?}"));
+            Ok(complain(ExitCode::Infrastructure, &format!("the cluster was not ready within {DEADLINE:?}")))
         }
-        std::thread::sleep(LOOK_AGAIN);
-    };
-    std::fs::remove_dir_all(&folder)?;
-    Ok(code)
+    }
+}
+
+/// Reads a stream to its end beside what else is done, so that waiting for it can be bounded.
+fn read_all(stream: Option<impl Read + Send + 'static>) -> std::io::Result<mpsc::Receiver<String>> {
+    let (tell, told) = mpsc::channel();
+    std::thread::Builder::new().spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            // What came before an error is all there is to know.
+            let _ = stream.read_to_end(&mut bytes);
+        }
+        // Nobody may be waiting any more.
+        let _ = tell.send(String::from_utf8_lossy(&bytes).into_owned());
+    })?;
+    Ok(told)
+}
+
+/// Tells that the cluster is ready, and lets go of the streams of the process that waited for it.
+fn tell_and_detach(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    let null = File::options().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stderr(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    Ok(())
 }
 
 /// Makes a cluster and holds it until a signal.
@@ -103,9 +125,9 @@ async fn hold(options: UpOptions) -> ExitCode {
         Ok(wanted) => wanted,
         Err(code) => return code,
     };
-    let (workshop, interrupts) = match Workshop::open().and_then(|workshop| {
-        Ok((workshop, Interrupts::listen().map_err(|error| error.to_string())?))
-    }) {
+    let (workshop, interrupts) = match Workshop::open()
+        .and_then(|workshop| Ok((workshop, Interrupts::listen().map_err(|error| error.to_string())?)))
+    {
         Ok(opened) => opened,
         Err(problem) => return complain(ExitCode::Infrastructure, &problem),
     };
@@ -140,25 +162,29 @@ async fn keep(
     let path = workshop.ledger.folder().join(format!("{KEY}.kubeconfig"));
     let written = workshop
         .ledger
-        .created(&resource.with("process", process))
+        .created(
+            &resource
+                .with("process", process)
+                .with(NODES, cluster.nodes.by_name.keys().cloned().collect::<Vec<_>>().join(" ")),
+        )
         .map_err(|error| error.to_string())
-        .and_then(|()| private_file::write(&path, &cluster.kubeconfig).map_err(|error| format!("cannot write `{}`: {error}", path.display())));
+        .and_then(|()| {
+            private_file::write(&path, &cluster.kubeconfig)
+                .map_err(|error| format!("cannot write `{}`: {error}", path.display()))
+        });
     if let Err(problem) = written {
         return complain(ExitCode::Infrastructure, &problem);
     }
     let text = how_to_use(workshop, &cluster, &path);
-    match &options.news {
-        None => drop(print(&text)),
-        Some(news) => {
-            // Written whole or not at all: whoever waits reads it as soon as it is there.
-            let draft = news.with_extension("draft");
-            let told = std::fs::write(&draft, &text).and_then(|()| std::fs::rename(&draft, news));
-            if let Err(error) = told {
-                note(&format!("warning: cannot tell that the cluster is ready: {error}"));
-            }
-        }
+    if !options.detached {
+        print(&text);
+    } else if let Err(error) = tell_and_detach(&text) {
+        note(&format!("nobody waits for the cluster any more ({error}): it is taken down"));
+        interrupts.stop.cancel();
     }
     interrupts.stop.cancelled().await;
+    // A client must not be led to whatever listens on that port next.
+    let _ = std::fs::remove_file(&path);
     match cluster.destroy().await {
         Ok(()) => ExitCode::Passed,
         Err(error) => complain(ExitCode::Leaked, &error.to_string()),
@@ -177,7 +203,7 @@ fn how_to_use(workshop: &Workshop, cluster: &Cluster, kubeconfig: &Path) -> Stri
          cknet shell {first:<22} a shell on a node; or in a pod: cknet shell NAMESPACE/POD\n\
          cknet down {run}              take it down\n",
         nodes.join(", "),
-        (cluster.timings.provision + cluster.timings.bootstrap).as_secs_f64(),
+        cluster.timings.total().as_secs_f64(),
         kubeconfig.display(),
     )
 }
@@ -212,7 +238,9 @@ pub fn down(options: &DownOptions) -> ExitCode {
         None => all.iter().collect(),
     };
     match (chosen.as_slice(), &options.run) {
-        ([], Some(run)) => return complain(ExitCode::Usage, &format!("no cluster `{run}` is running; see: cknet status")),
+        ([], Some(run)) => {
+            return complain(ExitCode::Usage, &format!("no cluster `{run}` is running; see: cknet status"));
+        }
         ([], None) => return print("no cluster is running\n"),
         ([_, _, ..], _) if !options.all => {
             let names: Vec<&str> = chosen.iter().map(|cluster| cluster.run.as_str()).collect();
@@ -226,12 +254,12 @@ pub fn down(options: &DownOptions) -> ExitCode {
 
 /// Tells the holding process to end and waits until it has.
 fn end(cluster: &Running) -> ExitCode {
-    let holder = Pid::from_raw(cluster.owner.cast_signed());
+    let holder = Pid::from_raw(cluster.owner.pid.cast_signed());
     if let Err(error) = kill(holder, Signal::SIGTERM) {
         return complain(ExitCode::Infrastructure, &format!("cannot end process {holder}: {error}"));
     }
     let started = Instant::now();
-    while kill(holder, None).is_ok() {
+    while cluster.lives() {
         if started.elapsed() >= DEADLINE {
             let problem = format!("process {holder} has not taken the cluster down within {DEADLINE:?}");
             return complain(ExitCode::Leaked, &problem);

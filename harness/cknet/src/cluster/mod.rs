@@ -20,6 +20,9 @@ use crate::vantage::Prober;
 
 use self::objects::Objects;
 
+/// Longest silence of an API server while it is asked something.
+const API_ANSWERS: Duration = Duration::from_secs(10);
+
 /// A running cluster and everything needed to work with it.
 pub struct Cluster {
     pub nodes: Nodes,
@@ -35,8 +38,18 @@ pub struct Cluster {
 /// How long the parts of making a cluster took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
+    /// Until the nodes are there.
     pub provision: Duration,
+    /// From then until the API server answers and every node's services are started.
     pub bootstrap: Duration,
+    /// From then until the cluster is ready.
+    pub ready: Duration,
+}
+
+impl Timings {
+    pub fn total(&self) -> Duration {
+        self.provision + self.bootstrap + self.ready
+    }
 }
 
 /// A cluster could not be had, or not be given back.
@@ -71,13 +84,15 @@ impl Cluster {
         let Lease { nodes, release } = provider.acquire(key, topology).await?;
         let provision = started.elapsed();
         let bootstrapped = distribution.bootstrap(&nodes, spec).await?;
+        let bootstrap = started.elapsed() - provision;
         let client = connect(&bootstrapped.kubeconfig).await?;
         let profile = Profile::embedded(bootstrapped.profile)
             .and_then(Result::ok)
             .ok_or_else(|| ClusterError::Profile(bootstrapped.profile.to_string()))?;
         let objects = Objects::new(client.clone());
         ready::await_ready(&client, spec, &profile, &nodes).await?;
-        let timings = Timings { provision, bootstrap: started.elapsed() - provision };
+        let ready = started.elapsed() - provision - bootstrap;
+        let timings = Timings { provision, bootstrap, ready };
         let prober = Arc::new(Prober::new(nodes.clone()));
         let kubeconfig = bootstrapped.kubeconfig;
         Ok(Self { nodes, client, kubeconfig, profile, objects, prober, timings, release: Some(release) })
@@ -101,6 +116,11 @@ async fn connect(kubeconfig: &str) -> Result<Client, ClusterError> {
     let problem = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| problem(&error))?;
     let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| problem(&error))?;
+    // A server that hangs is an error like one that is gone; without this a step would wait for it for ever.
+    config.connect_timeout = Some(API_ANSWERS);
+    config.read_timeout = Some(API_ANSWERS);
+    config.write_timeout = Some(API_ANSWERS);
     Client::try_from(config).map_err(|error| problem(&error))
 }

@@ -16,7 +16,8 @@ const MANAGER: &str = "cknet";
 /// Longest wait for a deleted object to be gone.
 const GONE: Duration = Duration::from_secs(30);
 
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Between two looks at an object that is going.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// One object by its coordinates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +84,8 @@ impl Objects {
         let (api, _) = self.api(at).await?;
         let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
         match api.delete(&at.name, &now).await {
+            // The object itself comes back while something still has to let go of it; a status means that it is gone.
+            Ok(answer) if answer.is_right() => return Ok(()),
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             Err(error) => return Err(api_error(|| format!("delete {at}"))(error)),

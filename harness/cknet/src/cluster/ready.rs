@@ -3,11 +3,14 @@
 //! One Ready node is not enough and a Ready node is not a working network (facts about `k8s status`): the gate asks
 //! for all three and says what was missing when it gives up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
+use kube::runtime::reflector::{Store, store};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
 use super::ClusterError;
@@ -18,9 +21,6 @@ use crate::scenario::Profile;
 /// Longest wait for a cluster whose API server answers already.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often the cluster is looked at; each look is three short lists.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
 /// Waits until the cluster is ready.
 pub async fn await_ready(
     client: &Client,
@@ -28,46 +28,86 @@ pub async fn await_ready(
     profile: &Profile,
     nodes: &Nodes,
 ) -> Result<(), ClusterError> {
-    let started = Instant::now();
-    loop {
-        let missing = match missing(client, spec, profile).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(missing)) => missing,
-            Err(error) => format!("the API answered: {error}"),
-        };
-        if started.elapsed() >= DEADLINE {
-            let last = format!("{missing}{}", ended_services(nodes).await);
-            return Err(ClusterError::NotReady { deadline: DEADLINE, last });
+    let (gate, mut changes) = Gate::watch(client, profile);
+    let mut last = String::from("the API has not answered");
+    let opened = async {
+        while let Some(change) = changes.next().await {
+            last = match change {
+                Ok(()) => match gate.missing(spec) {
+                    None => return true,
+                    Some(missing) => missing,
+                },
+                Err(error) => format!("the API answered: {error}"),
+            };
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        false
+    };
+    match tokio::time::timeout(DEADLINE, opened).await {
+        Ok(true) => Ok(()),
+        _ => {
+            let last = format!("{last}{}", ended_services(nodes).await);
+            Err(ClusterError::NotReady { deadline: DEADLINE, last })
+        }
     }
 }
 
-/// The first thing that is not ready, or nothing.
-async fn missing(client: &Client, spec: &ClusterSpec, profile: &Profile) -> Result<Option<String>, kube::Error> {
-    let all = ListParams::default();
-    let nodes = Api::<Node>::all(client.clone()).list(&all).await?;
-    for member in &spec.members {
-        match nodes.iter().find(|node| node.name_any() == member.name) {
-            None => return Ok(Some(format!("node `{}` has not registered", member.name))),
-            Some(node) => {
-                if let Some(why) = not_ready(node) {
-                    return Ok(Some(format!("node `{}` is not Ready: {why}", member.name)));
+/// What the gate looks at, kept up to date by watches.
+struct Gate {
+    nodes: Store<Node>,
+    agents: Store<DaemonSet>,
+    dns: Store<Deployment>,
+    agent_name: String,
+}
+
+/// One item for each change of anything that the gate looks at.
+type Changes = BoxStream<'static, Result<(), watcher::Error>>;
+
+impl Gate {
+    fn watch(client: &Client, profile: &Profile) -> (Self, Changes) {
+        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let agents = Api::namespaced(client.clone(), &profile.namespace);
+        let deployments = Api::namespaced(client.clone(), "kube-system");
+        let (nodes, node_changes) = kept(Api::all(client.clone()), watcher::Config::default());
+        let (agents, agent_changes) = kept(agents, named(&profile.daemon_set));
+        let (dns, dns_changes) = kept(deployments, named("coredns"));
+        let gate = Self { nodes, agents, dns, agent_name: profile.daemon_set.clone() };
+        (gate, select_all([node_changes, agent_changes, dns_changes]).boxed())
+    }
+
+    /// The first thing that is not ready, or nothing.
+    fn missing(&self, spec: &ClusterSpec) -> Option<String> {
+        let nodes = self.nodes.state();
+        for member in &spec.members {
+            match nodes.iter().find(|node| node.name_any() == member.name) {
+                None => return Some(format!("node `{}` has not registered", member.name)),
+                Some(node) => {
+                    if let Some(why) = not_ready(node) {
+                        return Some(format!("node `{}` is not Ready: {why}", member.name));
+                    }
                 }
             }
         }
+        let wanted = i32::try_from(spec.members.len()).unwrap_or(i32::MAX);
+        let agents = self.agents.state();
+        let ready = agents.first().and_then(|set| set.status.as_ref()).map_or(0, |status| status.number_ready);
+        if ready < wanted {
+            return Some(format!("DaemonSet `{}` is ready on {ready} of {wanted} nodes", self.agent_name));
+        }
+        let dns = self.dns.state();
+        let available = dns.first().and_then(|dns| dns.status.as_ref()?.available_replicas).unwrap_or(0);
+        (available < 1).then(|| "Deployment `coredns` has no available replica".to_string())
     }
-    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), &profile.namespace);
-    let wanted = i32::try_from(spec.members.len()).unwrap_or(i32::MAX);
-    let agent = daemon_sets.get_opt(&profile.daemon_set).await?;
-    let ready = agent.and_then(|set| set.status).map_or(0, |status| status.number_ready);
-    if ready < wanted {
-        return Ok(Some(format!("DaemonSet `{}` is ready on {ready} of {wanted} nodes", profile.daemon_set)));
-    }
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
-    let dns = deployments.get_opt("coredns").await?;
-    let available = dns.and_then(|dns| dns.status?.available_replicas).unwrap_or(0);
-    Ok((available < 1).then(|| "Deployment `coredns` has no available replica".to_string()))
+}
+
+/// A store of what a watch says, and the watch's changes; the store learns while these are polled.
+fn kept<K>(api: Api<K>, config: watcher::Config) -> (Store<K>, Changes)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: serde::de::DeserializeOwned,
+{
+    let (reader, writer) = store();
+    let changes = watcher(api, config).default_backoff().reflect(writer).map(|event| event.map(|_| ()));
+    (reader, changes.boxed())
 }
 
 /// Why the node is not Ready, or nothing when it is.

@@ -1,10 +1,16 @@
 //! A scenario's namespaces, services and workloads as objects of the cluster, and the pods that came of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::Cluster;
 use super::objects::{Coordinates, ObjectError};
@@ -17,8 +23,6 @@ const IMAGE: &str = "ghcr.io/cknet/cknet-probe:v1";
 
 /// Longest wait for a workload's pod to run.
 const RUNNING: Duration = Duration::from_secs(30);
-
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A workload's pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,27 +54,27 @@ pub enum WorkloadError {
 ///
 /// Returns the pods, and the coordinates of what was made, in the order in which it was made.
 pub async fn create(cluster: &Cluster, scenario: &Scenario) -> Result<(Placed, Vec<Coordinates>), WorkloadError> {
+    cluster.prober.prepare();
     let mut made = Vec::new();
-    for (name, namespace) in namespaces(scenario) {
-        let object = namespace_object(&name, namespace);
-        let at = cluster.objects.apply(&object).await?;
+    let namespaces = namespaces(scenario);
+    let objects: Vec<Value> = namespaces.iter().map(|(name, namespace)| namespace_object(name, *namespace)).collect();
+    let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;
+    for (result, name) in applied.into_iter().zip(namespaces.keys()) {
+        let at = result?;
         if name != "default" {
             made.push(at);
         }
     }
-    let services: Vec<Value> = scenario.services.iter().map(|(name, service)| service_object(name.as_str(), service)).collect();
+    let services: Vec<Value> =
+        scenario.services.iter().map(|(name, service)| service_object(name.as_str(), service)).collect();
     let pods: Vec<Value> = scenario.workloads.iter().map(|(name, workload)| pod_object(name, workload)).collect();
     let objects: Vec<&Value> = services.iter().chain(&pods).collect();
     let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;
     for result in applied {
         made.push(result?);
     }
-    let mut placed = Placed::default();
-    let waits = scenario.workloads.iter().map(|(name, workload)| async move {
-        Ok::<_, WorkloadError>((name.clone(), await_running(cluster, name, workload).await?))
-    });
-    placed.pods = futures::future::try_join_all(waits).await?.into_iter().collect();
-    Ok((placed, made))
+    let pods = await_running(cluster, scenario.workloads.iter().collect()).await?;
+    Ok((Placed { pods }, made))
 }
 
 /// Adds one workload to a running scenario.
@@ -80,7 +84,9 @@ pub async fn add(
     workload: &Workload,
 ) -> Result<(PlacedPod, Coordinates), WorkloadError> {
     let at = cluster.objects.apply(&pod_object(name, workload)).await?;
-    Ok((await_running(cluster, name, workload).await?, at))
+    let mut placed = await_running(cluster, vec![(name, workload)]).await?;
+    let pod = placed.remove(name).ok_or_else(|| not_running(name, &Value::Null))?;
+    Ok((pod, at))
 }
 
 /// Where the pod of a workload is.
@@ -187,19 +193,44 @@ pub(crate) fn service_object(name: &str, service: &Service) -> Value {
     })
 }
 
-async fn await_running(cluster: &Cluster, name: &WorkloadName, workload: &Workload) -> Result<PlacedPod, WorkloadError> {
-    let at = pod_coordinates(name, workload.namespace.as_str());
-    let started = Instant::now();
-    loop {
-        let pod = cluster.objects.get(&at).await?.unwrap_or_default();
-        if let Some(placed) = placed(&pod, workload) {
-            return Ok(placed);
+/// Follows the pods until those of all `waiting` workloads run.
+async fn await_running(
+    cluster: &Cluster,
+    mut waiting: Vec<(&WorkloadName, &Workload)>,
+) -> Result<BTreeMap<WorkloadName, PlacedPod>, WorkloadError> {
+    let mut running = BTreeMap::new();
+    let mut last_seen: HashMap<(String, String), Value> = HashMap::new();
+    let pods: Api<Pod> = Api::all(cluster.client.clone());
+    let mut changes = watcher(pods, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let deadline = Instant::now() + RUNNING;
+    while !waiting.is_empty() {
+        match tokio::time::timeout_at(deadline, changes.next()).await {
+            Ok(Some(Ok(pod))) => {
+                let at = (pod.namespace().unwrap_or_default(), pod.name_any());
+                let Ok(pod) = serde_json::to_value(pod) else { continue };
+                let is_it = |(name, workload): &(&WorkloadName, &Workload)| {
+                    name.as_str() == at.1 && workload.namespace.as_str() == at.0
+                };
+                let Some(found) = waiting.iter().position(is_it) else { continue };
+                match placed(&pod, waiting[found].1) {
+                    Some(placed) => drop(running.insert(waiting.swap_remove(found).0.clone(), placed)),
+                    None => drop(last_seen.insert(at, pod)),
+                }
+            }
+            // The watch is taken up again by itself.
+            Ok(Some(Err(_))) => {}
+            Ok(None) | Err(_) => {
+                let (name, workload) = waiting[0];
+                let at = (workload.namespace.as_str().to_string(), name.as_str().to_string());
+                return Err(not_running(name, last_seen.get(&at).unwrap_or(&Value::Null)));
+            }
         }
-        if started.elapsed() >= RUNNING {
-            return Err(WorkloadError::NotRunning { name: name.to_string(), last: why_not_running(&pod) });
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
+    Ok(running)
+}
+
+fn not_running(name: &WorkloadName, pod: &Value) -> WorkloadError {
+    WorkloadError::NotRunning { name: name.to_string(), last: why_not_running(pod) }
 }
 
 fn placed(pod: &Value, workload: &Workload) -> Option<PlacedPod> {

@@ -12,6 +12,7 @@ use ipnet::Ipv4Net;
 
 use crate::event::Fidelity;
 use crate::provider::{NodeError, Nodes};
+use crate::scenario::model::Capability;
 
 /// The cluster that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +61,9 @@ pub trait Distribution: Send + Sync {
 
     /// What a result on this distribution is a statement about.
     fn fidelity(&self) -> Fidelity;
+
+    /// What its clusters can do.
+    fn capabilities(&self) -> Vec<Capability>;
 
     /// Installs and starts the cluster; returns when its API server answers. Nodes need not be Ready yet.
     fn bootstrap<'a>(

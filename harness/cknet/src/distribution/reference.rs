@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{Bootstrapped, ClusterSpec, Distribution, DistributionError, Encapsulation, Member};
 use crate::event::Fidelity;
 use crate::provider::{Invocation, Node, Nodes};
+use crate::scenario::model::Capability;
 
 /// Where the API server listens.
 const API_PORT: u16 = 6443;
@@ -36,6 +37,17 @@ impl Distribution for Reference {
 
     fn fidelity(&self) -> Fidelity {
         Fidelity::Model
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        vec![
+            Capability::Overlay,
+            Capability::NetworkPolicy,
+            Capability::Services,
+            Capability::Dns,
+            Capability::ComponentControl,
+            Capability::CustomCidrs,
+        ]
     }
 
     fn bootstrap<'a>(
@@ -186,7 +198,8 @@ fn certificates(error: impl std::fmt::Display) -> DistributionError {
 /// 128 random bits in hexadecimal.
 fn random_token() -> Result<String, DistributionError> {
     let mut bytes = [0; 16];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    let read =
+        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
     read.map_err(certificates)?;
     Ok(bytes.map(|byte| format!("{byte:02x}")).concat())
 }

@@ -55,19 +55,9 @@ pub struct Window {
 #[serde(tag = "of", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Expected {
     /// One flow has one outcome.
-    Flow {
-        from: Endpoint,
-        to: Endpoint,
-        port: String,
-        is: String,
-        window: Window,
-    },
+    Flow { from: Endpoint, to: Endpoint, port: String, is: String, window: Window },
     /// Anything else: `subject` (a node, a route, an object) is `is`.
-    State {
-        subject: String,
-        is: String,
-        window: Window,
-    },
+    State { subject: String, is: String, window: Window },
 }
 
 /// How often one outcome was seen.

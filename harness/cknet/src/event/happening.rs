@@ -26,8 +26,8 @@ impl<T: Into<String>> From<T> for CaseId {
     }
 }
 
-/// What a result says something about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a result says something about, the least faithful first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fidelity {
     /// The reference distribution on namespaces of one kernel.
@@ -51,15 +51,10 @@ impl Fidelity {
     /// What a result of this fidelity may be quoted for.
     pub fn statement(self, distribution: &str) -> String {
         match self {
-            Self::Model => {
-                "this is a statement about the reference model, not about Canonical Kubernetes"
-                    .into()
-            }
-            Self::Dataplane => {
-                "this is a statement about the reference model on separate kernels, \
+            Self::Model => "this is a statement about the reference model, not about Canonical Kubernetes".into(),
+            Self::Dataplane => "this is a statement about the reference model on separate kernels, \
                                 not about Canonical Kubernetes"
-                    .into()
-            }
+                .into(),
             Self::Cluster => {
                 format!("this is a statement about a real cluster of `{distribution}`")
             }
@@ -172,10 +167,7 @@ pub struct RunStarted {
 impl RunStarted {
     /// How many cases the run means to judge.
     pub fn planned_cases(&self) -> usize {
-        self.planned
-            .iter()
-            .map(|scenario| scenario.cases.len())
-            .sum()
+        self.planned.iter().map(|scenario| scenario.cases.len()).sum()
     }
 }
 

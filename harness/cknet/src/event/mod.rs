@@ -8,13 +8,13 @@ mod outcome;
 mod summary;
 
 pub use failure::{
-    Attachment, Control, Endpoint, Expected, Failure, LastSeen, LostAt, Matrix, MatrixCell,
-    MatrixRow, Observed, Seen, Window,
+    Attachment, Control, Endpoint, Expected, Failure, LastSeen, LostAt, Matrix, MatrixCell, MatrixRow, Observed, Seen,
+    Window,
 };
 pub use happening::{
-    Case, CaseId, Claim, Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, Detail,
-    ExpectationJudged, Fidelity, Leak, PhaseStarted, PlannedScenario, RunFinished, RunStarted,
-    ScenarioFinished, ScenarioStarted, Severity, StepDone, StepFailed,
+    Case, CaseId, Claim, Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, Detail, ExpectationJudged, Fidelity,
+    Leak, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted, Severity,
+    StepDone, StepFailed,
 };
 pub use outcome::{Attempt, InfraKind, Outcome, SkipCause, Standing};
 pub use summary::{Artifact, CleanupState, Counts, Interrupt, Summary, Tally};
@@ -52,10 +52,7 @@ pub enum What {
 impl Event {
     /// An event of `what` at the time `at`.
     pub fn new(at: Timestamp, what: impl Into<What>) -> Self {
-        Self {
-            at,
-            what: what.into(),
-        }
+        Self { at, what: what.into() }
     }
 }
 

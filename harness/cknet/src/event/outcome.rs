@@ -69,15 +69,8 @@ pub enum SkipCause {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Attempt {
-    Failed {
-        failure: Box<Failure>,
-        took_ms: u64,
-    },
-    Errored {
-        kind: InfraKind,
-        message: String,
-        took_ms: u64,
-    },
+    Failed { failure: Box<Failure>, took_ms: u64 },
+    Errored { kind: InfraKind, message: String, took_ms: u64 },
 }
 
 /// The verdict on a case.
@@ -143,13 +136,7 @@ pub enum Standing {
 impl Outcome {
     /// False for a case that nobody asked for: it counts nowhere.
     pub fn is_selected(&self) -> bool {
-        !matches!(
-            self,
-            Self::Skipped {
-                cause: SkipCause::Deselected,
-                ..
-            }
-        )
+        !matches!(self, Self::Skipped { cause: SkipCause::Deselected, .. })
     }
 
     /// What kind of outcome this is.

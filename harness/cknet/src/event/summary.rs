@@ -135,17 +135,10 @@ impl Tally {
     }
 
     /// The sum at the time `at`. Planned cases without a verdict count as aborted.
-    pub fn summary(
-        &self,
-        at: jiff::Timestamp,
-        interrupted: Option<Interrupt>,
-        artifacts: Vec<Artifact>,
-    ) -> Summary {
+    pub fn summary(&self, at: jiff::Timestamp, interrupted: Option<Interrupt>, artifacts: Vec<Artifact>) -> Summary {
         let mut counts = self.counts;
         counts.aborted += self.planned.saturating_sub(counts.total());
-        let took = self
-            .started
-            .map_or(0, |started| at.duration_since(started).as_millis());
+        let took = self.started.map_or(0, |started| at.duration_since(started).as_millis());
         Summary {
             counts,
             scenarios: self.scenarios,
@@ -160,12 +153,8 @@ impl Tally {
 
 fn cleanup_state(cleanup: &Cleanup) -> CleanupState {
     match (&cleanup.kept, cleanup.leaks.len()) {
-        (_, leaks @ 1..) => CleanupState::Leaked {
-            resources: u32::try_from(leaks).unwrap_or(u32::MAX),
-        },
-        (Some(later), 0) => CleanupState::Kept {
-            later: later.clone(),
-        },
+        (_, leaks @ 1..) => CleanupState::Leaked { resources: u32::try_from(leaks).unwrap_or(u32::MAX) },
+        (Some(later), 0) => CleanupState::Kept { later: later.clone() },
         (None, 0) => CleanupState::Clean,
     }
 }

@@ -16,9 +16,9 @@ fn at(wanted: &Value, found: &Value, path: &mut String) -> Option<String> {
         result
     };
     match (wanted, found) {
-        (Value::Object(wanted), Value::Object(found)) => {
-            wanted.iter().find_map(|(key, wanted)| inside(&format!(".{key}"), wanted, found.get(key).unwrap_or(&Value::Null)))
-        }
+        (Value::Object(wanted), Value::Object(found)) => wanted
+            .iter()
+            .find_map(|(key, wanted)| inside(&format!(".{key}"), wanted, found.get(key).unwrap_or(&Value::Null))),
         (Value::Array(wanted), Value::Array(found)) if wanted.len() == found.len() => {
             let pairs = wanted.iter().zip(found).enumerate();
             pairs.into_iter().find_map(|(index, (wanted, found))| inside(&format!("[{index}]"), wanted, found))

@@ -7,10 +7,16 @@ use super::{Look, Seen};
 /// What an expectation came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    Holds { note: String },
-    Refuted { seen: Seen },
+    Holds {
+        note: String,
+    },
+    Refuted {
+        seen: Seen,
+    },
     /// Nothing was proved or disproved.
-    Inconclusive { why: String },
+    Inconclusive {
+        why: String,
+    },
 }
 
 /// A verdict and how it was reached.
@@ -30,6 +36,9 @@ pub struct Judgement {
 pub struct Watch {
     within: Duration,
     hold: Duration,
+    /// It held at the last look that said anything.
+    held: bool,
+    /// Since when it has been seen to hold without a gap.
     held_since: Option<Duration>,
     time_to_true: Option<Duration>,
     counts: Vec<(String, u32)>,
@@ -45,6 +54,7 @@ impl Watch {
         Self {
             within: within.unwrap_or_default(),
             hold: hold.unwrap_or_default(),
+            held: false,
             held_since: None,
             time_to_true: None,
             counts: Vec::new(),
@@ -57,18 +67,21 @@ impl Watch {
         self.samples += 1;
         match look {
             Look::Holds(note) => {
+                self.held = true;
                 self.time_to_true.get_or_insert(at);
                 let since = *self.held_since.get_or_insert(at);
                 (at.saturating_sub(since) >= self.hold).then(|| self.judge(Verdict::Holds { note }, at))
             }
             Look::Refuted(seen) => {
                 self.count(&seen.word);
-                let was_true = self.held_since.take().is_some();
+                self.held_since = None;
                 // What was true and is not any more broke its promise to stay so.
-                let broken = was_true && !self.hold.is_zero();
+                let broken = std::mem::take(&mut self.held) && !self.hold.is_zero();
                 (broken || at >= self.within).then(|| self.judge(Verdict::Refuted { seen }, at))
             }
             Look::Inconclusive(why) => {
+                // Nobody knows what it was like meanwhile: the time that it has to hold begins anew.
+                self.held_since = None;
                 let limit = self.within.max(SECOND_CHANCE);
                 (at >= limit).then(|| self.judge(Verdict::Inconclusive { why }, at))
             }
@@ -135,6 +148,22 @@ mod tests {
         let mut breaks = Watch::new(Some(ms(100)), Some(ms(50)));
         assert_eq!(breaks.see(yes(), ms(20)), None);
         assert!(matches!(breaks.see(no(), ms(40)).unwrap().verdict, Verdict::Refuted { .. }));
+    }
+
+    #[test]
+    fn a_gap_does_not_count_as_holding() {
+        let doubt = || Look::Inconclusive("agent gone".into());
+        let mut watch = Watch::new(None, Some(ms(1000)));
+        assert_eq!(watch.see(yes(), ms(10)), None);
+        assert_eq!(watch.see(doubt(), ms(500)), None);
+        assert_eq!(watch.see(yes(), ms(600)), None);
+        assert_eq!(watch.see(yes(), ms(1500)), None, "only 900 ms were seen");
+        assert!(matches!(watch.see(yes(), ms(1600)).unwrap().verdict, Verdict::Holds { .. }));
+
+        let mut breaks = Watch::new(Some(ms(5000)), Some(ms(1000)));
+        assert_eq!(breaks.see(yes(), ms(10)), None);
+        assert_eq!(breaks.see(doubt(), ms(500)), None);
+        assert!(matches!(breaks.see(no(), ms(600)).unwrap().verdict, Verdict::Refuted { .. }));
     }
 
     #[test]

@@ -12,8 +12,7 @@ use super::journal::FILE;
 use super::state_dir::all_ledgers;
 use super::{Ledger, LedgerError, Liveness, OpenLedger, Resource, RunId, StateDir};
 
-type Destroy<'a> =
-    Box<dyn FnMut(&RunId, &Resource) -> Result<(), Box<dyn Error + Send + Sync>> + 'a>;
+type Destroy<'a> = Box<dyn FnMut(&RunId, &Resource) -> Result<(), Box<dyn Error + Send + Sync>> + 'a>;
 
 /// How to destroy a thing of each kind. A thing that is already gone counts as destroyed.
 #[derive(Default)]
@@ -50,10 +49,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            count: 20,
-            age: SignedDuration::from_hours(30 * 24),
-        }
+        Self { count: 20, age: SignedDuration::from_hours(30 * 24) }
     }
 }
 
@@ -120,29 +116,20 @@ pub fn collect(
             continue;
         }
         let run = found.run.clone();
-        report
-            .runs
-            .push((run, decide(state, destroyers, found, dry_run)));
+        report.runs.push((run, decide(state, destroyers, found, dry_run)));
     }
     prune(state, retention, now, dry_run, &mut report)?;
     Ok(report)
 }
 
-fn decide(
-    state: &StateDir,
-    destroyers: &mut Destroyers<'_>,
-    found: OpenLedger,
-    dry_run: bool,
-) -> Fate {
+fn decide(state: &StateDir, destroyers: &mut Destroyers<'_>, found: OpenLedger, dry_run: bool) -> Fate {
     let history = match found.history {
         Ok(history) => history,
         Err(error) => return Fate::Broken(error),
     };
     match history.owner.liveness() {
         Liveness::Alive => {
-            return Fate::Left {
-                why: format!("process {} lives", history.owner.pid),
-            };
+            return Fate::Left { why: format!("process {} lives", history.owner.pid) };
         }
         Liveness::Unknown { why } => return Fate::Left { why },
         Liveness::Dead => {}
@@ -168,9 +155,7 @@ fn destroy_all(
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Ok(Fate::Left {
-                why: "another collection has it".into(),
-            });
+            return Ok(Fate::Left { why: "another collection has it".into() });
         }
         Err(TryLockError::Error(source)) => return Err(LedgerError::io("lock", path)(source)),
     }
@@ -178,11 +163,9 @@ fn destroy_all(
     let ledger = state.resume(run.clone())?;
     let mut collected = Collected::default();
     for resource in ledger.outstanding() {
-        let outcome = destroyers.destroy(run, &resource).and_then(|()| {
-            ledger
-                .destroyed(&resource.key)
-                .map_err(|error| error.to_string())
-        });
+        let outcome = destroyers
+            .destroy(run, &resource)
+            .and_then(|()| ledger.destroyed(&resource.key).map_err(|error| error.to_string()));
         match outcome {
             Ok(()) => collected.destroyed.push(resource),
             Err(why) => collected.failed.push((resource, why)),
@@ -235,13 +218,7 @@ fn sweep_drafts(runs: &Path, now: Timestamp, report: &mut GcReport) {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let id = name.to_str().and_then(|name| {
-            name.strip_prefix('.')?
-                .split('.')
-                .next()?
-                .parse::<RunId>()
-                .ok()
-        });
+        let id = name.to_str().and_then(|name| name.strip_prefix('.')?.split('.').next()?.parse::<RunId>().ok());
         let Some(id) = id else { continue };
         if now.duration_since(id.started_at()) > SignedDuration::from_hours(24)
             && let Err(error) = fs::remove_dir_all(entry.path())

@@ -42,11 +42,7 @@ impl History {
                 Ok(entry) => entry.record,
                 Err(_) if !ended => break,
                 Err(source) => {
-                    return Err(LedgerError::Corrupt {
-                        path: path.to_owned(),
-                        line: index + 1,
-                        source,
-                    });
+                    return Err(LedgerError::Corrupt { path: path.to_owned(), line: index + 1, source });
                 }
             };
             whole_bytes += line.len() as u64;
@@ -54,25 +50,13 @@ impl History {
             match record {
                 Record::Owner(of) if owner.is_none() => owner = Some(of),
                 Record::Owner(_) => {}
-                Record::Intent(resource) | Record::Created(resource) => {
-                    note(&mut outstanding, resource)
-                }
-                Record::Destroyed(key) => {
-                    outstanding.retain(|resource: &Resource| resource.key != key)
-                }
+                Record::Intent(resource) | Record::Created(resource) => note(&mut outstanding, resource),
+                Record::Destroyed(key) => outstanding.retain(|resource: &Resource| resource.key != key),
                 Record::Closed {} => closed = true,
             }
         }
-        let owner = owner.ok_or_else(|| LedgerError::NoOwner {
-            path: path.to_owned(),
-        })?;
-        Ok(Self {
-            owner,
-            closed,
-            outstanding,
-            whole_bytes,
-            lacks_newline,
-        })
+        let owner = owner.ok_or_else(|| LedgerError::NoOwner { path: path.to_owned() })?;
+        Ok(Self { owner, closed, outstanding, whole_bytes, lacks_newline })
     }
 
     /// What exists or may exist, in the order in which to destroy it: the newest first.
@@ -83,10 +67,7 @@ impl History {
 
 /// Adds a thing, or what more is known of it, keeping its place.
 pub(super) fn note(outstanding: &mut Vec<Resource>, resource: Resource) {
-    match outstanding
-        .iter_mut()
-        .find(|known| known.key == resource.key)
-    {
+    match outstanding.iter_mut().find(|known| known.key == resource.key) {
         Some(known) => known.details.extend(resource.details),
         None => outstanding.push(resource),
     }

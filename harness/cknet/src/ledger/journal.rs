@@ -31,36 +31,18 @@ struct State {
 impl Ledger {
     /// Opens the file that `History` was read from. Whatever a crash cut off is removed, so that the next record
     /// begins on a line of its own.
-    pub(super) fn resume(
-        run: RunId,
-        folder: PathBuf,
-        history: &History,
-    ) -> Result<Self, LedgerError> {
+    pub(super) fn resume(run: RunId, folder: PathBuf, history: &History) -> Result<Self, LedgerError> {
         let path = folder.join(FILE);
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .map_err(LedgerError::io("open", &path))?;
+        let mut file = OpenOptions::new().append(true).open(&path).map_err(LedgerError::io("open", &path))?;
         let mut end = history.whole_bytes;
-        file.set_len(end)
-            .map_err(LedgerError::io("shorten", &path))?;
+        file.set_len(end).map_err(LedgerError::io("shorten", &path))?;
         if history.lacks_newline {
-            file.write_all(b"\n")
-                .map_err(LedgerError::io("write to", &path))?;
+            file.write_all(b"\n").map_err(LedgerError::io("write to", &path))?;
             end += 1;
         }
         let mut outstanding: Vec<_> = history.outstanding().cloned().collect();
         outstanding.reverse();
-        Ok(Self {
-            run,
-            folder,
-            path,
-            state: Mutex::new(State {
-                file,
-                outstanding,
-                end,
-            }),
-        })
+        Ok(Self { run, folder, path, state: Mutex::new(State { file, outstanding, end }) })
     }
 
     /// The run that the ledger is of.
@@ -119,23 +101,12 @@ impl Ledger {
         let line = encode(&self.path, Record::clone(&record))?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let end = state.end;
-        state
-            .file
-            .set_len(end)
-            .map_err(LedgerError::io("shorten", &self.path))?;
-        state
-            .file
-            .write_all(&line)
-            .map_err(LedgerError::io("write to", &self.path))?;
-        state
-            .file
-            .sync_data()
-            .map_err(LedgerError::io("sync", &self.path))?;
+        state.file.set_len(end).map_err(LedgerError::io("shorten", &self.path))?;
+        state.file.write_all(&line).map_err(LedgerError::io("write to", &self.path))?;
+        state.file.sync_data().map_err(LedgerError::io("sync", &self.path))?;
         state.end += line.len() as u64;
         match record {
-            Record::Intent(resource) | Record::Created(resource) => {
-                note(&mut state.outstanding, resource)
-            }
+            Record::Intent(resource) | Record::Created(resource) => note(&mut state.outstanding, resource),
             Record::Destroyed(key) => state.outstanding.retain(|resource| resource.key != key),
             Record::Owner(_) | Record::Closed {} => {}
         }
@@ -148,14 +119,9 @@ pub(super) const FILE: &str = "ledger.jsonl";
 
 /// One record, with the time, as a line.
 pub(super) fn encode(path: &Path, record: Record) -> Result<Vec<u8>, LedgerError> {
-    let entry = Entry {
-        at: Timestamp::now(),
-        record,
-    };
-    let mut line = serde_json::to_vec(&entry).map_err(|source| LedgerError::Encode {
-        path: path.to_owned(),
-        source,
-    })?;
+    let entry = Entry { at: Timestamp::now(), record };
+    let mut line =
+        serde_json::to_vec(&entry).map_err(|source| LedgerError::Encode { path: path.to_owned(), source })?;
     line.push(b'\n');
     Ok(line)
 }

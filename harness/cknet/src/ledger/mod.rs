@@ -33,22 +33,11 @@ pub enum LedgerError {
     #[error("cannot keep run state in `{path}`: {source}; set `CKNET_STATE` to a writable folder")]
     StateDir { path: PathBuf, source: io::Error },
     #[error("cannot {action} `{path}`: {source}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("`{path}` line {line} is not a ledger record: {source}")]
-    Corrupt {
-        path: PathBuf,
-        line: usize,
-        source: serde_json::Error,
-    },
+    Corrupt { path: PathBuf, line: usize, source: serde_json::Error },
     #[error("cannot put a record into `{path}`: {source}")]
-    Encode {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    Encode { path: PathBuf, source: serde_json::Error },
     #[error("`{path}` does not begin with its owner")]
     NoOwner { path: PathBuf },
     #[error("no free run id in `{path}` after {tries} tries")]
@@ -57,10 +46,6 @@ pub enum LedgerError {
 
 impl LedgerError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }

@@ -41,20 +41,13 @@ pub(super) struct ProcessTable<'a> {
 
 impl ProcessTable<'static> {
     pub(super) fn system() -> Self {
-        Self {
-            proc: Path::new("/proc"),
-            machine_id: Path::new("/etc/machine-id"),
-        }
+        Self { proc: Path::new("/proc"), machine_id: Path::new("/etc/machine-id") }
     }
 }
 
 impl ProcessTable<'_> {
     fn boot_id(&self) -> std::io::Result<String> {
-        Ok(
-            fs::read_to_string(self.proc.join("sys/kernel/random/boot_id"))?
-                .trim()
-                .to_owned(),
-        )
+        Ok(fs::read_to_string(self.proc.join("sys/kernel/random/boot_id"))?.trim().to_owned())
     }
 
     fn pid_namespace(&self) -> Option<String> {
@@ -80,10 +73,7 @@ impl ProcessTable<'_> {
 
     pub(super) fn owner(&self, pid: u32) -> std::io::Result<Owner> {
         let stat = self.stat(pid)?.ok_or_else(|| {
-            std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                format!("no start time for process {pid}"),
-            )
+            std::io::Error::new(std::io::ErrorKind::InvalidData, format!("no start time for process {pid}"))
         })?;
         Ok(Owner {
             pid,
@@ -98,9 +88,7 @@ impl ProcessTable<'_> {
         if let (Some(there), Some(here)) = (&owner.machine_id, self.machine_id())
             && *there != here
         {
-            return unknown(format!(
-                "it ran on the machine `{there}`, this one is `{here}`"
-            ));
+            return unknown(format!("it ran on the machine `{there}`, this one is `{here}`"));
         }
         match self.boot_id() {
             Err(error) => return unknown(format!("the boot id cannot be read: {error}")),
@@ -110,15 +98,11 @@ impl ProcessTable<'_> {
         if let (Some(there), Some(here)) = (&owner.pid_namespace, self.pid_namespace())
             && *there != here
         {
-            return unknown(format!(
-                "it ran in the pid namespace `{there}`, this one is `{here}`"
-            ));
+            return unknown(format!("it ran in the pid namespace `{there}`, this one is `{here}`"));
         }
         match self.stat(owner.pid) {
             Err(error) => unknown(format!("process {} cannot be read: {error}", owner.pid)),
-            Ok(Some(stat)) if stat.start_ticks == owner.start_ticks && !stat.ended => {
-                Liveness::Alive
-            }
+            Ok(Some(stat)) if stat.start_ticks == owner.start_ticks && !stat.ended => Liveness::Alive,
             Ok(_) => Liveness::Dead,
         }
     }
@@ -142,10 +126,7 @@ impl Stat {
         let state = fields.next()?;
         // State is field 3; 22 is eighteen fields after the next one.
         let start_ticks = fields.nth(18)?.parse().ok()?;
-        Some(Self {
-            start_ticks,
-            ended: matches!(state, "Z" | "X" | "x"),
-        })
+        Some(Self { start_ticks, ended: matches!(state, "Z" | "X" | "x") })
     }
 }
 
@@ -177,9 +158,7 @@ mod tests {
     const BOOT: &str = "11111111-2222-3333-4444-555555555555";
 
     fn stat_line(name: &str, state: &str, ticks: u64) -> String {
-        format!(
-            "77 ({name}) {state} 1 77 77 0 -1 4194304 9 0 0 0 1 2 0 0 20 0 1 0 {ticks} 1000 20 0 0\n"
-        )
+        format!("77 ({name}) {state} 1 77 77 0 -1 4194304 9 0 0 0 1 2 0 0 20 0 1 0 {ticks} 1000 20 0 0\n")
     }
 
     fn table(stat: Option<String>) -> TempDir {
@@ -209,11 +188,7 @@ mod tests {
 
     fn judge(root: &TempDir, owner: &Owner) -> Liveness {
         let machine_id = root.path().join("machine-id");
-        ProcessTable {
-            proc: root.path(),
-            machine_id: &machine_id,
-        }
-        .liveness(owner)
+        ProcessTable { proc: root.path(), machine_id: &machine_id }.liveness(owner)
     }
 
     #[rstest]
@@ -229,31 +204,15 @@ mod tests {
     #[test]
     fn another_boot_is_death() {
         let root = table(Some(stat_line("cknet", "S", 4242)));
-        assert_eq!(
-            judge(
-                &root,
-                &Owner {
-                    boot_id: "other".into(),
-                    ..owner()
-                }
-            ),
-            Liveness::Dead
-        );
+        assert_eq!(judge(&root, &Owner { boot_id: "other".into(), ..owner() }), Liveness::Dead);
     }
 
     #[test]
     fn what_cannot_be_seen_is_left_alone() {
         let root = table(None);
         for elsewhere in [
-            Owner {
-                pid_namespace: Some("pid:[1]".into()),
-                ..owner()
-            },
-            Owner {
-                machine_id: Some("other".into()),
-                boot_id: "other".into(),
-                ..owner()
-            },
+            Owner { pid_namespace: Some("pid:[1]".into()), ..owner() },
+            Owner { machine_id: Some("other".into()), boot_id: "other".into(), ..owner() },
         ] {
             assert!(matches!(judge(&root, &elsewhere), Liveness::Unknown { .. }));
         }
@@ -263,9 +222,6 @@ mod tests {
     fn this_process_lives() {
         let me = Owner::current().unwrap();
         assert!(owner_alive(&me));
-        assert!(!owner_alive(&Owner {
-            start_ticks: me.start_ticks + 1,
-            ..me
-        }));
+        assert!(!owner_alive(&Owner { start_ticks: me.start_ticks + 1, ..me }));
     }
 }

@@ -53,20 +53,9 @@ pub struct Resource {
 
 impl Resource {
     /// A thing without details.
-    pub fn new(
-        kind: impl Into<String>,
-        provider: impl Into<String>,
-        name: impl Into<String>,
-    ) -> Self {
-        let key = ResourceKey {
-            kind: kind.into(),
-            provider: provider.into(),
-            name: name.into(),
-        };
-        Self {
-            key,
-            details: BTreeMap::new(),
-        }
+    pub fn new(kind: impl Into<String>, provider: impl Into<String>, name: impl Into<String>) -> Self {
+        let key = ResourceKey { kind: kind.into(), provider: provider.into(), name: name.into() };
+        Self { key, details: BTreeMap::new() }
     }
 
     /// The same with one more detail.

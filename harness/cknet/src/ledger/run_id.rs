@@ -40,9 +40,7 @@ impl RunId {
     /// The second in which the run started.
     pub fn started_at(&self) -> Timestamp {
         let digits = &self.0.as_bytes()[1..=TIME_DIGITS as usize];
-        let seconds = digits
-            .iter()
-            .fold(0, |sum, digit| sum * 32 + digit_value(*digit).unwrap_or(0));
+        let seconds = digits.iter().fold(0, |sum, digit| sum * 32 + digit_value(*digit).unwrap_or(0));
         Timestamp::from_second(EPOCH + seconds).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
@@ -59,10 +57,7 @@ fn push_digits(text: &mut String, value: u64, count: u32) {
 }
 
 fn digit_value(digit: u8) -> Option<i64> {
-    DIGITS
-        .iter()
-        .position(|candidate| *candidate == digit)
-        .and_then(|place| i64::try_from(place).ok())
+    DIGITS.iter().position(|candidate| *candidate == digit).and_then(|place| i64::try_from(place).ok())
 }
 
 impl FromStr for RunId {
@@ -71,15 +66,8 @@ impl FromStr for RunId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = text.len() == LENGTH
             && text.starts_with('r')
-            && text
-                .bytes()
-                .skip(1)
-                .all(|digit| digit_value(digit).is_some());
-        if valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidRunId(text.to_owned()))
-        }
+            && text.bytes().skip(1).all(|digit| digit_value(digit).is_some());
+        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidRunId(text.to_owned())) }
     }
 }
 
@@ -133,16 +121,7 @@ mod tests {
 
     #[test]
     fn refuses_what_it_did_not_make() {
-        for text in [
-            "",
-            "r",
-            "x000000000",
-            "r00000000",
-            "r0000000000",
-            "r00000000i",
-            "r00000/../",
-            "R000000000",
-        ] {
+        for text in ["", "r", "x000000000", "r00000000", "r0000000000", "r00000000i", "r00000/../", "R000000000"] {
             assert_eq!(text.parse::<RunId>(), Err(InvalidRunId(text.into())));
         }
     }

@@ -37,11 +37,7 @@ impl StateDir {
     /// # Errors
     /// When no variable names a place.
     pub fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, LedgerError> {
-        let absolute = |name: &str| {
-            variable(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
+        let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let root = absolute("CKNET_STATE")
             .or_else(|| absolute("XDG_STATE_HOME").map(|state| state.join("cknet")))
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state/cknet")))
@@ -68,30 +64,18 @@ impl StateDir {
     /// # Errors
     /// When the place cannot be made or written to.
     pub fn begin(&self) -> Result<Ledger, LedgerError> {
-        let owner = Owner::current().map_err(LedgerError::io(
-            "read the start time in",
-            Path::new("/proc/self/stat"),
-        ))?;
+        let owner =
+            Owner::current().map_err(LedgerError::io("read the start time in", Path::new("/proc/self/stat")))?;
         self.begin_as(owner, Timestamp::now())
     }
 
     pub(super) fn begin_as(&self, owner: Owner, at: Timestamp) -> Result<Ledger, LedgerError> {
         let runs = self.runs();
-        let place = |source| LedgerError::StateDir {
-            path: runs.clone(),
-            source,
-        };
+        let place = |source| LedgerError::StateDir { path: runs.clone(), source };
         // Recursive creation takes a folder that another run just made for its own.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&runs)
-            .map_err(place)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&runs).map_err(place)?;
         for _ in 0..TRIES {
-            let run = RunId::new(
-                at,
-                chance().map_err(LedgerError::io("read", Path::new(RANDOM)))?,
-            );
+            let run = RunId::new(at, chance().map_err(LedgerError::io("read", Path::new(RANDOM)))?);
             let draft = runs.join(format!(".{run}.{}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&draft) {
                 Ok(()) => {}
@@ -108,10 +92,7 @@ impl StateDir {
                 }
             }
         }
-        Err(LedgerError::NoFreeRunId {
-            path: runs,
-            tries: TRIES,
-        })
+        Err(LedgerError::NoFreeRunId { path: runs, tries: TRIES })
     }
 
     pub(super) fn resume(&self, run: RunId) -> Result<Ledger, LedgerError> {
@@ -132,13 +113,9 @@ fn chance() -> io::Result<u16> {
 fn write_owner(draft: &Path, owner: &Owner) -> Result<(), LedgerError> {
     let path = draft.join(FILE);
     let line = encode(&path, Record::Owner(owner.clone()))?;
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(LedgerError::io("create", &path))?;
-    file.write_all(&line)
-        .map_err(LedgerError::io("write to", &path))?;
+    let mut file =
+        OpenOptions::new().append(true).create_new(true).open(&path).map_err(LedgerError::io("create", &path))?;
+    file.write_all(&line).map_err(LedgerError::io("write to", &path))?;
     file.sync_all().map_err(LedgerError::io("sync", &path))
 }
 
@@ -148,12 +125,7 @@ fn publish(draft: &Path, runs: &Path, run: &RunId) -> Result<bool, LedgerError> 
     let folder = runs.join(run.as_str());
     match fs::rename(draft, &folder) {
         Ok(()) => {}
-        Err(taken)
-            if matches!(
-                taken.kind(),
-                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-            ) =>
-        {
+        Err(taken) if matches!(taken.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
             return Ok(false);
         }
         Err(source) => return Err(LedgerError::io("name", &folder)(source)),
@@ -188,20 +160,12 @@ pub(super) fn all_ledgers(state: &StateDir) -> Result<Vec<OpenLedger>, LedgerErr
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(LedgerError::io("list", &runs))?;
-        let Some(run) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(run) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         let folder = entry.path();
         let history = History::read(&folder.join(FILE));
-        found.push(OpenLedger {
-            run,
-            folder,
-            history,
-        });
+        found.push(OpenLedger { run, folder, history });
     }
     found.sort_by(|a, b| a.run.cmp(&b.run));
     Ok(found)

@@ -19,10 +19,7 @@ fn place() -> (TempDir, StateDir) {
 }
 
 fn dead_owner() -> Owner {
-    Owner {
-        boot_id: "a boot long ago".into(),
-        ..Owner::current().unwrap()
-    }
+    Owner { boot_id: "a boot long ago".into(), ..Owner::current().unwrap() }
 }
 
 fn dead_run(state: &StateDir) -> Ledger {
@@ -34,10 +31,7 @@ fn vm(name: &str) -> Resource {
 }
 
 fn names<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<&'a str> {
-    resources
-        .into_iter()
-        .map(|resource| resource.key.name.as_str())
-        .collect()
+    resources.into_iter().map(|resource| resource.key.name.as_str()).collect()
 }
 
 fn ledger_file(ledger: &Ledger) -> PathBuf {
@@ -45,14 +39,7 @@ fn ledger_file(ledger: &Ledger) -> PathBuf {
 }
 
 fn run_gc(state: &StateDir, destroyers: &mut Destroyers<'_>, dry_run: bool) -> GcReport {
-    collect(
-        state,
-        destroyers,
-        Retention::default(),
-        Timestamp::now(),
-        dry_run,
-    )
-    .unwrap()
+    collect(state, destroyers, Retention::default(), Timestamp::now(), dry_run).unwrap()
 }
 
 #[rstest]
@@ -61,12 +48,7 @@ fn run_gc(state: &StateDir, destroyers: &mut Destroyers<'_>, dry_run: bool) -> G
 #[case::home(&[("HOME", "/c")], "/c/.local/state/cknet")]
 #[case::relative_is_ignored(&[("CKNET_STATE", "a"), ("XDG_STATE_HOME", ""), ("HOME", "/c")], "/c/.local/state/cknet")]
 fn place_from_environment(#[case] variables: &[(&str, &str)], #[case] expected: &str) {
-    let get = |name: &str| {
-        variables
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| (*value).into())
-    };
+    let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into());
     assert_eq!(StateDir::from_env(get).unwrap(), StateDir::at(expected));
 }
 
@@ -79,14 +61,8 @@ fn no_place_names_the_variable() {
 #[test]
 fn a_place_that_cannot_be_made_names_the_variable() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = StateDir::at(file.path().join("state"))
-        .begin()
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("`CKNET_STATE`") && error.contains("runs"),
-        "{error}"
-    );
+    let error = StateDir::at(file.path().join("state")).begin().unwrap_err().to_string();
+    assert!(error.contains("`CKNET_STATE`") && error.contains("runs"), "{error}");
 }
 
 #[test]
@@ -94,18 +70,9 @@ fn many_runs_may_begin_at_once() {
     let (_folder, state) = place();
     let at = Timestamp::now();
     let mut runs: Vec<RunId> = std::thread::scope(|scope| {
-        let begin = || {
-            state
-                .begin_as(Owner::current().unwrap(), at)
-                .unwrap()
-                .run()
-                .clone()
-        };
+        let begin = || state.begin_as(Owner::current().unwrap(), at).unwrap().run().clone();
         let threads: Vec<_> = (0..16).map(|_| scope.spawn(begin)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     runs.sort();
     runs.dedup();
@@ -135,11 +102,7 @@ fn what_was_meant_counts_until_it_is_gone() {
     ledger.destroyed(&vm("b").key).unwrap();
 
     let history = History::read(&ledger_file(&ledger)).unwrap();
-    assert_eq!(
-        names(history.outstanding()),
-        ["c", "a"],
-        "the newest goes first"
-    );
+    assert_eq!(names(history.outstanding()), ["c", "a"], "the newest goes first");
     assert_eq!(names(&ledger.outstanding()), ["c", "a"]);
     let a = history.outstanding().nth(1).unwrap();
     assert_eq!(*a, vm("a").with("box", "noble").with("id", "17"));
@@ -171,25 +134,13 @@ fn any_cut_of_the_last_line_is_survived() {
     let whole = fs::read(&path).unwrap();
     for cut in kept..=whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
-        let expected: &[&str] = if cut + 1 >= whole.len() {
-            &["b", "a"]
-        } else {
-            &["a"]
-        };
-        assert_eq!(
-            names(History::read(&path).unwrap().outstanding()),
-            expected,
-            "cut at {cut}"
-        );
+        let expected: &[&str] = if cut + 1 >= whole.len() { &["b", "a"] } else { &["a"] };
+        assert_eq!(names(History::read(&path).unwrap().outstanding()), expected, "cut at {cut}");
 
         let resumed = state.resume(ledger.run().clone()).unwrap();
         resumed.intent(&vm("c")).unwrap();
         let after = History::read(&path).unwrap();
-        assert_eq!(
-            names(after.outstanding()),
-            [&["c"], expected].concat(),
-            "written on after a cut at {cut}"
-        );
+        assert_eq!(names(after.outstanding()), [&["c"], expected].concat(), "written on after a cut at {cut}");
     }
 }
 
@@ -231,9 +182,7 @@ fn a_dry_run_tells_and_does_nothing() {
     let mut destroyers = Destroyers::default();
     destroyers.add("vm", |_: &RunId, _: &Resource| panic!("only a dry run"));
     let report = run_gc(&state, &mut destroyers, true);
-    let [(_, Fate::WouldDestroy(would))] = &report.runs[..] else {
-        panic!("{report:?}")
-    };
+    let [(_, Fate::WouldDestroy(would))] = &report.runs[..] else { panic!("{report:?}") };
     assert_eq!(names(would), ["a"]);
     assert_eq!(fs::read(ledger_file(&ledger)).unwrap(), before);
 }
@@ -252,39 +201,21 @@ fn a_dead_run_is_destroyed_over_errors_and_closed_in_the_end() {
     destroyers.add("vm", |run: &RunId, resource: &Resource| {
         assert_eq!(run, ledger.run());
         asked.borrow_mut().push(resource.key.name.clone());
-        if resource.key.name == "b" {
-            Err("it is locked".into())
-        } else {
-            Ok(())
-        }
+        if resource.key.name == "b" { Err("it is locked".into()) } else { Ok(()) }
     });
     let report = run_gc(&state, &mut destroyers, false);
     assert_eq!(*asked.borrow(), ["c", "b", "a"]);
-    let [(_, Fate::Collected(collected))] = &report.runs[..] else {
-        panic!("{report:?}")
-    };
+    let [(_, Fate::Collected(collected))] = &report.runs[..] else { panic!("{report:?}") };
     assert_eq!(names(&collected.destroyed), ["c", "a"]);
-    let failed: Vec<_> = collected
-        .failed
-        .iter()
-        .map(|(r, why)| (r.key.name.as_str(), why.as_str()))
-        .collect();
-    assert_eq!(
-        failed,
-        [
-            ("d", "nothing here knows how to destroy a `bridge`"),
-            ("b", "it is locked")
-        ]
-    );
+    let failed: Vec<_> = collected.failed.iter().map(|(r, why)| (r.key.name.as_str(), why.as_str())).collect();
+    assert_eq!(failed, [("d", "nothing here knows how to destroy a `bridge`"), ("b", "it is locked")]);
     assert!(!report.is_clean());
 
     let mut second = Destroyers::default();
     second.add("vm", |_: &RunId, _: &Resource| Ok(()));
     second.add("bridge", |_: &RunId, _: &Resource| Ok(()));
     let report = run_gc(&state, &mut second, false);
-    let [(_, Fate::Collected(collected))] = &report.runs[..] else {
-        panic!("{report:?}")
-    };
+    let [(_, Fate::Collected(collected))] = &report.runs[..] else { panic!("{report:?}") };
     assert_eq!(names(&collected.destroyed), ["d", "b"]);
     assert!(report.is_clean());
     assert!(open_ledgers(&state).unwrap().is_empty());
@@ -303,10 +234,7 @@ fn two_collections_do_not_meet_in_one_run() {
     });
     run_gc(&state, &mut destroyers, false);
     let inner = inner.borrow_mut().take().unwrap();
-    assert!(
-        matches!(&inner.runs[..], [(_, Fate::Left { .. })]),
-        "{inner:?}"
-    );
+    assert!(matches!(&inner.runs[..], [(_, Fate::Left { .. })]), "{inner:?}");
 }
 
 #[test]
@@ -320,13 +248,8 @@ fn old_closed_folders_go_and_open_ones_stay() {
         ledger.run().clone()
     };
     let (ancient, older, newer, newest) = (closed(40 * 24), closed(3), closed(2), closed(1));
-    let open = state
-        .begin_as(Owner::current().unwrap(), ago(50 * 24))
-        .unwrap();
-    let retention = Retention {
-        count: 2,
-        ..Retention::default()
-    };
+    let open = state.begin_as(Owner::current().unwrap(), ago(50 * 24)).unwrap();
+    let retention = Retention { count: 2, ..Retention::default() };
     let mut none = Destroyers::default();
 
     let dry = collect(&state, &mut none, retention, now, true).unwrap();
@@ -339,9 +262,5 @@ fn old_closed_folders_go_and_open_ones_stay() {
 }
 
 fn all_runs(state: &StateDir) -> Vec<RunId> {
-    state_dir::all_ledgers(state)
-        .unwrap()
-        .into_iter()
-        .map(|found| found.run)
-        .collect()
+    state_dir::all_ledgers(state).unwrap().into_iter().map(|found| found.run).collect()
 }

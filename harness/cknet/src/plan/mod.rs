@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::distribution::{ClusterSpec, Encapsulation, Member};
-use crate::provider::{Nic, NodeSpec, Segment, Topology};
+use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Member};
+use crate::event::Fidelity;
+use crate::provider::{Nic, NodeSpec, Provider, Segment, Topology};
 use crate::scenario::Scenario;
-use crate::scenario::model;
+use crate::scenario::model::{self, Capability};
 
 /// MTU of a segment that names none: Ethernet's 1500 bytes.
 const DEFAULT_MTU: u32 = 1500;
@@ -20,6 +21,49 @@ const DEFAULT_MTU: u32 = 1500;
 #[derive(Debug)]
 pub struct Plan {
     pub clusters: Vec<PlannedCluster>,
+    /// Scenarios that cannot run on this provider and distribution, and why.
+    pub skipped: Vec<(Scenario, String)>,
+}
+
+/// What a provider and a distribution can do together.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// `reference on netns`, for people.
+    pub name: String,
+    pub capabilities: Vec<Capability>,
+    pub fidelity: Fidelity,
+}
+
+impl Offer {
+    pub fn new(provider: &dyn Provider, distribution: &dyn Distribution) -> Self {
+        Self {
+            name: format!("{} on {}", distribution.name(), provider.name()),
+            capabilities: [provider.capabilities(), distribution.capabilities()].concat(),
+            fidelity: distribution.fidelity(),
+        }
+    }
+
+    /// What a scenario requires beyond this offer.
+    fn lacks(&self, scenario: &Scenario) -> Option<String> {
+        let required = &scenario.requires;
+        let missing: Vec<&str> = required
+            .capabilities
+            .iter()
+            .filter(|capability| !self.capabilities.contains(capability))
+            .map(|capability| capability.word())
+            .collect();
+        let least = match required.fidelity {
+            model::Fidelity::Model => Fidelity::Model,
+            model::Fidelity::Dataplane => Fidelity::Dataplane,
+            model::Fidelity::Cluster => Fidelity::Cluster,
+        };
+        if !missing.is_empty() {
+            return Some(format!("requires {}; {} lacks it", missing.join(", "), self.name));
+        }
+        (least > self.fidelity).then(|| {
+            format!("requires fidelity {}; {} is of fidelity {}", least.as_str(), self.name, self.fidelity.as_str())
+        })
+    }
 }
 
 /// A cluster and the scenarios that run on it, one after the other.
@@ -41,11 +85,16 @@ pub struct Unplannable {
 }
 
 /// Plans a run: scenarios with the same topology and cluster share one, and `seed` decides about the order.
-pub fn plan(scenarios: Vec<Scenario>, seed: u64) -> Result<Plan, Unplannable> {
+pub fn plan(scenarios: Vec<Scenario>, seed: u64, offer: &Offer) -> Result<Plan, Unplannable> {
     let mut shuffled = scenarios;
     shuffle(&mut shuffled, seed);
     let mut clusters: Vec<PlannedCluster> = Vec::new();
+    let mut skipped = Vec::new();
     for scenario in shuffled {
+        if let Some(reason) = offer.lacks(&scenario) {
+            skipped.push((scenario, reason));
+            continue;
+        }
         let (topology, spec) = cluster_of(&scenario)?;
         match clusters.iter_mut().find(|planned| planned.topology == topology && planned.spec == spec) {
             Some(planned) => planned.scenarios.push(scenario),
@@ -55,7 +104,7 @@ pub fn plan(scenarios: Vec<Scenario>, seed: u64) -> Result<Plan, Unplannable> {
             }
         }
     }
-    Ok(Plan { clusters })
+    Ok(Plan { clusters, skipped })
 }
 
 /// The machines and the cluster that a scenario wants.

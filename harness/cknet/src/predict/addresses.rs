@@ -41,7 +41,10 @@ impl Addresses {
             let address = Ipv4Addr::from(u32::from(services.network()).wrapping_add(number));
             plan.facts.insert(LateFact::ServiceClusterIp(name.clone()), address.to_string());
         }
-        plan.seat(scenario, &scenario.workloads.iter().map(|(name, workload)| (name.clone(), workload.clone())).collect());
+        plan.seat(
+            scenario,
+            &scenario.workloads.iter().map(|(name, workload)| (name.clone(), workload.clone())).collect(),
+        );
         plan
     }
 

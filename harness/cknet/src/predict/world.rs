@@ -155,7 +155,8 @@ impl World {
             let workload = name.as_ref().and_then(|name| self.workloads.get(name));
             let Some((name, workload)) = name.as_ref().zip(workload) else { continue };
             if *pod.namespace == *workload.namespace.as_str() {
-                pod.ips.extend(lookup(&LateFact::WorkloadIp(name.clone())).and_then(|text| text.parse::<IpAddr>().ok()));
+                pod.ips
+                    .extend(lookup(&LateFact::WorkloadIp(name.clone())).and_then(|text| text.parse::<IpAddr>().ok()));
                 pod.listening = Some(listening(workload));
             }
         }

@@ -17,6 +17,8 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use tokio::net::unix::pipe;
 
+use crate::scenario::model::Capability;
+
 /// What is asked of a provider: segments (one layer-2 network each) and nodes with a NIC in some of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Topology {
@@ -187,6 +189,9 @@ pub struct Finding {
 /// Makes and unmakes nodes.
 pub trait Provider: Send + Sync {
     fn name(&self) -> &'static str;
+
+    /// What its nodes can do.
+    fn capabilities(&self) -> Vec<Capability>;
 
     /// What is missing on this machine; empty when nodes can be made.
     fn preflight(&self) -> Vec<Finding>;

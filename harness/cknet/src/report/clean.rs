@@ -25,9 +25,7 @@ pub fn text(raw: &str) -> String {
             '\n' | '\t' => clean.push(next),
             // C0 and C1 controls, DEL, and the two characters of the basic plane that XML 1.0 excludes:
             // https://www.w3.org/TR/xml/#charsets
-            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
-                show(&mut clean, next)
-            }
+            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => show(&mut clean, next),
             _ => clean.push(next),
         }
         rest = &rest[taken..];
@@ -44,11 +42,7 @@ pub fn bytes(raw: &[u8]) -> String {
 /// could pass for a line of the report.
 pub fn line(raw: &str) -> String {
     let mut clean = String::with_capacity(raw.len());
-    for word in text(raw)
-        .split(['\n', '\t'])
-        .map(str::trim)
-        .filter(|word| !word.is_empty())
-    {
+    for word in text(raw).split(['\n', '\t']).map(str::trim).filter(|word| !word.is_empty()) {
         if !clean.is_empty() {
             clean.push(' ');
         }
@@ -83,11 +77,7 @@ pub fn capped(clean: String, caps: Caps) -> String {
     let head = clean.floor_char_boundary(caps.head);
     let tail = clean.ceil_char_boundary(clean.len() - caps.tail);
     let cut = tail - head;
-    format!(
-        "{}\n… {cut} bytes cut, see bundle\n{}",
-        &clean[..head],
-        &clean[tail..]
-    )
+    format!("{}\n… {cut} bytes cut, see bundle\n{}", &clean[..head], &clean[tail..])
 }
 
 fn show(clean: &mut String, character: char) {
@@ -105,11 +95,7 @@ fn sequence_length(text: &[u8]) -> Option<usize> {
         }
         // Strings, such as window titles and links, end with BEL or ESC \.
         b']' | b'P' | b'X' | b'^' | b'_' => {
-            let end = text
-                .iter()
-                .skip(2)
-                .position(|byte| matches!(byte, 0x07 | 0x1b))?
-                + 2;
+            let end = text.iter().skip(2).position(|byte| matches!(byte, 0x07 | 0x1b))? + 2;
             match text[end] {
                 0x07 => Some(end + 1),
                 _ => (text.get(end + 1) == Some(&b'\\')).then_some(end + 2),
@@ -173,15 +159,9 @@ mod tests {
     fn long_text_keeps_both_ends() {
         let caps = Caps { head: 4, tail: 3 };
         assert_eq!(capped("1234567".into(), caps), "1234567");
-        assert_eq!(
-            capped("12345678".into(), caps),
-            "1234\n… 1 bytes cut, see bundle\n678"
-        );
+        assert_eq!(capped("12345678".into(), caps), "1234\n… 1 bytes cut, see bundle\n678");
         // `ä` takes two bytes: a cut through one leaves it out.
-        assert_eq!(
-            capped("123äxxxäbc".into(), caps),
-            "123\n… 7 bytes cut, see bundle\nbc"
-        );
+        assert_eq!(capped("123äxxxäbc".into(), caps), "123\n… 7 bytes cut, see bundle\nbc");
     }
 
     proptest! {

@@ -3,9 +3,7 @@
 
 use super::clean;
 use super::units::{exact, measured};
-use crate::event::{
-    Case, Endpoint, Expected, Failure, LostAt, Matrix, MatrixCell, Observed, Window,
-};
+use crate::event::{Case, Endpoint, Expected, Failure, LostAt, Matrix, MatrixCell, Observed, Window};
 
 /// Where the text of a line begins, after two spaces and the label.
 const LABEL_WIDTH: usize = 10;
@@ -20,10 +18,7 @@ pub struct Fact {
 impl Fact {
     /// A line with foreign text, cleaned.
     pub fn new(label: &'static str, text: impl AsRef<str>) -> Self {
-        Self {
-            label,
-            text: clean::text(text.as_ref()),
-        }
+        Self { label, text: clean::text(text.as_ref()) }
     }
 
     /// The label, filled up to where the text begins.
@@ -33,8 +28,7 @@ impl Fact {
 
     /// The text, with further lines under the first: none of them can pass for a label.
     pub fn body(&self) -> String {
-        self.text
-            .replace('\n', &format!("\n{:1$}", "", LABEL_WIDTH + 2))
+        self.text.replace('\n', &format!("\n{:1$}", "", LABEL_WIDTH + 2))
     }
 }
 
@@ -63,18 +57,12 @@ pub fn block(case: &Case, failure: &Failure) -> String {
 pub fn facts(case: &Case, failure: &Failure) -> Vec<Fact> {
     let mut facts = Vec::new();
     if let Some(claim) = &case.claim {
-        facts.push(Fact::new(
-            "claim",
-            format!("{}        {}", claim.text, claim.docs),
-        ));
+        facts.push(Fact::new("claim", format!("{}        {}", claim.text, claim.docs)));
     }
     facts.push(Fact::new("expected", expected(&failure.expected)));
     facts.push(Fact::new("observed", observed(&failure.observed)));
     if let Some(matrix) = &failure.matrix {
-        facts.push(Fact {
-            label: "matrix",
-            text: table(matrix),
-        });
+        facts.push(Fact { label: "matrix", text: table(matrix) });
     }
     if !failure.rules.is_empty() {
         facts.push(Fact::new("rules", failure.rules.join("\n")));
@@ -86,10 +74,7 @@ pub fn facts(case: &Case, failure: &Failure) -> Vec<Fact> {
         facts.push(commands);
     }
     for attachment in &failure.evidence {
-        facts.push(Fact::new(
-            "evidence",
-            format!("{} ({})", attachment.path, attachment.label),
-        ));
+        facts.push(Fact::new("evidence", format!("{} ({})", attachment.path, attachment.label)));
     }
     facts
 }
@@ -97,47 +82,18 @@ pub fn facts(case: &Case, failure: &Failure) -> Vec<Fact> {
 /// The failure in one line, for places that show no more.
 pub fn in_short(failure: &Failure) -> String {
     let (subject, is, window) = match &failure.expected {
-        Expected::Flow {
-            from,
-            to,
-            port,
-            is,
-            window,
-        } => (format!("{} -> {} {port}", from.name, to.name), is, *window),
-        Expected::State {
-            subject,
-            is,
-            window,
-        } => (subject.clone(), is, *window),
+        Expected::Flow { from, to, port, is, window } => (format!("{} -> {} {port}", from.name, to.name), is, *window),
+        Expected::State { subject, is, window } => (subject.clone(), is, *window),
     };
-    clean::line(&format!(
-        "{subject}: expected {}, observed {}",
-        demand(is, window),
-        sightings(&failure.observed)
-    ))
+    clean::line(&format!("{subject}: expected {}, observed {}", demand(is, window), sightings(&failure.observed)))
 }
 
 fn expected(expected: &Expected) -> String {
     match expected {
-        Expected::Flow {
-            from,
-            to,
-            port,
-            is,
-            window,
-        } => {
-            format!(
-                "{} -> {} {port}  {}",
-                endpoint(from),
-                endpoint(to),
-                demand(is, *window)
-            )
+        Expected::Flow { from, to, port, is, window } => {
+            format!("{} -> {} {port}  {}", endpoint(from), endpoint(to), demand(is, *window))
         }
-        Expected::State {
-            subject,
-            is,
-            window,
-        } => format!("{subject}  {}", demand(is, *window)),
+        Expected::State { subject, is, window } => format!("{subject}  {}", demand(is, *window)),
     }
 }
 
@@ -176,44 +132,26 @@ fn sightings(observed: &Observed) -> String {
     let seen: Vec<String> = observed
         .seen
         .iter()
-        .map(|seen| {
-            if seen.times == 1 {
-                seen.is.clone()
-            } else {
-                format!("{} x {}", seen.is, seen.times)
-            }
-        })
+        .map(|seen| if seen.times == 1 { seen.is.clone() } else { format!("{} x {}", seen.is, seen.times) })
         .collect();
-    let seen = if seen.is_empty() {
-        "nothing".into()
-    } else {
-        seen.join(", ")
-    };
+    let seen = if seen.is_empty() { "nothing".into() } else { seen.join(", ") };
     format!("{seen} over {}", measured(observed.over_ms))
 }
 
 fn place(lost_at: &LostAt) -> String {
-    let mut text = format!(
-        "{} {}: +{} drops",
-        lost_at.node, lost_at.place, lost_at.drops
-    );
+    let mut text = format!("{} {}: +{} drops", lost_at.node, lost_at.place, lost_at.drops);
     if let Some(matching) = &lost_at.matching {
         text.push_str(&format!(", {matching}"));
     }
     if let Some(seen) = &lost_at.last_seen {
-        text.push_str(&format!(
-            "; last seen {} {} {}",
-            seen.direction, seen.node, seen.device
-        ));
+        text.push_str(&format!("; last seen {} {} {}", seen.direction, seen.node, seen.device));
     }
     text
 }
 
 fn commands(failure: &Failure) -> Option<Fact> {
     match (&failure.again, &failure.shell) {
-        (Some(again), Some(shell)) => {
-            Some(Fact::new("again", format!("{again}      shell: {shell}")))
-        }
+        (Some(again), Some(shell)) => Some(Fact::new("again", format!("{again}      shell: {shell}"))),
         (Some(again), None) => Some(Fact::new("again", again)),
         (None, Some(shell)) => Some(Fact::new("shell", shell)),
         (None, None) => None,
@@ -225,12 +163,8 @@ fn commands(failure: &Failure) -> Option<Fact> {
 fn table(matrix: &Matrix) -> String {
     let cells = || matrix.rows.iter().flat_map(|row| &row.cells);
     let wrong = cells().filter(|cell| cell.is_wrong()).count();
-    let header = std::iter::once(String::new()).chain(
-        matrix
-            .columns
-            .iter()
-            .map(|column| format!("  {}", clean::line(column))),
-    );
+    let header =
+        std::iter::once(String::new()).chain(matrix.columns.iter().map(|column| format!("  {}", clean::line(column))));
     let mut lines = vec![header.collect::<Vec<_>>()];
     for row in &matrix.rows {
         let name = std::iter::once(clean::line(&row.name));
@@ -238,21 +172,11 @@ fn table(matrix: &Matrix) -> String {
     }
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            lines
-                .iter()
-                .filter_map(|line| line.get(column))
-                .map(|text| width(text))
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|text| width(text)).max().unwrap_or(0))
         .collect();
     let mut text = format!("{wrong} of {} cells differ", cells().count());
     for line in &lines {
-        let padded = line
-            .iter()
-            .zip(&widths)
-            .map(|(text, wide)| format!("{text}{:1$}", "", wide - width(text)));
+        let padded = line.iter().zip(&widths).map(|(text, wide)| format!("{text}{:1$}", "", wide - width(text)));
         text.push('\n');
         text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
     }
@@ -260,10 +184,7 @@ fn table(matrix: &Matrix) -> String {
 }
 
 fn cell(cell: &MatrixCell) -> String {
-    let observed = cell
-        .observed
-        .as_deref()
-        .map_or_else(|| "not seen".to_owned(), clean::line);
+    let observed = cell.observed.as_deref().map_or_else(|| "not seen".to_owned(), clean::line);
     match &cell.expected {
         Some(expected) if cell.is_wrong() => format!("! {observed}, not {}", clean::line(expected)),
         _ => format!("  {observed}"),
@@ -281,11 +202,7 @@ mod tests {
     use crate::event::{Claim, Control, LastSeen, Seen, Severity};
 
     fn end(name: &str, node: &str, address: &str) -> Endpoint {
-        Endpoint {
-            name: name.into(),
-            node: Some(node.into()),
-            address: Some(address.into()),
-        }
+        Endpoint { name: name.into(), node: Some(node.into()), address: Some(address.into()) }
     }
 
     fn vxlan() -> (Case, Failure) {
@@ -311,33 +228,20 @@ mod tests {
                 to: end("server", "w1", "10.1.1.7"),
                 port: "8080/tcp".into(),
                 is: "allowed".into(),
-                window: Window {
-                    within_ms: Some(30_000),
-                    for_ms: None,
-                },
+                window: Window { within_ms: Some(30_000), for_ms: None },
             },
             observed: Observed {
-                seen: vec![Seen {
-                    is: "dropped".into(),
-                    times: 11,
-                }],
+                seen: vec![Seen { is: "dropped".into(), times: 11 }],
                 over_ms: 30_010,
                 last_ago_ms: Some(400),
-                controls: vec![Control {
-                    name: "same-node control".into(),
-                    is: "allowed".into(),
-                }],
+                controls: vec![Control { name: "same-node control".into(), is: "allowed".into() }],
             },
             lost_at: Some(LostAt {
                 node: "w1".into(),
                 place: "inet cknet_firewall input".into(),
                 drops: 11,
                 matching: Some("udp dport 4789".into()),
-                last_seen: Some(LastSeen {
-                    direction: "leaving".into(),
-                    node: "cp1".into(),
-                    device: "eth0".into(),
-                }),
+                last_seen: Some(LastSeen { direction: "leaving".into(), node: "cp1".into(), device: "eth0".into() }),
             }),
             matrix: None,
             rules: Vec::new(),
@@ -375,21 +279,10 @@ FAIL firewall.vxlan-port-blocked › correct › cross-node-again   (scenarios/f
         failure.expected = Expected::State {
             subject: "node w1".into(),
             is: "Ready".into(),
-            window: Window {
-                within_ms: None,
-                for_ms: Some(1_500),
-            },
+            window: Window { within_ms: None, for_ms: Some(1_500) },
         };
-        failure.observed = Observed {
-            seen: Vec::new(),
-            over_ms: 0,
-            last_ago_ms: None,
-            controls: Vec::new(),
-        };
-        let labels: Vec<_> = facts(&case, &failure)
-            .into_iter()
-            .map(|fact| (fact.label, fact.text))
-            .collect();
+        failure.observed = Observed { seen: Vec::new(), over_ms: 0, last_ago_ms: None, controls: Vec::new() };
+        let labels: Vec<_> = facts(&case, &failure).into_iter().map(|fact| (fact.label, fact.text)).collect();
         assert_eq!(
             labels,
             [
@@ -407,20 +300,8 @@ FAIL firewall.vxlan-port-blocked › correct › cross-node-again   (scenarios/f
         failure.observed.seen[0].is = "dropped\n  claim     \u{1b}[2Jforged".into();
         let block = block(&case, &failure);
         assert!(!block.contains('\u{1b}'));
-        assert_eq!(
-            block
-                .lines()
-                .filter(|line| line.starts_with("FAIL"))
-                .count(),
-            1
-        );
-        assert_eq!(
-            block
-                .lines()
-                .filter(|line| line.starts_with("  claim"))
-                .count(),
-            1
-        );
+        assert_eq!(block.lines().filter(|line| line.starts_with("FAIL")).count(), 1);
+        assert_eq!(block.lines().filter(|line| line.starts_with("  claim")).count(), 1);
     }
 
     #[test]
@@ -434,10 +315,7 @@ FAIL firewall.vxlan-port-blocked › correct › cross-node-again   (scenarios/f
             rows: vec![
                 crate::event::MatrixRow {
                     name: "client".into(),
-                    cells: vec![
-                        cell(Some("allowed"), Some("dropped")),
-                        cell(Some("dropped"), Some("dropped")),
-                    ],
+                    cells: vec![cell(Some("allowed"), Some("dropped")), cell(Some("dropped"), Some("dropped"))],
                 },
                 crate::event::MatrixRow {
                     name: "migrate".into(),

@@ -91,12 +91,7 @@ mod tests {
     impl Reporter for Broken {
         fn event(&mut self, _: &Event) -> Result<(), ReportError> {
             let source = io::ErrorKind::StorageFull.into();
-            Err(ReportError {
-                report: "junit",
-                action: "write",
-                path: "out.xml".into(),
-                source,
-            })
+            Err(ReportError { report: "junit", action: "write", path: "out.xml".into(), source })
         }
 
         fn finish(&mut self) -> Result<(), ReportError> {
@@ -119,10 +114,7 @@ mod tests {
     }
 
     fn happening() -> Event {
-        let finished = ScenarioFinished {
-            scenario: "a.b".into(),
-            took_ms: 1,
-        };
+        let finished = ScenarioFinished { scenario: "a.b".into(), took_ms: 1 };
         Event::new(jiff::Timestamp::UNIX_EPOCH, finished)
     }
 
@@ -135,18 +127,8 @@ mod tests {
         fanout.event(&happening());
         fanout.event(&happening());
         let errors = fanout.finish();
-        assert_eq!(
-            told.iter().collect::<Vec<_>>(),
-            ["event", "event", "finish"]
-        );
-        let [error] = &errors[..] else {
-            panic!("{errors:?}")
-        };
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot write the junit report `out.xml`: "),
-            "{error}"
-        );
+        assert_eq!(told.iter().collect::<Vec<_>>(), ["event", "event", "finish"]);
+        let [error] = &errors[..] else { panic!("{errors:?}") };
+        assert!(error.to_string().starts_with("cannot write the junit report `out.xml`: "), "{error}");
     }
 }

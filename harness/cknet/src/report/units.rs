@@ -5,11 +5,7 @@ pub fn exact(ms: u64) -> String {
     match ms {
         0..1000 => format!("{ms} ms"),
         _ if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
-        _ => format!(
-            "{}.{} s",
-            ms / 1000,
-            format!("{:03}", ms % 1000).trim_end_matches('0')
-        ),
+        _ => format!("{}.{} s", ms / 1000, format!("{:03}", ms % 1000).trim_end_matches('0')),
     }
 }
 

@@ -9,18 +9,8 @@ use super::ReportError;
 
 /// Replaces the file at `path`, making the folders above it. When it fails, an earlier file is intact.
 pub fn replace(report: &'static str, path: &Path, contents: &[u8]) -> Result<(), ReportError> {
-    let error = |action| {
-        move |source| ReportError {
-            report,
-            action,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let error = |action| move |source| ReportError { report, action, path: path.to_owned(), source };
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(error("make the folder of"))?;
     let draft = draft_path(path);
     let written = write_synced(&draft, contents)
@@ -32,9 +22,7 @@ pub fn replace(report: &'static str, path: &Path, contents: &[u8]) -> Result<(),
         return written;
     }
     // The new name is safe only when the folder is on disk too.
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(error("sync the folder of"))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(error("sync the folder of"))
 }
 
 /// In the same folder, since a rename does not cross file systems; with the pid, so that two runs that write the
@@ -74,10 +62,7 @@ mod tests {
         fs::write(folder.path().join("a"), "a file, not a folder").unwrap();
         let path = folder.path().join("a/TEST.xml");
         let error = replace("junit", &path, b"x").unwrap_err();
-        assert!(
-            error.to_string().contains(&format!("`{}`", path.display())),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("`{}`", path.display())), "{error}");
     }
 
     #[test]
@@ -87,10 +72,7 @@ mod tests {
         replace("junit", &path, b"first").unwrap();
         // A folder in the place of the draft: the write fails for root too, whom permissions do not stop.
         fs::create_dir(draft_path(&path)).unwrap();
-        assert_eq!(
-            replace("junit", &path, b"second").unwrap_err().action,
-            "write"
-        );
+        assert_eq!(replace("junit", &path, b"second").unwrap_err().action, "write");
         assert_eq!(fs::read(&path).unwrap(), b"first");
     }
 

@@ -4,14 +4,6 @@ use crate::event::{Case, Claim, PlannedScenario, Severity};
 use crate::scenario::Scenario;
 use crate::scenario::model::{self, Expectation, Phase};
 
-/// What tells the results of this run apart from those of another run of the same scenarios.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variant {
-    pub provider: String,
-    pub distribution: String,
-    pub cni: String,
-}
-
 /// The scenario with all its cases, as it is announced before the run.
 pub fn planned(scenario: &Scenario) -> PlannedScenario {
     PlannedScenario {

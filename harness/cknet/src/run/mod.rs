@@ -8,21 +8,23 @@ mod expect;
 mod reset;
 mod scenario;
 mod sink;
+mod stage;
 mod steps;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use self::cases::{Variant, planned};
+pub use self::cases::planned;
 pub use self::sink::Sink;
 pub use self::steps::describe;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::distribution::Distribution;
-use crate::event::{Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, InfraKind, Leak, Outcome};
+use crate::event::{Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, InfraKind, Leak, Outcome, SkipCause};
 use crate::ledger::{Ledger, LedgerError, Resource};
 use crate::plan::{Plan, PlannedCluster};
 use crate::provider::Provider;
@@ -45,25 +47,28 @@ pub struct Run {
 }
 
 impl Run {
-    /// Carries the plan out. The caller has told `RunStarted` and will tell `RunFinished`.
+    /// Carries the plan out. The caller has told `RunStarted` and will tell `RunFinished`. Whoever drops this drops
+    /// the clusters with it.
     pub async fn carry_out(self: Arc<Self>, plan: Plan) {
         let started = Instant::now();
+        for (scenario, reason) in &plan.skipped {
+            for case in planned(scenario).cases {
+                let outcome = Outcome::Skipped { cause: SkipCause::Unsupported, reason: reason.clone(), enable: None };
+                self.sink.judged(case, outcome);
+            }
+        }
         let slots = Arc::new(Semaphore::new(self.clusters.max(1)));
-        let tasks: Vec<_> = plan
-            .clusters
-            .into_iter()
-            .enumerate()
-            .map(|(number, planned)| {
-                let (run, slots) = (self.clone(), slots.clone());
-                tokio::spawn(async move {
-                    let Ok(_slot) = slots.acquire().await else { return Vec::new() };
-                    run.on_one_cluster(number, planned).await
-                })
-            })
-            .collect();
+        let mut tasks = JoinSet::new();
+        for (number, planned) in plan.clusters.into_iter().enumerate() {
+            let (run, slots) = (self.clone(), slots.clone());
+            tasks.spawn(async move {
+                let Ok(_slot) = slots.acquire().await else { return Vec::new() };
+                run.on_one_cluster(number, planned).await
+            });
+        }
         let mut leaks = Vec::new();
-        for task in tasks {
-            match task.await {
+        while let Some(ended) = tasks.join_next().await {
+            match ended {
                 Ok(found) => leaks.extend(found),
                 Err(panic) => leaks.push(Leak {
                     kind: "task".into(),
@@ -115,7 +120,7 @@ impl Run {
                 return;
             }
             let again = scenario::carry_out(self, cluster, &planned.name, &scenario).await;
-            if again == scenario::Reuse::No || waiting.is_empty() {
+            if again == stage::Reuse::No || waiting.is_empty() {
                 return;
             }
         }
@@ -134,32 +139,52 @@ impl Run {
             made = creating => made,
             () = self.stop.cancelled() => Err(ClusterError::Interrupted),
         };
+        let made = self.written_down(made, resource).await;
         match &made {
-            Ok(cluster) => {
-                let resource = match cluster.holder() {
-                    Some(process) => resource.with("process", process.to_string()),
-                    None => resource,
-                };
-                self.ledger.created(&resource)?;
-                self.sink.tell(ClusterReady {
-                    cluster: planned.name.clone(),
-                    nodes,
-                    provision_ms: millis(cluster.timings.provision),
-                    bootstrap_ms: millis(cluster.timings.bootstrap),
-                });
-            }
+            Ok(cluster) => self.sink.tell(ClusterReady {
+                cluster: planned.name.clone(),
+                nodes,
+                provision_ms: millis(cluster.timings.provision),
+                bootstrap_ms: millis(cluster.timings.bootstrap + cluster.timings.ready),
+            }),
+            // That is no failure of the cluster's; the summary tells of the signal.
+            Err(ClusterError::Interrupted) => {}
+            Err(error) => self.sink.tell(ClusterFailed {
+                cluster: planned.name.clone(),
+                kind: error.kind(),
+                message: error.to_string(),
+                took_ms: millis(started.elapsed()),
+            }),
+        }
+        made
+    }
+
+    /// Notes in the ledger what became of an attempt. A cluster that cannot be noted is taken down again.
+    async fn written_down(
+        &self,
+        made: Result<Cluster, ClusterError>,
+        resource: Resource,
+    ) -> Result<Cluster, ClusterError> {
+        let cluster = match made {
+            Ok(cluster) => cluster,
             Err(error) => {
                 // Whatever was made was dropped with the attempt.
                 self.ledger.destroyed(&resource.key)?;
-                self.sink.tell(ClusterFailed {
-                    cluster: planned.name.clone(),
-                    kind: error.kind(),
-                    message: error.to_string(),
-                    took_ms: millis(started.elapsed()),
-                });
+                return Err(error);
             }
+        };
+        let key = resource.key.clone();
+        let resource = match cluster.holder() {
+            Some(process) => resource.with("process", process.to_string()),
+            None => resource,
+        };
+        if let Err(error) = self.ledger.created(&resource) {
+            cluster.destroy().await?;
+            // The first error is the reason; where not even this can be written, the collection has nothing to do.
+            let _ = self.ledger.destroyed(&key);
+            return Err(error.into());
         }
-        made
+        Ok(cluster)
     }
 
     async fn unmake(&self, key: &str, cluster: Cluster) -> Option<Leak> {

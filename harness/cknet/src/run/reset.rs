@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::scenario::{Reuse, Stage};
+use super::stage::{Reuse, Stage};
 use crate::provider::Invocation;
 
 /// Longest time to clear the firewall of one node.

@@ -6,41 +6,23 @@ use cknet_probe::wire::{Expect, Sight, Target};
 
 use super::cases::{case, planned};
 use super::expect::{Subject, watch};
+use super::stage::{Reuse, Stage, vantage_of};
 use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
-use crate::cluster::objects::Coordinates;
-use crate::cluster::workloads::{self, Placed};
-use crate::event::{InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, StepDone, StepFailed};
+use crate::cluster::workloads;
+use crate::event::{
+    InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, StepDone, StepFailed,
+};
 use crate::scenario::Scenario;
 use crate::scenario::model::{Phase, Protocol};
-use crate::vantage::{Place, Question, Vantage};
+use crate::vantage::Question;
 
 /// Longest wait for everything to answer before the first phase.
 const CONTROL: Duration = Duration::from_secs(10);
 
 /// Between two looks of the positive control.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-
-/// Whether the cluster can be used for another scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reuse {
-    Yes,
-    No,
-}
-
-/// A scenario under way.
-pub struct Stage<'a> {
-    pub run: &'a Run,
-    pub cluster: &'a Cluster,
-    pub scenario: &'a Scenario,
-    pub placed: Placed,
-    pub facts: RunFacts,
-    /// What was made and has to go, in the order in which it was made.
-    pub made: Vec<Coordinates>,
-    /// Something was done that cannot be undone by deleting objects and opening firewalls.
-    pub tainted: bool,
-}
 
 /// Carries a scenario out and tells every verdict.
 pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, scenario: &Scenario) -> Reuse {
@@ -50,12 +32,21 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, scenari
         title: scenario.metadata.title.clone(),
         cluster: cluster_name.to_string(),
     });
-    let reuse = match prepare(run, cluster, scenario).await {
-        Ok(mut stage) => {
+    let prepared = tokio::select! {
+        prepared = prepare(run, cluster, scenario) => Some(prepared),
+        () = run.stop.cancelled() => None,
+    };
+    let reuse = match prepared {
+        // Interrupted before anything was judged.
+        None => Reuse::No,
+        Some(Ok(mut stage)) => {
             stage.phases().await;
-            reset::after(&stage).await
+            tokio::select! {
+                reuse = reset::after(&stage) => reuse,
+                () = run.stop.cancelled() => Reuse::No,
+            }
         }
-        Err((kind, message)) => {
+        Some(Err((kind, message))) => {
             for case in planned(scenario).cases {
                 run.sink.judged(case, Outcome::Error { kind, message: message.clone() });
             }
@@ -89,7 +80,13 @@ impl Stage<'_> {
             }
             let name = self.scenario.id().to_string();
             self.run.sink.tell(PhaseStarted { scenario: name, phase: phase.id.to_string() });
-            if let Err((step, message)) = self.steps(phase).await {
+            let stop = self.run.stop.clone();
+            let done = tokio::select! {
+                done = self.steps(phase) => done,
+                // The step is not told as failed: it did not get the time to be done.
+                () = stop.cancelled() => return,
+            };
+            if let Err((step, message)) = done {
                 self.give_up(phase, &phases[index + 1..], step, &message);
                 return;
             }
@@ -153,7 +150,7 @@ impl Stage<'_> {
                     let silent = seen.iter().zip(&questions).find(|(seen, _)| seen.sight != Sight::Answered);
                     match silent {
                         None => {
-                            self.cluster.prober.calibrate(seen);
+                            self.cluster.prober.calibrate(&questions, seen);
                             return Ok(());
                         }
                         Some((seen, question)) => {
@@ -166,8 +163,10 @@ impl Stage<'_> {
             if self.run.expect_broken && started.elapsed() >= Duration::from_secs(1) {
                 return Ok(());
             }
-            if started.elapsed() >= CONTROL || self.run.stop.is_cancelled() {
-                return Err(format!("before anything was changed, not everything answered within {CONTROL:?}: {problem}"));
+            if started.elapsed() >= CONTROL {
+                return Err(format!(
+                    "before anything was changed, not everything answered within {CONTROL:?}: {problem}"
+                ));
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -190,10 +189,4 @@ impl Stage<'_> {
         }
         questions
     }
-}
-
-/// The place of a workload's pod.
-pub fn vantage_of(pod: &workloads::PlacedPod) -> Vantage {
-    let place = if pod.host_network { Place::Node } else { Place::Pod { uid: pod.uid.clone() } };
-    Vantage { node: pod.node.clone(), place }
 }

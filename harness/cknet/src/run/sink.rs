@@ -11,20 +11,25 @@ use crate::report::{Fanout, ReportError};
 
 /// The one place that events are told to.
 pub struct Sink {
-    inner: Mutex<(Tally, Fanout)>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    tally: Tally,
+    /// Gone once the run has finished: what a task still tells after that is about nothing any more.
+    reporters: Option<Fanout>,
 }
 
 impl Sink {
     pub fn new(reporters: Fanout) -> Self {
-        Self { inner: Mutex::new((Tally::default(), reporters)) }
+        Self { inner: Mutex::new(Inner { tally: Tally::default(), reporters: Some(reporters) }) }
     }
 
     /// Tells what has just happened.
     pub fn tell(&self, what: impl Into<What>) {
         let event = Event::new(Timestamp::now(), what);
         let mut inner = self.locked();
-        inner.0.record(&event);
-        inner.1.event(&event);
+        inner.tell(&event);
     }
 
     /// Tells a verdict that was reached without looking at anything.
@@ -39,15 +44,27 @@ impl Sink {
         });
     }
 
-    /// Tells the end of the run and lets the reporters finish.
-    pub fn finish(self, interrupted: Option<Interrupt>, artifacts: Vec<Artifact>) -> (Summary, Vec<ReportError>) {
-        let summary = self.locked().0.summary(Timestamp::now(), interrupted, artifacts);
-        self.tell(RunFinished { summary: summary.clone() });
-        let (_, reporters) = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (summary, reporters.finish())
+    /// Tells the end of the run and lets the reporters finish. Tasks that have not ended may go on telling: nobody
+    /// listens any more.
+    pub fn finish(&self, interrupted: Option<Interrupt>, artifacts: Vec<Artifact>) -> (Summary, Vec<ReportError>) {
+        let mut inner = self.locked();
+        let now = Timestamp::now();
+        let summary = inner.tally.summary(now, interrupted, artifacts);
+        inner.tell(&Event::new(now, RunFinished { summary: summary.clone() }));
+        let problems = inner.reporters.take().map(Fanout::finish).unwrap_or_default();
+        (summary, problems)
     }
 
-    fn locked(&self) -> MutexGuard<'_, (Tally, Fanout)> {
+    fn locked(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn tell(&mut self, event: &Event) {
+        if let Some(reporters) = &mut self.reporters {
+            self.tally.record(event);
+            reporters.event(event);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::api::Patch;
 use serde_json::{Value, json};
 
-use super::scenario::Stage;
+use super::stage::Stage;
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
 use crate::provider::{Exit, Invocation};
@@ -31,13 +31,20 @@ fn text(error: impl std::fmt::Display) -> String {
 pub fn describe(action: &Action) -> String {
     let objects = |manifest: &Manifest| match &manifest.file {
         Some(file) => file.clone(),
-        None => manifest.objects.iter().map(|object| format!("{} {}", object.kind(), object.name())).collect::<Vec<_>>().join(", "),
+        None => manifest
+            .objects
+            .iter()
+            .map(|object| format!("{} {}", object.kind(), object.name()))
+            .collect::<Vec<_>>()
+            .join(", "),
     };
     match action {
         Action::Apply(manifest) => format!("apply {}", objects(manifest)),
         Action::Patch(patch) => format!("patch {} {}", patch.kind, patch.name),
         Action::Delete(manifest) => format!("delete {}", objects(manifest)),
-        Action::Firewall(firewall) => firewall_commands(firewall).iter().map(|argv| argv[1..].join(" ")).collect::<Vec<_>>().join(", "),
+        Action::Firewall(firewall) => {
+            firewall_commands(firewall).iter().map(|argv| argv[1..].join(" ")).collect::<Vec<_>>().join(", ")
+        }
         Action::NodeRun(run) => {
             format!("run on {}: {}", run.node, run.argv.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         }
@@ -194,7 +201,8 @@ async fn switch(stage: &Stage<'_>, component: &Component, on: bool) -> Done {
         name: component.component.clone(),
     };
     let term = json!({"matchExpressions": [{"key": STOPPED, "operator": "DoesNotExist"}]});
-    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
+    let affinity =
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
     let patch = json!({"spec": {"template": {"spec": {"affinity": affinity}}, "updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}});
     stage.cluster.objects.patch(&at, &Patch::Merge(patch)).await.map_err(text)?;
     await_component(stage, component, on).await
@@ -216,7 +224,8 @@ async fn await_component(stage: &Stage<'_>, component: &Component, on: bool) -> 
             let conditions = pod["status"]["conditions"].as_array();
             conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
         };
-        let on_node = |name: &String| pods.iter().filter(|pod| pod["spec"]["nodeName"] == name.as_str()).collect::<Vec<_>>();
+        let on_node =
+            |name: &String| pods.iter().filter(|pod| pod["spec"]["nodeName"] == name.as_str()).collect::<Vec<_>>();
         let reached = nodes.iter().all(|name| match on {
             true => on_node(name).iter().any(ready),
             false => on_node(name).is_empty(),
@@ -245,7 +254,8 @@ async fn change_link(stage: &Stage<'_>, link: &LinkChange) -> Done {
 
 async fn label(stage: &mut Stage<'_>, relabel: &Relabel) -> Done {
     let pod = stage.placed.pods.get(&relabel.workload);
-    let namespace = pod.map(|pod| pod.namespace.clone()).ok_or_else(|| format!("no workload `{}`", relabel.workload))?;
+    let namespace =
+        pod.map(|pod| pod.namespace.clone()).ok_or_else(|| format!("no workload `{}`", relabel.workload))?;
     let mut labels = serde_json::Map::new();
     for (key, value) in relabel.set.iter() {
         labels.insert(key.as_str().to_string(), json!(value));
@@ -270,8 +280,7 @@ async fn change_workloads(stage: &mut Stage<'_>, change: &WorkloadChange) -> Don
         stage.placed.pods.insert(name.clone(), pod);
         stage.made.push(at);
     }
-    stage.facts = crate::cluster::facts::RunFacts::gather(stage.cluster, stage.scenario, &stage.placed)
-        .await
-        .map_err(text)?;
+    stage.facts =
+        crate::cluster::facts::RunFacts::gather(stage.cluster, stage.scenario, &stage.placed).await.map_err(text)?;
     Ok(())
 }

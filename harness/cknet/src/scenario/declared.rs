@@ -70,11 +70,7 @@ impl<'a> Declared<'a> {
 }
 
 fn phase(node: &Node) -> DeclaredPhase<'_> {
-    DeclaredPhase {
-        id: id(node),
-        steps: items(node.get("steps")).count(),
-        expectations: ids(node.get("expect")),
-    }
+    DeclaredPhase { id: id(node), steps: items(node.get("steps")).count(), expectations: ids(node.get("expect")) }
 }
 
 /// The workloads that a step adds later.
@@ -87,9 +83,7 @@ fn added_workloads(root: &Node) -> Vec<&str> {
 
 fn keyed(node: Option<&Node>) -> impl Iterator<Item = (&str, &Node)> {
     let entries = node.map_or(&[][..], Node::entries);
-    entries
-        .iter()
-        .map(|entry| (entry.key.as_str(), &entry.value))
+    entries.iter().map(|entry| (entry.key.as_str(), &entry.value))
 }
 
 fn names(node: Option<&Node>) -> Vec<&str> {

@@ -33,11 +33,7 @@ impl Fixtures {
     /// Each file that cannot be read or is no manifest, with the place.
     pub fn open(folder: &Path, profile: Profile) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let mut fixtures = Self {
-            manifests: Manifests::new(),
-            documents: BTreeMap::new(),
-            profile,
-        };
+        let mut fixtures = Self { manifests: Manifests::new(), documents: BTreeMap::new(), profile };
         for (name, path) in files(&folder.join("manifests"), &["yaml", "yml"])? {
             match read_source(&path).and_then(manifest) {
                 Ok(objects) => drop(fixtures.manifests.insert(name, objects)),
@@ -56,11 +52,7 @@ impl Fixtures {
     /// No files, only a profile: for a scenario that uses none.
     #[must_use]
     pub const fn bare(profile: Profile) -> Self {
-        Self {
-            manifests: Manifests::new(),
-            documents: BTreeMap::new(),
-            profile,
-        }
+        Self { manifests: Manifests::new(), documents: BTreeMap::new(), profile }
     }
 }
 
@@ -87,28 +79,17 @@ pub(super) fn read_source(path: &Path) -> Result<Source, Problems> {
 pub(super) fn source_of(bytes: Vec<u8>, name: &str) -> Result<Source, Problems> {
     if bytes.len() > tree::MAX_BYTES {
         let limit = tree::MAX_BYTES / 1024;
-        return Err(unreadable(
-            name,
-            format!("longer than {limit} KiB, the most that is read"),
-        ));
+        return Err(unreadable(name, format!("longer than {limit} KiB, the most that is read")));
     }
-    String::from_utf8(bytes)
-        .map(|text| Source::new(name, text))
-        .map_err(|error| {
-            let good = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..good]
-                .iter()
-                .filter(|b| **b == b'\n')
-                .count();
-            unreadable(name, format!("not UTF-8 text: byte {good}, in line {line}"))
-        })
+    String::from_utf8(bytes).map(|text| Source::new(name, text)).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..good].iter().filter(|b| **b == b'\n').count();
+        unreadable(name, format!("not UTF-8 text: byte {good}, in line {line}"))
+    })
 }
 
 /// All files below `folder` with one of these extensions, by their path from there.
-pub(super) fn files(
-    folder: &Path,
-    extensions: &[&str],
-) -> Result<Vec<(String, PathBuf)>, Problems> {
+pub(super) fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<(String, PathBuf)>, Problems> {
     let mut found = Vec::new();
     if folder.is_dir() {
         collect(folder, folder, extensions, 0, &mut found)?;
@@ -127,12 +108,8 @@ fn collect(
     depth: usize,
     found: &mut Vec<(String, PathBuf)>,
 ) -> Result<(), Problems> {
-    let cannot = |error: std::io::Error| {
-        unreadable(
-            &folder.display().to_string(),
-            format!("cannot be listed: {error}"),
-        )
-    };
+    let cannot =
+        |error: std::io::Error| unreadable(&folder.display().to_string(), format!("cannot be listed: {error}"));
     for entry in std::fs::read_dir(folder).map_err(cannot)? {
         let path = entry.map_err(cannot)?.path();
         if path.is_dir() {
@@ -141,10 +118,7 @@ fn collect(
             }
             continue;
         }
-        let extension = path
-            .extension()
-            .and_then(|e| e.to_str())
-            .unwrap_or_default();
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         if let (true, Ok(under)) = (extensions.contains(&extension), path.strip_prefix(top)) {
             found.push((under.to_string_lossy().replace('\\', "/"), path.clone()));
         }
@@ -158,9 +132,8 @@ fn manifest(source: Source) -> Result<Vec<Object>, Problems> {
     let documents = tree::parse_all(source.text(), &mut problems).unwrap_or_default();
     let mut objects = Vec::new();
     for document in documents.iter().filter(|document| !document.is_null()) {
-        let object = json::verbatim(document).and_then(|value| {
-            Object::new(json::Json::known(value)).map_err(|wrong| (document.point(), wrong))
-        });
+        let object = json::verbatim(document)
+            .and_then(|value| Object::new(json::Json::known(value)).map_err(|wrong| (document.point(), wrong)));
         match object {
             Ok(object) => objects.push(object),
             Err((span, wrong)) => problems.push(Problem::at(span, wrong)),
@@ -189,11 +162,7 @@ fn anchors(text: &str) -> Vec<String> {
         }
         let slug = slug(heading.trim());
         let times = seen.entry(slug.clone()).or_default();
-        anchors.push(if *times == 0 {
-            slug
-        } else {
-            format!("{slug}-{times}")
-        });
+        anchors.push(if *times == 0 { slug } else { format!("{slug}-{times}") });
         *times += 1;
     }
     anchors
@@ -215,14 +184,6 @@ mod tests {
     #[test]
     fn anchors_are_those_of_github() {
         let text = "# Top\n```bash\n# not a heading\n```\n### ❌ WRONG: Firewall blocks Calico VXLAN\n## Node-to-Node (Host)\n## Top\n#nothing\n";
-        assert_eq!(
-            anchors(text),
-            [
-                "top",
-                "-wrong-firewall-blocks-calico-vxlan",
-                "node-to-node-host",
-                "top-1"
-            ]
-        );
+        assert_eq!(anchors(text), ["top", "-wrong-firewall-blocks-calico-vxlan", "node-to-node-host", "top-1"]);
     }
 }

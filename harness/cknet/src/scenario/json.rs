@@ -25,10 +25,7 @@ impl Json {
     /// A value without references.
     #[must_use]
     pub const fn known(value: JsonValue) -> Self {
-        Self {
-            value,
-            late: Vec::new(),
-        }
+        Self { value, late: Vec::new() }
     }
 
     /// The value; texts that only a run knows stand in it as they were written.
@@ -71,16 +68,9 @@ impl Read for Json {
 /// A value in which `${` means nothing, as in a file that kubectl is to read as well.
 pub(super) fn verbatim(node: &Node) -> Result<JsonValue, (super::source::Span, String)> {
     match &node.value {
-        Value::Scalar {
-            text,
-            style: Style::Plain,
-        } => plain(text).map_err(|why| (node.span, why)),
+        Value::Scalar { text, style: Style::Plain } => plain(text).map_err(|why| (node.span, why)),
         Value::Scalar { text, .. } => Ok(JsonValue::String(text.clone())),
-        Value::List(items) => items
-            .iter()
-            .map(verbatim)
-            .collect::<Result<_, _>>()
-            .map(JsonValue::Array),
+        Value::List(items) => items.iter().map(verbatim).collect::<Result<_, _>>().map(JsonValue::Array),
         Value::Map(entries) => entries
             .iter()
             .map(|entry| Ok((entry.key.clone(), verbatim(&entry.value)?)))
@@ -90,12 +80,7 @@ pub(super) fn verbatim(node: &Node) -> Result<JsonValue, (super::source::Span, S
 }
 
 impl Json {
-    fn fill(
-        &mut self,
-        node: &Node,
-        path: &mut Vec<Step>,
-        r: &mut Reading<'_>,
-    ) -> Option<JsonValue> {
+    fn fill(&mut self, node: &Node, path: &mut Vec<Step>, r: &mut Reading<'_>) -> Option<JsonValue> {
         match &node.value {
             Value::Scalar { text, style } => self.scalar(node, text, *style, path, r),
             Value::List(items) => {
@@ -158,37 +143,22 @@ pub(super) fn plain(text: &str) -> Result<JsonValue, String> {
     }
     let word = text.to_ascii_lowercase();
     if matches!(word.as_str(), "yes" | "no" | "on" | "off" | "y" | "n") {
-        return Err(format!(
-            "`{text}` is a boolean to some YAML readers and a text to others; quote it"
-        ));
+        return Err(format!("`{text}` is a boolean to some YAML readers and a text to others; quote it"));
     }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let numeric = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     if !numeric {
         return Ok(JsonValue::String(text.to_owned()));
     }
-    let odd =
-        (digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()))
-            || (digits.contains('_') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_'));
+    let odd = (digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()))
+        || (digits.contains('_') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_'));
     if odd {
-        return Err(format!(
-            "`{text}` is a different number to different YAML readers; quote it"
-        ));
+        return Err(format!("`{text}` is a different number to different YAML readers; quote it"));
     }
     let integer = text.parse::<i64>().ok().map(Number::from);
-    let is_float = || {
-        digits
-            .bytes()
-            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
-    };
-    let float = || {
-        is_float()
-            .then(|| text.parse::<f64>().ok().and_then(Number::from_f64))
-            .flatten()
-    };
-    Ok(integer
-        .or_else(float)
-        .map_or_else(|| JsonValue::String(text.to_owned()), JsonValue::Number))
+    let is_float = || digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let float = || is_float().then(|| text.parse::<f64>().ok().and_then(Number::from_f64)).flatten();
+    Ok(integer.or_else(float).map_or_else(|| JsonValue::String(text.to_owned()), JsonValue::Number))
 }
 
 impl schemars::JsonSchema for Json {

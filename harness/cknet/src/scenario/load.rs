@@ -60,11 +60,7 @@ pub fn load(path: &Path, fixtures: &Fixtures) -> Result<ScenarioFile, Problems> 
 ///
 /// # Errors
 /// Everything in the text that cannot be read, with its place.
-pub fn load_bytes(
-    bytes: impl Into<Vec<u8>>,
-    name: &str,
-    fixtures: &Fixtures,
-) -> Result<ScenarioFile, Problems> {
+pub fn load_bytes(bytes: impl Into<Vec<u8>>, name: &str, fixtures: &Fixtures) -> Result<ScenarioFile, Problems> {
     let place = ScenarioId::of_path(Path::new(name));
     finish(attempt(source_of(bytes.into(), name)?, place, fixtures))
 }
@@ -83,19 +79,12 @@ pub fn read_suite(found: &[Found], fixtures: &Fixtures) -> Result<Vec<Scenario>,
             Ok(source) => files.push(attempt(source.renamed(&one.name), one.id.clone(), fixtures)),
         }
     }
-    let ids: Vec<ScenarioFile> = files
-        .iter()
-        .filter_map(|attempt| attempt.file.clone())
-        .collect();
+    let ids: Vec<ScenarioFile> = files.iter().filter_map(|attempt| attempt.file.clone()).collect();
     let mut scenarios = Vec::new();
     for mut attempt in files {
         if let Some(file) = attempt.file {
             // What is missing may be what could not be read; it is told when the rest is right.
-            let depth = if attempt.problems.is_empty() {
-                Depth::Whole
-            } else {
-                Depth::WhatIsThere
-            };
+            let depth = if attempt.problems.is_empty() { Depth::Whole } else { Depth::WhatIsThere };
             check::one(&file, fixtures, depth, &mut attempt.problems);
             check::same_id(&file, &ids, &mut attempt.problems);
             scenarios.push(file.scenario);
@@ -121,29 +110,14 @@ fn attempt(source: Source, place: Option<ScenarioId>, fixtures: &Fixtures) -> At
         None => None,
     };
     if scenario.is_none() && problems.is_empty() {
-        problems.push(Problem::whole(
-            "the file is empty; a scenario starts with `apiVersion: cknet/v1`",
-        ));
+        problems.push(Problem::whole("the file is empty; a scenario starts with `apiVersion: cknet/v1`"));
     }
-    let file = tree.zip(scenario).map(|(tree, scenario)| ScenarioFile {
-        source: Arc::clone(&source),
-        tree,
-        place,
-        scenario,
-    });
-    Attempt {
-        source,
-        file,
-        problems,
-    }
+    let file =
+        tree.zip(scenario).map(|(tree, scenario)| ScenarioFile { source: Arc::clone(&source), tree, place, scenario });
+    Attempt { source, file, problems }
 }
 
-fn read(
-    tree: &Node,
-    source: &Source,
-    fixtures: &Fixtures,
-    problems: &mut Vec<Problem>,
-) -> Option<Scenario> {
+fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Problem>) -> Option<Scenario> {
     if tree.is_null() {
         return None;
     }

@@ -64,19 +64,12 @@ impl Roots {
     pub fn find(scenarios: Option<&Path>, from: &Path) -> Result<Self, LocateError> {
         let found = match scenarios {
             Some(given) => given.is_dir().then(|| given.to_owned()),
-            None => from
-                .ancestors()
-                .map(|folder| folder.join("scenarios"))
-                .find(|folder| folder.is_dir()),
+            None => from.ancestors().map(|folder| folder.join("scenarios")).find(|folder| folder.is_dir()),
         };
-        let scenarios =
-            found.ok_or_else(|| LocateError::NoSuite(scenarios.unwrap_or(from).to_owned()))?;
+        let scenarios = found.ok_or_else(|| LocateError::NoSuite(scenarios.unwrap_or(from).to_owned()))?;
         let absolute = std::path::absolute(&scenarios).unwrap_or_else(|_| scenarios.clone());
         let fixtures = absolute.parent().unwrap_or(&absolute).join("fixtures");
-        Ok(Self {
-            scenarios,
-            fixtures,
-        })
+        Ok(Self { scenarios, fixtures })
     }
 }
 
@@ -91,21 +84,12 @@ pub fn locate(roots: &Roots, filter: &Filter) -> Result<Vec<Found>, LocateError>
     for word in &filter.words {
         let meant: Vec<Found> = match by_path(word, &suite) {
             Some(found) => vec![found],
-            None => suite
-                .iter()
-                .filter(|found| fits(word, found))
-                .cloned()
-                .collect(),
+            None => suite.iter().filter(|found| fits(word, found)).cloned().collect(),
         };
         if meant.is_empty() {
-            let ids = suite
-                .iter()
-                .filter_map(|found| found.id.as_ref().map(ScenarioId::as_str));
+            let ids = suite.iter().filter_map(|found| found.id.as_ref().map(ScenarioId::as_str));
             let near = nearest(word, ids).map(str::to_owned);
-            return Err(LocateError::NoMatch {
-                word: word.clone(),
-                near,
-            });
+            return Err(LocateError::NoMatch { word: word.clone(), near });
         }
         for found in meant {
             if !chosen.contains(&found) {
@@ -113,20 +97,12 @@ pub fn locate(roots: &Roots, filter: &Filter) -> Result<Vec<Found>, LocateError>
             }
         }
     }
-    Ok(if filter.words.is_empty() {
-        suite
-    } else {
-        chosen
-    })
+    Ok(if filter.words.is_empty() { suite } else { chosen })
 }
 
 fn suite(folder: &Path) -> Result<Vec<Found>, LocateError> {
     let files = files(folder, &["yaml", "yml"]).map_err(LocateError::Unreadable)?;
-    let found = files.into_iter().map(|(under, path)| Found {
-        id: id_of(&under),
-        name: shown(&path),
-        path,
-    });
+    let found = files.into_iter().map(|(under, path)| Found { id: id_of(&under), name: shown(&path), path });
     Ok(found.collect())
 }
 
@@ -138,10 +114,7 @@ fn id_of(under: &str) -> Option<ScenarioId> {
 /// A path relative to the working folder where it lies below it, as a person would write it.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here)
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
 /// A word that is the path of a file, in the suite or outside of it.
@@ -151,13 +124,11 @@ fn by_path(word: &str, suite: &[Found]) -> Option<Found> {
         return None;
     }
     let same = |found: &&Found| found.path.canonicalize().ok() == path.canonicalize().ok();
-    suite.iter().find(same).cloned().or_else(|| {
-        Some(Found {
-            path: path.to_owned(),
-            id: ScenarioId::of_path(path),
-            name: word.to_owned(),
-        })
-    })
+    suite
+        .iter()
+        .find(same)
+        .cloned()
+        .or_else(|| Some(Found { path: path.to_owned(), id: ScenarioId::of_path(path), name: word.to_owned() }))
 }
 
 /// Whether an id, the start of an id, or a pattern with `*` means this file.
@@ -167,8 +138,7 @@ fn fits(word: &str, found: &Found) -> bool {
     if word.contains('*') {
         return pattern(word, id);
     }
-    id.strip_prefix(word)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    id.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Whether the text is the pattern with any texts in place of its `*`.
@@ -198,11 +168,7 @@ mod tests {
 
     fn tree() -> (tempfile::TempDir, Roots) {
         let folder = tempfile::tempdir().unwrap();
-        for file in [
-            "policy/deny-all.yaml",
-            "policy/allow.yaml",
-            "firewall/port.yaml",
-        ] {
+        for file in ["policy/deny-all.yaml", "policy/allow.yaml", "firewall/port.yaml"] {
             let path = folder.path().join("scenarios").join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
@@ -216,26 +182,14 @@ mod tests {
         let (_folder, roots) = tree();
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         let found = locate(&roots, &Filter { words }).map_err(|e| e.to_string())?;
-        Ok(found
-            .iter()
-            .map(|f| f.id.as_ref().unwrap().to_string())
-            .collect())
+        Ok(found.iter().map(|f| f.id.as_ref().unwrap().to_string()).collect())
     }
 
     #[test]
     fn words_choose_scenarios() {
-        assert_eq!(
-            ids(&[]).unwrap(),
-            ["firewall.port", "policy.allow", "policy.deny-all"]
-        );
-        assert_eq!(
-            ids(&["policy"]).unwrap(),
-            ["policy.allow", "policy.deny-all"]
-        );
-        assert_eq!(
-            ids(&["policy.allow", "policy"]).unwrap(),
-            ["policy.allow", "policy.deny-all"]
-        );
+        assert_eq!(ids(&[]).unwrap(), ["firewall.port", "policy.allow", "policy.deny-all"]);
+        assert_eq!(ids(&["policy"]).unwrap(), ["policy.allow", "policy.deny-all"]);
+        assert_eq!(ids(&["policy.allow", "policy"]).unwrap(), ["policy.allow", "policy.deny-all"]);
         assert_eq!(ids(&["*.deny*"]).unwrap(), ["policy.deny-all"]);
         assert!(ids(&["poli"]).is_err());
     }
@@ -252,9 +206,7 @@ mod tests {
     fn a_file_can_be_named_by_its_path() {
         let (folder, roots) = tree();
         let path = folder.path().join("scenarios/policy/allow.yaml");
-        let filter = Filter {
-            words: vec![path.display().to_string()],
-        };
+        let filter = Filter { words: vec![path.display().to_string()] };
         let found = locate(&roots, &filter).unwrap();
         assert_eq!(found[0].id.as_ref().unwrap().as_str(), "policy.allow");
         assert_eq!(roots.fixtures, folder.path().join("fixtures"));

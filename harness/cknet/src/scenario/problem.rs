@@ -24,19 +24,13 @@ impl Problem {
     /// A problem with the text at `span`.
     #[must_use]
     pub fn at(span: Span, message: impl Into<String>) -> Self {
-        Self {
-            span: Some(span),
-            message: message.into(),
-        }
+        Self { span: Some(span), message: message.into() }
     }
 
     /// A problem with the file as a whole.
     #[must_use]
     pub fn whole(message: impl Into<String>) -> Self {
-        Self {
-            span: None,
-            message: message.into(),
-        }
+        Self { span: None, message: message.into() }
     }
 }
 
@@ -87,22 +81,14 @@ impl FileProblems {
     }
 
     /// The place, the source line, and the message behind the carets under the offending text.
-    fn render_at(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        position: Position,
-        span: Span,
-        message: &str,
-    ) -> fmt::Result {
+    fn render_at(&self, f: &mut fmt::Formatter<'_>, position: Position, span: Span, message: &str) -> fmt::Result {
         let whole = self.source.line(position.line);
         let (line, column) = window(whole, position.column);
         let left = line.chars().count().saturating_sub(column - 1);
         let text = self.source.text();
         let wanted = text
             .get(span.start..span.end.min(text.len()))
-            .map_or(1, |offending| {
-                offending.chars().take_while(|c| *c != '\n').count()
-            });
+            .map_or(1, |offending| offending.chars().take_while(|c| *c != '\n').count());
         let carets = "^".repeat(wanted.clamp(1, left.max(1)));
         let number = position.line.to_string();
         let gutter = " ".repeat(number.len());
@@ -121,21 +107,10 @@ fn window(line: &str, column: usize) -> (String, usize) {
     if length <= LINE_WIDTH {
         return (line.chars().map(harmless).collect(), column);
     }
-    let skip = column
-        .saturating_sub(LINE_WIDTH / 2)
-        .min(length - LINE_WIDTH);
+    let skip = column.saturating_sub(LINE_WIDTH / 2).min(length - LINE_WIDTH);
     let before = if skip > 0 { "…" } else { "" };
-    let after = if skip + LINE_WIDTH < length {
-        "…"
-    } else {
-        ""
-    };
-    let part: String = line
-        .chars()
-        .skip(skip)
-        .take(LINE_WIDTH)
-        .map(harmless)
-        .collect();
+    let after = if skip + LINE_WIDTH < length { "…" } else { "" };
+    let part: String = line.chars().skip(skip).take(LINE_WIDTH).map(harmless).collect();
     let shift = before.chars().count();
     (format!("{before}{part}{after}"), column - skip + shift)
 }
@@ -187,11 +162,7 @@ impl Problems {
 
     /// `value` if nothing is wrong, the problems otherwise.
     pub(super) fn or<T>(self, value: T) -> Result<T, Self> {
-        if self.is_empty() {
-            Ok(value)
-        } else {
-            Err(self)
-        }
+        if self.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 
@@ -243,9 +214,7 @@ mod tests {
     #[test]
     fn many_problems_are_counted_not_printed() {
         let source = Arc::new(Source::new("a.yaml", "x".repeat(100)));
-        let problems = (0..30)
-            .map(|i| Problem::at(Span::new(i, i + 1), "no"))
-            .collect();
+        let problems = (0..30).map(|i| Problem::at(Span::new(i, i + 1), "no")).collect();
         let printed = Problems::of(source, problems).to_string();
         assert!(printed.ends_with("and 10 more"), "{printed}");
     }

@@ -16,18 +16,9 @@ use super::tree;
 
 /// The profiles that are compiled in, by name.
 const EMBEDDED: [(&str, &str); 3] = [
-    (
-        "reference",
-        include_str!("../../../../fixtures/profiles/reference.yaml"),
-    ),
-    (
-        "calico",
-        include_str!("../../../../fixtures/profiles/calico.yaml"),
-    ),
-    (
-        "cilium",
-        include_str!("../../../../fixtures/profiles/cilium.yaml"),
-    ),
+    ("reference", include_str!("../../../../fixtures/profiles/reference.yaml")),
+    ("calico", include_str!("../../../../fixtures/profiles/calico.yaml")),
+    ("cilium", include_str!("../../../../fixtures/profiles/cilium.yaml")),
 ];
 
 record! {
@@ -117,23 +108,11 @@ impl Profile {
         text("workloadDevicePrefix", &self.workload_device_prefix);
         text("configFile", &self.config_file);
         let missing = |fact: Option<Fact>, why| fact.unwrap_or(Fact::None(why));
-        facts.learn(
-            "cni.overlayPort",
-            Fact::Number(self.overlay_port.get().into()),
-        );
-        facts.learn(
-            "cni.overlayVni",
-            missing(
-                self.overlay_vni.map(Fact::Number),
-                "this CNI has no fixed VNI",
-            ),
-        );
+        facts.learn("cni.overlayPort", Fact::Number(self.overlay_port.get().into()));
+        facts.learn("cni.overlayVni", missing(self.overlay_vni.map(Fact::Number), "this CNI has no fixed VNI"));
         facts.learn(
             "cni.defaultPool",
-            missing(
-                self.default_pool.clone().map(Fact::Text),
-                "this CNI has no IP pool from the start",
-            ),
+            missing(self.default_pool.clone().map(Fact::Text), "this CNI has no IP pool from the start"),
         );
     }
 
@@ -152,9 +131,7 @@ mod tests {
     #[test]
     fn each_embedded_profile_is_sound() {
         for name in Profile::embedded_names() {
-            let profile = Profile::embedded(name)
-                .unwrap()
-                .unwrap_or_else(|e| panic!("{e}"));
+            let profile = Profile::embedded(name).unwrap().unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(profile.name, name);
         }
         assert!(Profile::embedded("flannel").is_none());

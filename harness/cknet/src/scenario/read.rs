@@ -37,10 +37,7 @@ impl Reading<'_> {
         let message = match (nearest(name, known.iter().copied()), known) {
             (Some(near), _) => format!("no {what} has this name; did you mean `{near}`?"),
             (None, []) => format!("no {what} has this name; this file defines none"),
-            (None, known) => format!(
-                "no {what} has this name; this file defines {}",
-                listed(known.iter().copied())
-            ),
+            (None, known) => format!("no {what} has this name; this file defines {}", listed(known.iter().copied())),
         };
         self.problem(span, message);
     }
@@ -65,14 +62,9 @@ impl Reading<'_> {
         let mut wrong = Vec::new();
         let expanded = self.facts.expand(text, &self.declared, &mut wrong);
         for (reference, message) in wrong {
-            let raw = self
-                .source
-                .text()
-                .get(span.start..span.end)
-                .unwrap_or_default();
-            let place = raw.find(&reference).map_or(span, |at| {
-                Span::new(span.start + at, span.start + at + reference.len())
-            });
+            let raw = self.source.text().get(span.start..span.end).unwrap_or_default();
+            let place =
+                raw.find(&reference).map_or(span, |at| Span::new(span.start + at, span.start + at + reference.len()));
             self.problem(place, message);
         }
         expanded
@@ -84,10 +76,7 @@ impl Reading<'_> {
         if let Some(fixed) = text.fixed() {
             return Some(fixed);
         }
-        self.problem(
-            node.span,
-            format!("`{text}` is known only while the scenario runs; this wants {wanted}"),
-        );
+        self.problem(node.span, format!("`{text}` is known only while the scenario runs; this wants {wanted}"));
         None
     }
 }
@@ -120,10 +109,7 @@ pub(super) fn read_text<T: FromText>(node: &Node, r: &mut Reading<'_>) -> Option
             None
         }
         Err(wrong) => {
-            r.problem(
-                node.span,
-                format!("{wrong} (with its references: `{text}`)"),
-            );
+            r.problem(node.span, format!("{wrong} (with its references: `{text}`)"));
             None
         }
     }
@@ -151,11 +137,7 @@ impl<'n> Keys<'n> {
             r.problem(node.point(), message);
             return None;
         }
-        Some(Self {
-            node,
-            noun,
-            taken: Vec::new(),
-        })
+        Some(Self { node, noun, taken: Vec::new() })
     }
 
     pub fn take(&mut self, key: &'static str) -> Option<&'n Node> {
@@ -181,8 +163,7 @@ impl<'n> Keys<'n> {
         otherwise: impl FnOnce() -> T,
         r: &mut Reading<'_>,
     ) -> Option<T> {
-        self.take(key)
-            .map_or_else(|| Some(otherwise()), |node| T::read(node, r))
+        self.take(key).map_or_else(|| Some(otherwise()), |node| T::read(node, r))
     }
 
     /// Tells of each key that nobody took; `more` are keys known besides those taken.
@@ -194,11 +175,7 @@ impl<'n> Keys<'n> {
             }
             let message = match nearest(&entry.key, known.iter().copied()) {
                 Some(near) => format!("unknown key; did you mean `{near}`?"),
-                None => format!(
-                    "unknown key; {} has {}",
-                    self.noun,
-                    listed(known.iter().copied())
-                ),
+                None => format!("unknown key; {} has {}", self.noun, listed(known.iter().copied())),
             };
             r.problem(entry.key_span, message);
         }
@@ -228,10 +205,7 @@ pub(super) fn only_key<'n>(
     match &node.value {
         Value::Map(entries) => match entries.as_slice() {
             [] => {
-                let message = format!(
-                    "{noun} is empty; give one of {}",
-                    listed(kinds.iter().copied())
-                );
+                let message = format!("{noun} is empty; give one of {}", listed(kinds.iter().copied()));
                 r.problem(node.span, message);
                 None
             }
@@ -276,10 +250,7 @@ impl<T: Read> Read for Option<T> {
 impl<T: Read> Read for Vec<T> {
     fn read(node: &Node, r: &mut Reading<'_>) -> Option<Self> {
         let Value::List(items) = &node.value else {
-            r.problem(
-                node.point(),
-                format!("this wants a list, found {}", node.kind()),
-            );
+            r.problem(node.point(), format!("this wants a list, found {}", node.kind()));
             return None;
         };
         Some(items.iter().filter_map(|item| T::read(item, r)).collect())
@@ -306,18 +277,10 @@ impl Read for String {
     fn read(node: &Node, r: &mut Reading<'_>) -> Option<Self> {
         let text = r.fixed_text(node, "a text")?;
         // Kubernetes reads an unquoted number or boolean as such and then refuses it as a text.
-        let reads_otherwise = matches!(
-            node.value,
-            Value::Scalar {
-                style: Style::Plain,
-                ..
-            }
-        ) && super::json::plain(&text).is_ok_and(|value| !value.is_string());
+        let reads_otherwise = matches!(node.value, Value::Scalar { style: Style::Plain, .. })
+            && super::json::plain(&text).is_ok_and(|value| !value.is_string());
         if reads_otherwise && node.text() == Some(text.as_str()) {
-            r.problem(
-                node.span,
-                format!("this wants a text, found `{text}`; put it in quotes"),
-            );
+            r.problem(node.span, format!("this wants a text, found `{text}`; put it in quotes"));
             return None;
         }
         Some(text)

@@ -43,12 +43,7 @@ impl Facts {
     }
 
     /// The text with each known reference filled in; `$${` stands for `${` itself.
-    pub fn expand(
-        &self,
-        text: &str,
-        declared: &Declared<'_>,
-        wrong: &mut Vec<Wrong>,
-    ) -> Option<Text> {
+    pub fn expand(&self, text: &str, declared: &Declared<'_>, wrong: &mut Vec<Wrong>) -> Option<Text> {
         if !text.contains("${") {
             return Some(Text::literal(text));
         }
@@ -64,10 +59,7 @@ impl Facts {
             }
             pieces.literal(&rest[..at]);
             let Some(length) = rest[at..].find('}') else {
-                wrong.push((
-                    rest[at..].to_owned(),
-                    "`${` without a closing `}`".to_owned(),
-                ));
+                wrong.push((rest[at..].to_owned(), "`${` without a closing `}`".to_owned()));
                 return None;
             };
             let written = &rest[at..=at + length];
@@ -99,20 +91,10 @@ impl Facts {
                 return late(name, &declared.workloads, "workload", LateFact::WorkloadIp);
             }
             ["service", name, "clusterIp"] => {
-                return late(
-                    name,
-                    &declared.services,
-                    "service",
-                    LateFact::ServiceClusterIp,
-                );
+                return late(name, &declared.services, "service", LateFact::ServiceClusterIp);
             }
             ["node", name, "tunnelAddress"] => {
-                return late(
-                    name,
-                    &declared.node_names(),
-                    "node",
-                    LateFact::NodeTunnelAddress,
-                );
+                return late(name, &declared.node_names(), "node", LateFact::NodeTunnelAddress);
             }
             ["node", name, "podBlock"] => {
                 return late(name, &declared.node_names(), "node", LateFact::NodePodBlock);
@@ -131,18 +113,8 @@ impl Facts {
     /// Each path that means something in this file.
     fn all_paths(&self, declared: &Declared<'_>) -> Vec<String> {
         let mut paths: Vec<String> = self.known.keys().cloned().collect();
-        paths.extend(
-            declared
-                .workloads
-                .iter()
-                .map(|name| format!("workload.{name}.ip")),
-        );
-        paths.extend(
-            declared
-                .services
-                .iter()
-                .map(|name| format!("service.{name}.clusterIp")),
-        );
+        paths.extend(declared.workloads.iter().map(|name| format!("workload.{name}.ip")));
+        paths.extend(declared.services.iter().map(|name| format!("service.{name}.clusterIp")));
         for node in &declared.nodes {
             paths.push(format!("node.{}.tunnelAddress", node));
             paths.push(format!("node.{}.podBlock", node));
@@ -171,12 +143,7 @@ enum Meaning {
     Wrong(String),
 }
 
-fn late<N: FromText>(
-    name: &str,
-    known: &[&str],
-    what: &str,
-    fact: impl FnOnce(N) -> LateFact,
-) -> Meaning {
+fn late<N: FromText>(name: &str, known: &[&str], what: &str, fact: impl FnOnce(N) -> LateFact) -> Meaning {
     if !known.contains(&name) {
         return Meaning::Wrong(unknown(what, name, known));
     }
@@ -188,10 +155,7 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("no {what} is called `{name}`; did you mean `{near}`?"),
         None if known.is_empty() => format!("no {what} is called `{name}`; this file defines none"),
-        None => format!(
-            "no {what} is called `{name}`; this file defines {}",
-            listed(known.iter().copied())
-        ),
+        None => format!("no {what} is called `{name}`; this file defines {}", listed(known.iter().copied())),
     }
 }
 
@@ -200,11 +164,7 @@ fn unknown_path(path: &str, known: &[String]) -> String {
     if let Some(near) = nearest(path, known.iter().map(String::as_str)) {
         return format!("nothing is called `{path}`; did you mean `${{{near}}}`?");
     }
-    let same = || {
-        known
-            .iter()
-            .filter(|known| known.split('.').next() == Some(family))
-    };
+    let same = || known.iter().filter(|known| known.split('.').next() == Some(family));
     if same().next().is_some() {
         let all = listed(same().map(String::as_str));
         return format!("nothing is called `{path}`; there are {all}");
@@ -222,22 +182,14 @@ mod tests {
         let mut facts = Facts::default();
         facts.learn("cni.overlayPort", Fact::Number(4789));
         facts.learn("node.w1.address", Fact::Text("192.0.2.12".to_owned()));
-        let declared = Declared {
-            workloads: vec!["server"],
-            ..Declared::default()
-        };
+        let declared = Declared { workloads: vec!["server"], ..Declared::default() };
         let mut wrong = Vec::new();
-        facts
-            .expand(text, &declared, &mut wrong)
-            .ok_or_else(|| wrong.pop().unwrap_or_default().1)
+        facts.expand(text, &declared, &mut wrong).ok_or_else(|| wrong.pop().unwrap_or_default().1)
     }
 
     #[test]
     fn known_facts_become_text_and_late_ones_stay() {
-        assert_eq!(
-            expand("${cni.overlayPort}/udp").unwrap().fixed().unwrap(),
-            "4789/udp"
-        );
+        assert_eq!(expand("${cni.overlayPort}/udp").unwrap().fixed().unwrap(), "4789/udp");
         let text = expand("http://${workload.server.ip}:80/").unwrap();
         assert_eq!(text.fixed(), None);
         assert_eq!(text.to_string(), "http://${workload.server.ip}:80/");
@@ -249,34 +201,15 @@ mod tests {
 
     #[test]
     fn two_dollars_stand_for_one() {
-        assert_eq!(
-            expand("echo $${HOME}").unwrap().fixed().unwrap(),
-            "echo ${HOME}"
-        );
+        assert_eq!(expand("echo $${HOME}").unwrap().fixed().unwrap(), "echo ${HOME}");
         assert_eq!(expand("echo $HOME").unwrap().fixed().unwrap(), "echo $HOME");
     }
 
     #[test]
     fn what_is_unknown_is_told_with_what_was_meant() {
-        assert!(
-            expand("${cni.overlayport}")
-                .unwrap_err()
-                .contains("`${cni.overlayPort}`")
-        );
-        assert!(
-            expand("${workload.sever.ip}")
-                .unwrap_err()
-                .contains("did you mean `server`")
-        );
-        assert!(
-            expand("${nothing.at.all}")
-                .unwrap_err()
-                .contains("a reference starts with")
-        );
-        assert!(
-            expand("${cni.overlayPort")
-                .unwrap_err()
-                .contains("without a closing")
-        );
+        assert!(expand("${cni.overlayport}").unwrap_err().contains("`${cni.overlayPort}`"));
+        assert!(expand("${workload.sever.ip}").unwrap_err().contains("did you mean `server`"));
+        assert!(expand("${nothing.at.all}").unwrap_err().contains("a reference starts with"));
+        assert!(expand("${cni.overlayPort").unwrap_err().contains("without a closing"));
     }
 }

@@ -70,16 +70,9 @@ mod tests {
         let schema = schemars::schema_for!(T).to_value();
         let list = |path: &str| schema.pointer(path).cloned().unwrap_or_default();
         let required = list("/required");
-        let needed = |key: &str| {
-            required
-                .as_array()
-                .is_some_and(|all| all.iter().any(|r| r == key))
-        };
+        let needed = |key: &str| required.as_array().is_some_and(|all| all.iter().any(|r| r == key));
         let properties = list("/properties");
-        let keys = properties
-            .as_object()
-            .into_iter()
-            .flat_map(|all| all.keys());
+        let keys = properties.as_object().into_iter().flat_map(|all| all.keys());
         keys.map(|key| (key.clone(), needed(key))).collect()
     }
 

@@ -117,10 +117,7 @@ impl Node {
                 None => entries.push(entry.clone()),
             }
         }
-        Self {
-            span: over.span,
-            value: Value::Map(entries),
-        }
+        Self { span: over.span, value: Value::Map(entries) }
     }
 }
 
@@ -129,10 +126,7 @@ pub(super) fn parse_one(text: &str, problems: &mut Vec<Problem>) -> Option<Node>
     let mut documents = parse_all(text, problems)?.into_iter();
     let first = documents.next();
     if let Some(second) = documents.next() {
-        problems.push(Problem::at(
-            second.point(),
-            "a second document starts here; a file holds one scenario",
-        ));
+        problems.push(Problem::at(second.point(), "a second document starts here; a file holds one scenario"));
     }
     first
 }
@@ -172,30 +166,21 @@ impl<'t, 'p> Builder<'t, 'p> {
             flow_nesting_limit: 2 * MAX_DEPTH,
             block_nesting_limit: 2 * MAX_DEPTH,
         };
-        Self {
-            events: Parser::new_from_str_with_options(text, options),
-            text,
-            nodes: 0,
-            problems,
-        }
+        Self { events: Parser::new_from_str_with_options(text, options), text, nodes: 0, problems }
     }
 
     fn next(&mut self) -> Step<'t> {
         match self.events.next() {
             Some(Ok((event, span))) => {
                 if let Some(tag) = event.tag() {
-                    let message =
-                        format!("the tag `{}` has no place here; remove it", tag.original());
+                    let message = format!("the tag `{}` has no place here; remove it", tag.original());
                     let place = span.tag_span().map_or_else(|| bytes(span), bytes);
                     self.problems.push(Problem::at(place, message));
                 }
                 Ok((event, bytes(span)))
             }
             Some(Err(error)) => Err(self.not_yaml(&error)),
-            None => Ok((
-                Event::StreamEnd,
-                Span::new(self.text.len(), self.text.len()),
-            )),
+            None => Ok((Event::StreamEnd, Span::new(self.text.len(), self.text.len()))),
         }
     }
 
@@ -215,10 +200,7 @@ impl<'t, 'p> Builder<'t, 'p> {
         match error.kind() {
             ErrorKind::UnknownAnchor => Problem::at(span, NO_ANCHORS),
             ErrorKind::RecursionLimitExceeded => Problem::at(span, too_deep()),
-            _ => Problem::at(
-                span,
-                format!("this is not YAML: {}", lower_first(&error.info())),
-            ),
+            _ => Problem::at(span, format!("this is not YAML: {}", lower_first(&error.info()))),
         }
     }
 
@@ -256,10 +238,7 @@ impl<'t, 'p> Builder<'t, 'p> {
             }),
             Event::SequenceStart(..) => self.list(span, depth),
             Event::MappingStart(..) => self.map(span, depth),
-            _ => Err(Problem::at(
-                span,
-                "this is not YAML: a value is missing here",
-            )),
+            _ => Err(Problem::at(span, "this is not YAML: a value is missing here")),
         }
     }
 
@@ -280,10 +259,7 @@ impl<'t, 'p> Builder<'t, 'p> {
         loop {
             match self.next()? {
                 (Event::SequenceEnd, end) => {
-                    return Ok(Node {
-                        span: Span::new(start.start, end.end),
-                        value: Value::List(items),
-                    });
+                    return Ok(Node { span: Span::new(start.start, end.end), value: Value::List(items) });
                 }
                 (event, span) => items.push(self.node(event, span, depth + 1)?),
             }
@@ -295,10 +271,7 @@ impl<'t, 'p> Builder<'t, 'p> {
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
-                return Ok(Node {
-                    span: Span::new(start.start, span.end),
-                    value: Value::Map(entries),
-                });
+                return Ok(Node { span: Span::new(start.start, span.end), value: Value::Map(entries) });
             }
             let key = self.node(event, span, depth + 1)?;
             let (event, span) = self.next()?;
@@ -321,11 +294,7 @@ impl<'t, 'p> Builder<'t, 'p> {
             let message = format!("`{text}` is given twice; the first is in line {line}");
             return self.problems.push(Problem::at(key.span, message));
         }
-        entries.push(Entry {
-            key: text.to_owned(),
-            key_span: key.span,
-            value,
-        });
+        entries.push(Entry { key: text.to_owned(), key_span: key.span, value });
     }
 }
 
@@ -367,18 +336,14 @@ fn shallower_than_first(text: &str, at: usize) -> Option<usize> {
     let end = text.get(..at)?.rfind('\n')?;
     let here = indentation(text[end + 1..].lines().next()?);
     let before: Vec<&str> = text[..end].lines().collect();
-    let bar = before
-        .iter()
-        .rposition(|line| line.trim_end().ends_with('|'))?;
+    let bar = before.iter().rposition(|line| line.trim_end().ends_with('|'))?;
     let first = indentation(before.get(bar + 1)?);
     (first > here && here > indentation(before[bar])).then_some(bar + 1)
 }
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 #[cfg(test)]
@@ -406,11 +371,7 @@ mod tests {
 
     #[test]
     fn a_second_document_and_anchors_are_refused() {
-        assert!(
-            one("a: 1\n---\nb: 2\n").1[0]
-                .message
-                .contains("second document")
-        );
+        assert!(one("a: 1\n---\nb: 2\n").1[0].message.contains("second document"));
         assert!(one("a: &x 1\nb: *x\n").1[0].message.contains("anchors"));
         assert!(one("a: *x\n").1[0].message.contains("anchors"));
         assert!(one("%YAML 1.2\n---\na: 1\n").0.is_none());

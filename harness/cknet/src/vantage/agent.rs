@@ -60,7 +60,8 @@ impl Agent {
 async fn run(node: Arc<dyn Node>, mut asked: mpsc::UnboundedReceiver<Asked>) {
     let name = node.name().to_string();
     let failed = |what: String| ProbeError::Agent { node: name.clone(), what };
-    let mut stream = match Stream::open(&*node).await {
+    let opened = tokio::time::timeout(SLACK, Stream::open(&*node)).await;
+    let mut stream = match opened.unwrap_or_else(|_| Err("did not start in time".into())) {
         Ok(stream) => Some(stream),
         Err(problem) => {
             if let Some(first) = asked.recv().await {
@@ -108,14 +109,12 @@ impl Stream {
         let invocation = Invocation::new(["cknet", "probe", "agent"]);
         let conversation = node.converse(invocation).await.map_err(|error| format!("cannot be started: {error}"))?;
         let mut stream = Self { conversation, attached: HashSet::new(), pass: 0 };
-        match tokio::time::timeout(SLACK, stream.receive()).await {
-            Ok(Ok(AgentReply::Hello { version, .. })) if version == wire::VERSION => Ok(stream),
-            Ok(Ok(AgentReply::Hello { version, .. })) => {
+        match stream.receive().await? {
+            AgentReply::Hello { version, .. } if version == wire::VERSION => Ok(stream),
+            AgentReply::Hello { version, .. } => {
                 Err(format!("speaks version {version} of the protocol instead of {}", wire::VERSION))
             }
-            Ok(Ok(_)) => Err("did not say hello".into()),
-            Ok(Err(problem)) => Err(problem),
-            Err(_) => Err("did not say hello in time".into()),
+            _ => Err("did not say hello".into()),
         }
     }
 

@@ -6,6 +6,7 @@
 mod agent;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,6 +77,14 @@ impl Prober {
         Self { nodes, agents: Mutex::default(), quiet_us }
     }
 
+    /// Starts the agents of all nodes, so that the first questions need not wait for them.
+    pub fn prepare(&self) {
+        for node in self.nodes.by_name.keys() {
+            // One that cannot be started says so when it is asked.
+            let _ = self.agent(node);
+        }
+    }
+
     /// Sends all questions at once and returns what was seen of each, in their order.
     pub async fn ask(&self, questions: &[Question]) -> Result<Vec<Observation>, ProbeError> {
         let mut by_node: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -102,12 +111,19 @@ impl Prober {
         Duration::from_micros(self.quiet_us.load(Ordering::Relaxed))
     }
 
-    /// Sets the deadline for silence to ten times the 99th percentile of answered probes, within its bounds.
-    pub fn calibrate(&self, answered: &[Observation]) {
-        let mut times: Vec<u64> = answered.iter().filter_map(|observation| observation.rtt_us).collect();
-        times.sort_unstable();
-        let Some(p99) = times.get(times.len().saturating_sub(1) * 99 / 100) else { return };
-        let quiet = Duration::from_micros(p99.saturating_mul(10)).clamp(SHORTEST, LONGEST);
+    /// Sets the deadline for silence to ten times the slowest path's answer, within its bounds.
+    ///
+    /// The time of a path is that of its fastest answer: what the others waited for is other probes, and the deadline
+    /// begins anew with each packet that comes back.
+    pub fn calibrate(&self, asked: &[Question], answered: &[Observation]) {
+        let mut paths: HashMap<(&str, IpAddr), u64> = HashMap::new();
+        for (question, seen) in asked.iter().zip(answered) {
+            let Some(time) = seen.rtt_us else { continue };
+            let path = (question.from.node.as_str(), question.target.ip());
+            paths.entry(path).and_modify(|least| *least = time.min(*least)).or_insert(time);
+        }
+        let Some(slowest) = paths.into_values().max() else { return };
+        let quiet = Duration::from_micros(slowest.saturating_mul(10)).clamp(SHORTEST, LONGEST);
         self.quiet_us.store(u64::try_from(quiet.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 

@@ -10,17 +10,7 @@ use crate::junit::{GRANULARITIES, PROFILES, render};
 use crate::{rules, stream};
 
 /// Keys whose values are not free text.
-const FIXED: [&str; 9] = [
-    "at",
-    "event",
-    "run",
-    "fidelity",
-    "severity",
-    "of",
-    "cause",
-    "interrupted",
-    "is",
-];
+const FIXED: [&str; 9] = ["at", "event", "run", "fidelity", "severity", "of", "cause", "interrupted", "is"];
 
 /// The stream with something behind every text; equal texts stay equal, so that cases still find their scenario.
 fn noisy(noise: &[String]) -> Vec<Event> {
@@ -42,9 +32,7 @@ fn add_noise(value: &mut Value, noise: &[String]) {
         }
         Value::Array(values) => values.iter_mut().for_each(|value| add_noise(value, noise)),
         Value::Object(entries) => {
-            let free = entries
-                .iter_mut()
-                .filter(|(key, _)| !FIXED.contains(&key.as_str()));
+            let free = entries.iter_mut().filter(|(key, _)| !FIXED.contains(&key.as_str()));
             free.for_each(|(_, value)| add_noise(value, noise));
         }
         _ => {}
@@ -73,11 +61,7 @@ fn text() -> impl Strategy<Value = String> {
         "\u{2028}",
     ]);
     let chars = any::<String>();
-    prop_oneof![
-        bytes,
-        chars,
-        prop::collection::vec(nasty, 1..6).prop_map(|parts| parts.concat())
-    ]
+    prop_oneof![bytes, chars, prop::collection::vec(nasty, 1..6).prop_map(|parts| parts.concat())]
 }
 
 proptest! {
@@ -100,14 +84,6 @@ proptest! {
 fn a_text_comes_back_as_it_was_shown() {
     let xml = render(&noisy(&["<\t&]]>\"\u{1b}[1mé\u{ffff}".into()]), |_| {});
     let document = roxmltree::Document::parse(&xml).unwrap();
-    let output = document
-        .descendants()
-        .find(|node| node.has_tag_name("system-out"))
-        .unwrap()
-        .text()
-        .unwrap();
-    assert!(
-        output.ends_with("nft:\tudp dport 4789 drop#x00<\t&]]>\"é#xFFFF"),
-        "{output}"
-    );
+    let output = document.descendants().find(|node| node.has_tag_name("system-out")).unwrap().text().unwrap();
+    assert!(output.ends_with("nft:\tudp dport 4789 drop#x00<\t&]]>\"é#xFFFF"), "{output}");
 }

@@ -24,11 +24,7 @@ pub fn render(events: &[Event], edit: impl FnOnce(&mut JunitOptions)) -> String 
 }
 
 pub const PROFILES: [Profile; 3] = [Profile::Portable, Profile::Rich, Profile::Xunit10];
-pub const GRANULARITIES: [Granularity; 3] = [
-    Granularity::Expectation,
-    Granularity::Phase,
-    Granularity::Scenario,
-];
+pub const GRANULARITIES: [Granularity; 3] = [Granularity::Expectation, Granularity::Phase, Granularity::Scenario];
 
 #[test]
 fn portable() {
@@ -63,62 +59,34 @@ fn every_profile_and_granularity_keeps_the_rules_at_every_moment() {
 /// An attribute of the root.
 fn total(xml: &str, name: &str) -> usize {
     let document = roxmltree::Document::parse(xml).unwrap();
-    document
-        .root_element()
-        .attribute(name)
-        .unwrap()
-        .parse()
-        .unwrap()
+    document.root_element().attribute(name).unwrap().parse().unwrap()
 }
 
 /// Names of the suites and of the cases that have a child with that tag and type.
 fn named(xml: &str, tag: &str, kind: &str) -> Vec<String> {
     let document = roxmltree::Document::parse(xml).unwrap();
-    let found = document
-        .descendants()
-        .filter(|node| node.has_tag_name(tag) && node.attribute("type") == Some(kind));
-    found
-        .map(|node| node.parent().unwrap().attribute("name").unwrap().to_owned())
-        .collect()
+    let found = document.descendants().filter(|node| node.has_tag_name(tag) && node.attribute("type") == Some(kind));
+    found.map(|node| node.parent().unwrap().attribute("name").unwrap().to_owned()).collect()
 }
 
 #[test]
 fn numbers_are_those_of_the_run() {
     let xml = render(&stream::whole(), |_| {});
     // 13 planned cases; provision and bootstrap of one cluster, bootstrap of the other, clean-up.
-    assert_eq!(
-        ["tests", "failures", "errors", "skipped"].map(|name| total(&xml, name)),
-        [17, 3, 6, 3]
-    );
-    assert_eq!(
-        named(&xml, "skipped", "xfail"),
-        ["applied › known [cni=calico,provider=netns]"]
-    );
-    assert_eq!(
-        named(&xml, "failure", "xpass"),
-        ["applied › mended [cni=calico,provider=netns]"]
-    );
-    assert_eq!(
-        named(&xml, "flakyFailure", "connectivity.dropped"),
-        ["applied › late [cni=calico,provider=netns]"]
-    );
+    assert_eq!(["tests", "failures", "errors", "skipped"].map(|name| total(&xml, name)), [17, 3, 6, 3]);
+    assert_eq!(named(&xml, "skipped", "xfail"), ["applied › known [cni=calico,provider=netns]"]);
+    assert_eq!(named(&xml, "failure", "xpass"), ["applied › mended [cni=calico,provider=netns]"]);
+    assert_eq!(named(&xml, "flakyFailure", "connectivity.dropped"), ["applied › late [cni=calico,provider=netns]"]);
 }
 
 #[rstest]
 #[case(SkippedReporting::None, 15, 1)]
 #[case(SkippedReporting::Unsupported, 17, 3)]
 #[case(SkippedReporting::All, 18, 4)]
-fn skipped_cases_as_asked(
-    #[case] skipped: SkippedReporting,
-    #[case] tests: usize,
-    #[case] expected: usize,
-) {
+fn skipped_cases_as_asked(#[case] skipped: SkippedReporting, #[case] tests: usize, #[case] expected: usize) {
     let xml = render(&stream::whole(), |options| options.skipped = skipped);
     rules::check(&xml, Profile::Portable);
-    assert_eq!(
-        (total(&xml, "tests"), total(&xml, "skipped")),
-        (tests, expected)
-    );
+    assert_eq!((total(&xml, "tests"), total(&xml, "skipped")), (tests, expected));
 }
 
 #[test]
@@ -141,31 +109,18 @@ fn a_killed_run_leaves_a_whole_file() {
     let expected = ["plain › outside", "plain › inside", "cleanup"];
     let left = named(&fs::read_to_string(&path).unwrap(), "error", "aborted");
     assert_eq!(left, expected.map(|name| format!("{name} {suffix}")));
-    assert_eq!(
-        fs::read_dir(folder.path()).unwrap().count(),
-        1,
-        "no draft stays"
-    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft stays");
 }
 
 #[test]
 fn names_are_the_same_in_a_run_that_ends_otherwise() {
     let names = |xml: &str| {
         let document = roxmltree::Document::parse(xml).unwrap();
-        let cases = document
-            .descendants()
-            .filter(|node| node.has_tag_name("testcase"));
+        let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
         let name = |case: roxmltree::Node<'_, '_>| {
-            format!(
-                "{} {}",
-                case.attribute("classname").unwrap(),
-                case.attribute("name").unwrap()
-            )
+            format!("{} {}", case.attribute("classname").unwrap(), case.attribute("name").unwrap())
         };
-        cases
-            .map(name)
-            .filter(|name| !name.contains("infrastructure"))
-            .collect::<Vec<_>>()
+        cases.map(name).filter(|name| !name.contains("infrastructure")).collect::<Vec<_>>()
     };
     let whole = names(&render(&stream::whole(), |_| {}));
     assert_eq!(names(&render(&stream::whole()[..1], |_| {})), whole);
@@ -190,14 +145,8 @@ fn names_are_the_same_in_a_run_that_ends_otherwise() {
 fn shard_is_in_the_file_name_and_cannot_leave_the_folder() {
     let options = JunitOptions::in_folder("out");
     assert_eq!(options.path(None), Path::new("out/TEST-cknet-all.xml"));
-    assert_eq!(
-        options.path(Some("2/4")),
-        Path::new("out/TEST-cknet-2-4.xml")
-    );
-    assert_eq!(
-        options.path(Some("../x y")),
-        Path::new("out/TEST-cknet-..-x-y.xml")
-    );
+    assert_eq!(options.path(Some("2/4")), Path::new("out/TEST-cknet-2-4.xml"));
+    assert_eq!(options.path(Some("../x y")), Path::new("out/TEST-cknet-..-x-y.xml"));
 }
 
 /// A refuted case that printed a lot.
@@ -211,10 +160,7 @@ fn talkative(number: usize, size: usize) -> Vec<Event> {
         if let What::ExpectationJudged(judged) = &mut event.what {
             judged.case.id = format!("case-{index}").into();
             let output = format!("begin\n{}\nend", "x".repeat(size));
-            judged.detail = Detail {
-                output: Some(output),
-                ..Detail::default()
-            };
+            judged.detail = Detail { output: Some(output), ..Detail::default() };
         }
         all.push(event);
     }
@@ -227,12 +173,7 @@ fn long_output_keeps_its_ends() {
     let xml = render(&talkative(1, 1 << 20), |_| {});
     rules::check(&xml, Profile::Portable);
     let document = roxmltree::Document::parse(&xml).unwrap();
-    let output = document
-        .descendants()
-        .find(|node| node.has_tag_name("system-out"))
-        .unwrap()
-        .text()
-        .unwrap();
+    let output = document.descendants().find(|node| node.has_tag_name("system-out")).unwrap().text().unwrap();
     // GitLab looks for the first attachment at the beginning.
     let begin = "[[ATTACHMENT|artifacts/vxlan.pcap]]\nbegin\n";
     assert!(output.starts_with(begin) && output.ends_with("xxx\nend"));
@@ -252,10 +193,5 @@ fn a_folder_that_cannot_be_made_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut junit = Junit::new(JunitOptions::in_folder(file.path()));
     let error = junit.event(&stream::whole()[0]).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains(&format!("`{}/TEST-cknet-all.xml`", file.path().display())),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&format!("`{}/TEST-cknet-all.xml`", file.path().display())), "{error}");
 }

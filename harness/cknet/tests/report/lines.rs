@@ -16,9 +16,6 @@ fn every_event_comes_back_from_its_line() {
         reporter.event(event).unwrap();
     }
     let text = String::from_utf8(lines).unwrap();
-    let back: Vec<Event> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let back: Vec<Event> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(back, events);
 }

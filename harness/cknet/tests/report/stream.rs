@@ -21,11 +21,7 @@ fn case(scenario: &str, phase: &str, expectation: &str, line: u32) -> Case {
 
 fn with_claim(mut case: Case, id: &str, text: &str, anchor: &str) -> Case {
     let docs = format!("canonical-kubernetes-networking.md#{anchor}");
-    case.claim = Some(Claim {
-        id: id.into(),
-        text: text.into(),
-        docs,
-    });
+    case.claim = Some(Claim { id: id.into(), text: text.into(), docs });
     case.severity = Severity::Critical;
     case.owner = Some("networking".into());
     case
@@ -33,22 +29,12 @@ fn with_claim(mut case: Case, id: &str, text: &str, anchor: &str) -> Case {
 
 fn overlay(phase: &str, expectation: &str, line: u32) -> Case {
     let case = case("firewall.vxlan-port-blocked", phase, expectation, line);
-    with_claim(
-        case,
-        "overlay-port",
-        "Open UDP 4789 on every node",
-        "firewall-configuration",
-    )
+    with_claim(case, "overlay-port", "Open UDP 4789 on every node", "firewall-configuration")
 }
 
 fn matrix_case() -> Case {
     let case = case("policy.deny-ingress", "applied", "table", 40);
-    with_claim(
-        case,
-        "default-deny",
-        "A policy without rules denies all ingress",
-        "network-policy",
-    )
+    with_claim(case, "default-deny", "A policy without rules denies all ingress", "network-policy")
 }
 
 pub fn planned() -> Vec<PlannedScenario> {
@@ -76,50 +62,28 @@ pub fn planned() -> Vec<PlannedScenario> {
                 case("policy.deny-ingress", "applied", "mended", 43),
             ],
         ),
-        scenario(
-            "Names over IPv6",
-            vec![
-                case("dns.ipv6", "plain", "aaaa", 12),
-                case("dns.ipv6", "plain", "ptr", 13),
-            ],
-        ),
+        scenario("Names over IPv6", vec![case("dns.ipv6", "plain", "aaaa", 12), case("dns.ipv6", "plain", "ptr", 13)]),
         scenario(
             "A service without endpoints",
-            vec![
-                case("services.empty", "plain", "refused", 9),
-                case("services.empty", "plain", "again", 10),
-            ],
+            vec![case("services.empty", "plain", "refused", 9), case("services.empty", "plain", "again", 10)],
         ),
         scenario(
             "A node port from outside",
-            vec![
-                case("services.node-port", "plain", "outside", 15),
-                case("services.node-port", "plain", "inside", 16),
-            ],
+            vec![case("services.node-port", "plain", "outside", 15), case("services.node-port", "plain", "inside", 16)],
         ),
     ]
 }
 
 fn endpoint(name: &str, node: &str, address: &str) -> Endpoint {
-    Endpoint {
-        name: name.into(),
-        node: Some(node.into()),
-        address: Some(address.into()),
-    }
+    Endpoint { name: name.into(), node: Some(node.into()), address: Some(address.into()) }
 }
 
 fn dropped(times: u32, over_ms: u64) -> Observed {
     Observed {
-        seen: vec![Seen {
-            is: "dropped".into(),
-            times,
-        }],
+        seen: vec![Seen { is: "dropped".into(), times }],
         over_ms,
         last_ago_ms: Some(400),
-        controls: vec![Control {
-            name: "same-node control".into(),
-            is: "allowed".into(),
-        }],
+        controls: vec![Control { name: "same-node control".into(), is: "allowed".into() }],
     }
 }
 
@@ -131,10 +95,7 @@ pub fn flow_failure() -> Failure {
             to: endpoint("server", "w1", "10.1.1.7"),
             port: "8080/tcp".into(),
             is: "allowed".into(),
-            window: Window {
-                within_ms: Some(30_000),
-                for_ms: None,
-            },
+            window: Window { within_ms: Some(30_000), for_ms: None },
         },
         observed: dropped(11, 30_010),
         lost_at: Some(LostAt {
@@ -142,20 +103,13 @@ pub fn flow_failure() -> Failure {
             place: "inet cknet_firewall input".into(),
             drops: 11,
             matching: Some("udp dport 4789".into()),
-            last_seen: Some(LastSeen {
-                direction: "leaving".into(),
-                node: "cp1".into(),
-                device: "eth0".into(),
-            }),
+            last_seen: Some(LastSeen { direction: "leaving".into(), node: "cp1".into(), device: "eth0".into() }),
         }),
         matrix: None,
         rules: Vec::new(),
         again: Some("cknet run firewall.vxlan-port-blocked --keep".into()),
         shell: Some("cknet shell w1".into()),
-        evidence: vec![Attachment {
-            path: "artifacts/vxlan.pcap".into(),
-            label: "pcap".into(),
-        }],
+        evidence: vec![Attachment { path: "artifacts/vxlan.pcap".into(), label: "pcap".into() }],
     }
 }
 
@@ -164,25 +118,16 @@ fn matrix_failure() -> Failure {
         expected: Some(expected.into()),
         observed: Some(observed.into()),
     };
-    let row = |name: &str, cells: Vec<MatrixCell>| MatrixRow {
-        name: name.into(),
-        cells,
-    };
+    let row = |name: &str, cells: Vec<MatrixCell>| MatrixRow { name: name.into(), cells };
     Failure {
         kind: "matrix.differs".into(),
         expected: Expected::State {
             subject: "6 flows".into(),
             is: "as in the table".into(),
-            window: Window {
-                within_ms: Some(10_000),
-                for_ms: Some(2_000),
-            },
+            window: Window { within_ms: Some(10_000), for_ms: Some(2_000) },
         },
         observed: Observed {
-            seen: vec![Seen {
-                is: "2 of 6 differ".into(),
-                times: 1,
-            }],
+            seen: vec![Seen { is: "2 of 6 differ".into(), times: 1 }],
             over_ms: 10_200,
             last_ago_ms: None,
             controls: Vec::new(),
@@ -191,18 +136,9 @@ fn matrix_failure() -> Failure {
         matrix: Some(Matrix {
             columns: vec!["web:8080/tcp".into(), "db:5432/tcp".into()],
             rows: vec![
-                row(
-                    "client",
-                    vec![cell("allowed", "allowed"), cell("dropped", "allowed")],
-                ),
-                row(
-                    "migrate",
-                    vec![cell("dropped", "dropped"), cell("allowed", "rejected")],
-                ),
-                row(
-                    "outside",
-                    vec![cell("dropped", "dropped"), cell("dropped", "dropped")],
-                ),
+                row("client", vec![cell("allowed", "allowed"), cell("dropped", "allowed")]),
+                row("migrate", vec![cell("dropped", "dropped"), cell("allowed", "rejected")]),
+                row("outside", vec![cell("dropped", "dropped"), cell("dropped", "dropped")]),
             ],
         }),
         rules: Vec::new(),
@@ -213,23 +149,12 @@ fn matrix_failure() -> Failure {
 }
 
 fn judged(case: Case, outcome: Outcome, took_ms: u64) -> ExpectationJudged {
-    ExpectationJudged {
-        case,
-        outcome,
-        took_ms,
-        time_to_true_ms: None,
-        samples: 1,
-        detail: Detail::default(),
-    }
+    ExpectationJudged { case, outcome, took_ms, time_to_true_ms: None, samples: 1, detail: Detail::default() }
 }
 
 fn run_started() -> RunStarted {
-    let map = |pairs: &[(&str, &str)]| {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    };
+    let map =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     RunStarted {
         run: "r2gk0c47zq".parse().unwrap(),
         seed: 42,
@@ -250,13 +175,7 @@ fn run_started() -> RunStarted {
 
 fn firewall() -> Vec<What> {
     let id = "firewall.vxlan-port-blocked";
-    let phase = |phase: &str| {
-        PhaseStarted {
-            scenario: id.into(),
-            phase: phase.into(),
-        }
-        .into()
-    };
+    let phase = |phase: &str| PhaseStarted { scenario: id.into(), phase: phase.into() }.into();
     let mut holds = judged(overlay("wrong", "cross-node", 22), Outcome::Pass, 2_300);
     holds.time_to_true_ms = Some(300);
     holds.samples = 4;
@@ -267,23 +186,14 @@ fn firewall() -> Vec<What> {
         message: "the probe on `cp1` did not answer within 5 s".into(),
         took_ms: 5_000,
     };
-    let again = Attempt::Failed {
-        failure: Box::new(flow_failure()),
-        took_ms: 30_010,
-    };
-    let refuted = Outcome::Fail {
-        failure: Box::new(flow_failure()),
-        earlier: vec![earlier, again],
-    };
+    let again = Attempt::Failed { failure: Box::new(flow_failure()), took_ms: 30_010 };
+    let refuted = Outcome::Fail { failure: Box::new(flow_failure()), earlier: vec![earlier, again] };
     let mut refuted = judged(overlay("correct", "cross-node-again", 31), refuted, 65_020);
     refuted.samples = 11;
     refuted.detail = Detail {
         note: None,
         output: Some("\u{1b}[31mnft\u{1b}[0m:\tudp dport 4789 drop\u{0}".into()),
-        evidence: vec![Attachment {
-            path: "artifacts/vxlan/".into(),
-            label: "bundle".into(),
-        }],
+        evidence: vec![Attachment { path: "artifacts/vxlan/".into(), label: "bundle".into() }],
     };
     vec![
         ScenarioStarted {
@@ -305,66 +215,27 @@ fn firewall() -> Vec<What> {
         control.into(),
         phase("correct"),
         refuted.into(),
-        ScenarioFinished {
-            scenario: id.into(),
-            took_ms: 68_100,
-        }
-        .into(),
+        ScenarioFinished { scenario: id.into(), took_ms: 68_100 }.into(),
     ]
 }
 
 fn policy() -> Vec<What> {
     let id = "policy.deny-ingress";
-    let failed = Attempt::Failed {
-        failure: Box::new(flow_failure()),
-        took_ms: 30_010,
-    };
+    let failed = Attempt::Failed { failure: Box::new(flow_failure()), took_ms: 30_010 };
     let reference = Some("https://github.com/canonical/k8s-snap/issues/1".to_owned());
     let outcomes = [
-        (
-            matrix_case(),
-            Outcome::Fail {
-                failure: Box::new(matrix_failure()),
-                earlier: Vec::new(),
-            },
-        ),
-        (
-            case(id, "applied", "late", 41),
-            Outcome::Flaky {
-                earlier: vec![failed],
-            },
-        ),
+        (matrix_case(), Outcome::Fail { failure: Box::new(matrix_failure()), earlier: Vec::new() }),
+        (case(id, "applied", "late", 41), Outcome::Flaky { earlier: vec![failed] }),
         (
             case(id, "applied", "known", 42),
-            Outcome::XFail {
-                reason: "hairpin is not allowed".into(),
-                reference: reference.clone(),
-            },
+            Outcome::XFail { reason: "hairpin is not allowed".into(), reference: reference.clone() },
         ),
-        (
-            case(id, "applied", "mended", 43),
-            Outcome::XPass {
-                reason: "was broken in 1.32".into(),
-                reference,
-            },
-        ),
+        (case(id, "applied", "mended", 43), Outcome::XPass { reason: "was broken in 1.32".into(), reference }),
     ];
-    let mut events = vec![
-        ScenarioStarted {
-            scenario: id.into(),
-            title: "Deny all ingress".into(),
-            cluster: "pair".into(),
-        }
-        .into(),
-    ];
+    let mut events =
+        vec![ScenarioStarted { scenario: id.into(), title: "Deny all ingress".into(), cluster: "pair".into() }.into()];
     events.extend(outcomes.map(|(case, outcome)| What::from(judged(case, outcome, 10_200))));
-    events.push(
-        ScenarioFinished {
-            scenario: id.into(),
-            took_ms: 41_000,
-        }
-        .into(),
-    );
+    events.push(ScenarioFinished { scenario: id.into(), took_ms: 41_000 }.into());
     events
 }
 
@@ -386,28 +257,17 @@ fn skipped() -> Vec<What> {
         judged(case("dns.ipv6", "plain", "aaaa", 12), lacks(), 0).into(),
         judged(case("dns.ipv6", "plain", "ptr", 13), lacks(), 0).into(),
         judged(case("dns.search", "plain", "short-name", 8), deselected, 0).into(),
-        ScenarioFinished {
-            scenario: "dns.ipv6".into(),
-            took_ms: 0,
-        }
-        .into(),
+        ScenarioFinished { scenario: "dns.ipv6".into(), took_ms: 0 }.into(),
     ]
 }
 
 fn broken() -> Vec<What> {
     let id = "services.empty";
     let message = "the probe on `w1` did not answer within 5 s; last seen 7.2 s ago";
-    let error = || Outcome::Error {
-        kind: InfraKind::Probe,
-        message: message.into(),
-    };
+    let error = || Outcome::Error { kind: InfraKind::Probe, message: message.into() };
     vec![
-        ScenarioStarted {
-            scenario: id.into(),
-            title: "A service without endpoints".into(),
-            cluster: "pair".into(),
-        }
-        .into(),
+        ScenarioStarted { scenario: id.into(), title: "A service without endpoints".into(), cluster: "pair".into() }
+            .into(),
         StepFailed {
             scenario: id.into(),
             phase: "plain".into(),
@@ -419,11 +279,7 @@ fn broken() -> Vec<What> {
         .into(),
         judged(case(id, "plain", "refused", 9), error(), 5_000).into(),
         judged(case(id, "plain", "again", 10), error(), 5_000).into(),
-        ScenarioFinished {
-            scenario: id.into(),
-            took_ms: 10_100,
-        }
-        .into(),
+        ScenarioFinished { scenario: id.into(), took_ms: 10_100 }.into(),
     ]
 }
 
@@ -432,30 +288,14 @@ fn happenings() -> Vec<What> {
     let nodes = || vec!["cp1".to_owned(), "w1".to_owned()];
     let mut events: Vec<What> = vec![
         run_started().into(),
-        ClusterAcquiring {
-            cluster: "pair".into(),
-            nodes: nodes(),
-        }
-        .into(),
-        ClusterReady {
-            cluster: "pair".into(),
-            nodes: nodes(),
-            provision_ms: 900,
-            bootstrap_ms: 2_300,
-        }
-        .into(),
+        ClusterAcquiring { cluster: "pair".into(), nodes: nodes() }.into(),
+        ClusterReady { cluster: "pair".into(), nodes: nodes(), provision_ms: 900, bootstrap_ms: 2_300 }.into(),
     ];
     events.extend(firewall());
     events.extend(policy());
     events.extend(skipped());
     events.extend(broken());
-    events.push(
-        ClusterAcquiring {
-            cluster: "triple".into(),
-            nodes: nodes(),
-        }
-        .into(),
-    );
+    events.push(ClusterAcquiring { cluster: "triple".into(), nodes: nodes() }.into());
     events.push(
         ClusterFailed {
             cluster: "triple".into(),
@@ -465,17 +305,8 @@ fn happenings() -> Vec<What> {
         }
         .into(),
     );
-    let aborted = Outcome::Aborted {
-        reason: "interrupted by SIGINT".into(),
-    };
-    events.push(
-        judged(
-            case("services.node-port", "plain", "outside", 15),
-            aborted,
-            700,
-        )
-        .into(),
-    );
+    let aborted = Outcome::Aborted { reason: "interrupted by SIGINT".into() };
+    events.push(judged(case("services.node-port", "plain", "outside", 15), aborted, 700).into());
     events
 }
 
@@ -487,29 +318,15 @@ pub fn killed() -> Vec<Event> {
 /// The whole run.
 pub fn whole() -> Vec<Event> {
     let mut events = happenings();
-    let leak = Leak {
-        kind: "bridge".into(),
-        name: "ckr2gk0c47zq".into(),
-        message: "device is busy".into(),
-    };
-    events.push(
-        Cleanup {
-            leaks: vec![leak],
-            kept: None,
-            took_ms: 800,
-        }
-        .into(),
-    );
+    let leak = Leak { kind: "bridge".into(), name: "ckr2gk0c47zq".into(), message: "device is busy".into() };
+    events.push(Cleanup { leaks: vec![leak], kept: None, took_ms: 800 }.into());
     let mut events = timed(events);
     let mut tally = Tally::default();
     for event in &events {
         tally.record(event);
     }
     let end = events.last().unwrap().at + SignedDuration::from_millis(100);
-    let artifacts = vec![Artifact {
-        kind: "junit".into(),
-        path: "out/TEST-cknet-all.xml".into(),
-    }];
+    let artifacts = vec![Artifact { kind: "junit".into(), path: "out/TEST-cknet-all.xml".into() }];
     let summary = tally.summary(end, None, artifacts);
     events.push(Event::new(end, RunFinished { summary }));
     events

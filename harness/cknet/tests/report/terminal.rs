@@ -11,10 +11,7 @@ use crate::stream;
 /// Both streams, styles and all.
 fn told(events: &[Event], verbosity: Verbosity) -> (Vec<u8>, Vec<u8>) {
     let (mut results, mut progress) = (Vec::new(), Vec::new());
-    let options = TerminalOptions {
-        verbosity,
-        ..TerminalOptions::default()
-    };
+    let options = TerminalOptions { verbosity, ..TerminalOptions::default() };
     let mut terminal = Terminal::new(&mut results, &mut progress, ProgressBar::hidden(), options);
     for event in events {
         terminal.event(event).unwrap();
@@ -32,11 +29,7 @@ fn plain(styled: &[u8]) -> String {
 
 fn page(verbosity: Verbosity) -> String {
     let (results, progress) = told(&stream::whole(), verbosity);
-    format!(
-        "--- results\n{}--- progress\n{}",
-        plain(&results),
-        plain(&progress)
-    )
+    format!("--- results\n{}--- progress\n{}", plain(&results), plain(&progress))
 }
 
 #[test]
@@ -79,18 +72,9 @@ fn node_output_cannot_steer_the_terminal() {
 fn a_green_run_says_what_it_is_no_proof_of() {
     let mut events = stream::whole();
     events.truncate(1);
-    let counts = Counts {
-        passed: 2,
-        ..Counts::default()
-    };
+    let counts = Counts { passed: 2, ..Counts::default() };
     let cleanup = CleanupState::Clean;
-    let summary = Summary {
-        counts,
-        scenarios: 1,
-        took_ms: 1_000,
-        cleanup,
-        ..Summary::default()
-    };
+    let summary = Summary { counts, scenarios: 1, took_ms: 1_000, cleanup, ..Summary::default() };
     events.push(Event::new(events[0].at, RunFinished { summary }));
     for verbosity in [Verbosity::Quiet, Verbosity::Normal] {
         let text = plain(&told(&events, verbosity).0);

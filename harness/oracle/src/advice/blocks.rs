@@ -28,9 +28,7 @@ impl Review<'_> {
             return;
         }
         let own = self.pods.iter().filter(|pod| !pod.host_network);
-        let pods = own
-            .filter(|pod| pod.ips.iter().any(|ip| block.contains(*ip)))
-            .count();
+        let pods = own.filter(|pod| pod.ips.iter().any(|ip| block.contains(*ip))).count();
         let mut ranges = self.snapshot.pod_ranges.iter();
         if pods > 0 || ranges.any(|range| overlap(block, *range)) {
             let block = block.clone();
@@ -48,12 +46,13 @@ impl Review<'_> {
     fn one_family(&mut self, path: &str, at: &RuleAt<'_>, block: &IpBlock) {
         let cidr = block.cidr();
         let is_ipv4 = matches!(cidr, IpNet::V4(_));
-        let of_both = self.subjects().any(|pod| {
-            pod.ips.iter().any(|ip| ip.is_ipv4()) && pod.ips.iter().any(|ip| ip.is_ipv6())
-        });
-        let has_other = at.rule.peers.iter().any(|peer| {
-            matches!(peer, Peer::Block(other) if matches!(other.cidr(), IpNet::V4(_)) != is_ipv4)
-        });
+        let of_both =
+            self.subjects().any(|pod| pod.ips.iter().any(|ip| ip.is_ipv4()) && pod.ips.iter().any(|ip| ip.is_ipv6()));
+        let has_other = at
+            .rule
+            .peers
+            .iter()
+            .any(|peer| matches!(peer, Peer::Block(other) if matches!(other.cidr(), IpNet::V4(_)) != is_ipv4));
         if cidr.prefix_len() == 0 && of_both && !has_other {
             self.advise(path, Finding::OneFamilyOnly { cidr });
         }
@@ -70,9 +69,8 @@ impl Review<'_> {
 
     /// A rule that lets an excepted part pass for some of the same pods and ports.
     fn undoing(&self, at: &RuleAt<'_>, part: IpNet) -> Option<String> {
-        let same = |other: &&NetworkPolicy| {
-            (&other.namespace, &other.name) == (&self.policy.namespace, &self.policy.name)
-        };
+        let same =
+            |other: &&NetworkPolicy| (&other.namespace, &other.name) == (&self.policy.namespace, &self.policy.name);
         let others = self.snapshot.policies.iter().filter(|other| !same(other));
         let shares_pods = |other: &&NetworkPolicy| {
             other.namespace == self.policy.namespace
@@ -82,8 +80,7 @@ impl Review<'_> {
         let policies = std::iter::once(self.policy).chain(others.filter(shares_pods));
         policies.into_iter().find_map(|policy| {
             let mut rules = policy.rules(at.direction).iter();
-            let undoes =
-                |rule: &Rule| ports_meet(&at.rule.ports, &rule.ports) && lets_pass(rule, part);
+            let undoes = |rule: &Rule| ports_meet(&at.rule.ports, &rule.ports) && lets_pass(rule, part);
             let position = rules.position(undoes)?;
             Some(format!("`{}` {}[{position}]", policy.name, at.direction))
         })
@@ -108,20 +105,14 @@ fn ports_meet(some: &[PortMatch], others: &[PortMatch]) -> bool {
     let meet = |one: &PortMatch, other: &PortMatch| {
         one.protocol == other.protocol
             && match (&one.port, &other.port) {
-                (
-                    PortRange::Numbers { first, last },
-                    PortRange::Numbers {
-                        first: other_first,
-                        last: other_last,
-                    },
-                ) => first <= other_last && other_first <= last,
+                (PortRange::Numbers { first, last }, PortRange::Numbers { first: other_first, last: other_last }) => {
+                    first <= other_last && other_first <= last
+                }
                 (PortRange::Named(one), PortRange::Named(other)) => one == other,
                 // A name may stand for any number.
                 _ => true,
             }
     };
     let all = some.is_empty() || others.is_empty();
-    all || some
-        .iter()
-        .any(|one| others.iter().any(|other| meet(one, other)))
+    all || some.iter().any(|one| others.iter().any(|other| meet(one, other)))
 }

@@ -41,11 +41,7 @@ pub enum Weight {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// The policy applies to nobody. `elsewhere` has the namespaces with pods that it would select.
-    SelectsNoPod {
-        selector: Selector,
-        namespace: String,
-        elsewhere: Vec<String>,
-    },
+    SelectsNoPod { selector: Selector, namespace: String, elsewhere: Vec<String> },
     /// Whether the policy applies to these pods is up to the plugin.
     SelectsHostNetworkPods { pods: Vec<String> },
     /// Rules of a direction that `policyTypes` leaves out.
@@ -57,37 +53,20 @@ pub enum Finding {
     /// The peer means no pod. `elsewhere` has the namespaces with pods of these labels.
     PeerMeansNoPod { peer: Peer, elsewhere: Vec<String> },
     /// No namespace is selected; `named` is one whose name the selector seems to mean.
-    SelectsNoNamespace {
-        selector: Selector,
-        named: Option<String>,
-    },
+    SelectsNoNamespace { selector: Selector, named: Option<String> },
     /// A namespace selector and a pod selector in two elements, which are alternatives.
-    AlternativesNotBoth {
-        namespaces: Selector,
-        pods: Selector,
-    },
+    AlternativesNotBoth { namespaces: Selector, pods: Selector },
     /// No pod that the port is about gives a port this name for this protocol. `other` is a
     /// protocol for which one does.
-    PortNameUnserved {
-        name: String,
-        protocol: Protocol,
-        other: Option<Protocol>,
-    },
+    PortNameUnserved { name: String, protocol: Protocol, other: Option<Protocol> },
     /// The name has different numbers on different pods, which some plugins cannot do.
     PortNameDiffers { name: String, numbers: Vec<u16> },
     /// The number is that of a Service, while policies act on the backend's.
-    PortOfService {
-        port: PortOf,
-        service: String,
-        target: String,
-    },
+    PortOfService { port: PortOf, service: String, target: String },
     /// The block has addresses of pods: plugins differ on whether that means those pods.
     BlockCoversPods { block: IpBlock, pods: usize },
     /// The block has addresses of Services, which most plugins never see.
-    BlockCoversServices {
-        block: IpBlock,
-        services: Vec<String>,
-    },
+    BlockCoversServices { block: IpBlock, services: Vec<String> },
     /// The exceptions leave nothing.
     BlockIsEmpty { block: IpBlock },
     /// All addresses of one family in a cluster that has both.
@@ -138,11 +117,7 @@ pub fn validate(policy: &NetworkPolicy, snapshot: &Snapshot) -> Vec<Advice> {
             continue;
         }
         for (position, rule) in policy.rules(direction).iter().enumerate() {
-            let at = RuleAt {
-                direction,
-                position,
-                rule,
-            };
+            let at = RuleAt { direction, position, rule };
             review.peers(&at);
             review.blocks(&at);
             review.ports(&at);
@@ -191,20 +166,11 @@ impl<'a> Review<'a> {
             let complete = Namespace::new(&listed.name, listed.labels.clone());
             namespaces.insert(&listed.name, complete);
         }
-        Self {
-            policy,
-            snapshot,
-            namespaces,
-            pods,
-            advice: Vec::new(),
-        }
+        Self { policy, snapshot, namespaces, pods, advice: Vec::new() }
     }
 
     fn advise(&mut self, path: impl Into<String>, finding: Finding) {
-        self.advice.push(Advice {
-            path: path.into(),
-            finding,
-        });
+        self.advice.push(Advice { path: path.into(), finding });
     }
 
     /// The pods that the policy selects.
@@ -220,10 +186,9 @@ impl<'a> Review<'a> {
             return false;
         };
         let in_namespace = match namespaces {
-            Some(selector) => self
-                .namespaces
-                .get(pod.namespace.as_str())
-                .is_some_and(|namespace| selector.matches(&namespace.labels)),
+            Some(selector) => {
+                self.namespaces.get(pod.namespace.as_str()).is_some_and(|namespace| selector.matches(&namespace.labels))
+            }
             None => pod.namespace == self.policy.namespace,
         };
         in_namespace && pods.as_ref().is_none_or(|pods| pods.matches(&pod.labels))

@@ -5,6 +5,7 @@ use crate::flow::{Endpoint, Flow, Target};
 use crate::labels::Selector;
 use crate::oracle::Oracle;
 use crate::policy::{Direction, NetworkPolicy, PortRange};
+use crate::prediction::Because;
 use crate::profile::Profile;
 use crate::snapshot::{Pod, Snapshot};
 use crate::transport::{PortRef, Protocol};
@@ -12,67 +13,51 @@ use crate::transport::{PortRef, Protocol};
 /// The port of DNS.
 const DNS: u16 = 53;
 
+/// How to find out whether a pod reaches DNS.
+enum Resolution {
+    /// By asking for each server.
+    Servers { oracle: Box<Oracle>, servers: Vec<(Target, u16)> },
+    /// By looking for a rule for the port, where the snapshot has no DNS server.
+    AnyRule { policies: Vec<NetworkPolicy> },
+}
+
 impl Review<'_> {
     pub(super) fn name_resolution(&mut self) {
         if !self.policy.isolates(Direction::Egress) {
             return;
         }
-        let policies = self.policies_with_this();
-        let resolves = self.resolution(&policies);
-        let names = |deaf: &dyn Fn(&Pod) -> bool| -> Vec<String> {
-            let pods = self.subjects().filter(|pod| !pod.host_network);
-            pods.filter(|pod| deaf(pod))
-                .map(ToString::to_string)
-                .collect()
-        };
-        let without_udp = names(&|pod| !resolves(pod, Protocol::Udp));
-        let without_tcp =
-            names(&|pod| resolves(pod, Protocol::Udp) && !resolves(pod, Protocol::Tcp));
-        drop(resolves);
-        if !without_udp.is_empty() {
-            self.advise(
-                "spec.egress",
-                Finding::NoNameResolution { pods: without_udp },
-            );
+        let resolution = self.resolution();
+        let pods: Vec<_> = self.subjects().filter(|pod| !pod.host_network).collect();
+        let (resolving, deaf): (Vec<_>, Vec<_>) =
+            pods.into_iter().partition(|pod| resolution.works(pod, Protocol::Udp));
+        let lacking_tcp = resolving.into_iter();
+        let lacking_tcp = lacking_tcp.filter(|pod| !resolution.works(pod, Protocol::Tcp));
+        let deaf: Vec<_> = deaf.iter().map(ToString::to_string).collect();
+        let lacking_tcp: Vec<_> = lacking_tcp.map(ToString::to_string).collect();
+        if !deaf.is_empty() {
+            self.advise("spec.egress", Finding::NoNameResolution { pods: deaf });
         }
-        if !without_tcp.is_empty() {
-            let pods = without_tcp;
+        if !lacking_tcp.is_empty() {
+            let pods = lacking_tcp;
             self.advise("spec.egress", Finding::NameResolutionWithoutTcp { pods });
         }
     }
 
-    fn policies_with_this(&self) -> Vec<NetworkPolicy> {
-        let mut policies = self.snapshot.policies.clone();
-        policies.retain(|other| {
-            (&other.namespace, &other.name) != (&self.policy.namespace, &self.policy.name)
-        });
-        policies.push(self.policy.clone());
-        policies
+    fn resolution(&self) -> Resolution {
+        let policies = self.policies_with_this();
+        let servers = self.dns_servers();
+        if servers.is_empty() {
+            return Resolution::AnyRule { policies };
+        }
+        let cluster = Snapshot { policies, ..self.snapshot.clone() };
+        Resolution::Servers { oracle: Box::new(Oracle::new(&cluster, Profile::calico())), servers }
     }
 
-    /// Whether a pod reaches DNS over a protocol. Where the snapshot has no DNS server, any rule
-    /// for its port will do.
-    fn resolution(&self, policies: &[NetworkPolicy]) -> Box<dyn Fn(&Pod, Protocol) -> bool> {
-        let servers = self.dns_servers();
-        let policies = policies.to_vec();
-        if servers.is_empty() {
-            return Box::new(move |pod, protocol| has_rule_for_dns(&policies, pod, protocol));
-        }
-        let cluster = Snapshot {
-            policies,
-            ..self.snapshot.clone()
-        };
-        let oracle = Oracle::new(&cluster, Profile::calico());
-        Box::new(move |pod, protocol| {
-            let from = Endpoint::pod(&pod.namespace, &pod.name);
-            servers.iter().any(|(target, port)| {
-                let flow = Flow::over(protocol, from.clone(), target.clone(), *port);
-                // A pod without an address resolves nothing yet, whatever the policies say.
-                oracle
-                    .predict(&flow)
-                    .is_ok_and(|answer| answer.source().is_some_and(|because| because.passes()))
-            })
-        })
+    fn policies_with_this(&self) -> Vec<NetworkPolicy> {
+        let mut policies = self.snapshot.policies.clone();
+        policies.retain(|other| (&other.namespace, &other.name) != (&self.policy.namespace, &self.policy.name));
+        policies.push(self.policy.clone());
+        policies
     }
 
     /// The backends of every Service for DNS, and the port where each listens.
@@ -84,9 +69,7 @@ impl Review<'_> {
             };
             let selector = Selector::labels(&service.selector);
             let backends = self.pods.iter().filter(|pod| {
-                !service.selector.is_empty()
-                    && pod.namespace == service.namespace
-                    && selector.matches(&pod.labels)
+                !service.selector.is_empty() && pod.namespace == service.namespace && selector.matches(&pod.labels)
             });
             for pod in backends {
                 let number = match &port.target {
@@ -98,6 +81,23 @@ impl Review<'_> {
             }
         }
         servers
+    }
+}
+
+impl Resolution {
+    fn works(&self, pod: &Pod, protocol: Protocol) -> bool {
+        match self {
+            Self::Servers { oracle, servers } => servers.iter().any(|(server, port)| {
+                let from = Endpoint::pod(&pod.namespace, &pod.name);
+                let flow = Flow::over(protocol, from, server.clone(), *port);
+                match oracle.predict(&flow) {
+                    Ok(answer) => answer.source().is_some_and(Because::passes),
+                    // A pod without an address resolves nothing yet, whatever the policies say.
+                    Err(_) => true,
+                }
+            }),
+            Self::AnyRule { policies } => has_rule_for_dns(policies, pod, protocol),
+        }
     }
 }
 

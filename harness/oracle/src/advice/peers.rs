@@ -19,10 +19,7 @@ impl Review<'_> {
             return None;
         };
         if let Some(selector) = namespaces
-            && !self
-                .namespaces
-                .values()
-                .any(|one| selector.matches(&one.labels))
+            && !self.namespaces.values().any(|one| selector.matches(&one.labels))
         {
             return Some(Finding::SelectsNoNamespace {
                 selector: selector.clone(),
@@ -35,9 +32,7 @@ impl Review<'_> {
         let elsewhere = pods.as_ref().filter(|pods| !pods.is_everything());
         Some(Finding::PeerMeansNoPod {
             peer: peer.clone(),
-            elsewhere: elsewhere
-                .map(|pods| self.namespaces_of(pods))
-                .unwrap_or_default(),
+            elsewhere: elsewhere.map(|pods| self.namespaces_of(pods)).unwrap_or_default(),
         })
     }
 
@@ -45,9 +40,7 @@ impl Review<'_> {
     fn seems_to_name(&self, selector: &Selector) -> Option<String> {
         let mut requirements = selector.requirements().iter();
         requirements.find_map(|requirement| match requirement {
-            Requirement::Is(_, value) if self.namespaces.contains_key(value.as_str()) => {
-                Some(value.clone())
-            }
+            Requirement::Is(_, value) if self.namespaces.contains_key(value.as_str()) => Some(value.clone()),
             _ => None,
         })
     }
@@ -55,27 +48,15 @@ impl Review<'_> {
     fn alternatives(&mut self, at: &RuleAt<'_>) {
         let peers = at.rule.peers.iter();
         let namespaces = peers.clone().find_map(|peer| match peer {
-            Peer::Pods {
-                pods: None,
-                namespaces: Some(namespaces),
-            } => Some(namespaces),
+            Peer::Pods { pods: None, namespaces: Some(namespaces) } => Some(namespaces),
             _ => None,
         });
-        let pods = peers
-            .clone()
-            .enumerate()
-            .find_map(|(position, peer)| match peer {
-                Peer::Pods {
-                    pods: Some(pods),
-                    namespaces: None,
-                } => Some((position, pods)),
-                _ => None,
-            });
+        let pods = peers.clone().enumerate().find_map(|(position, peer)| match peer {
+            Peer::Pods { pods: Some(pods), namespaces: None } => Some((position, pods)),
+            _ => None,
+        });
         if let (Some(namespaces), Some((position, pods))) = (namespaces, pods) {
-            let finding = Finding::AlternativesNotBoth {
-                namespaces: namespaces.clone(),
-                pods: pods.clone(),
-            };
+            let finding = Finding::AlternativesNotBoth { namespaces: namespaces.clone(), pods: pods.clone() };
             self.advise(at.peer_path(position), finding);
         }
     }

@@ -18,9 +18,7 @@ impl<'a> Review<'a> {
         for (position, port) in at.rule.ports.iter().enumerate() {
             let finding = match &port.port {
                 PortRange::Named(name) => unserved(&servers, name, port.protocol),
-                PortRange::Numbers { first, last } if first == last => {
-                    self.of_service(&servers, *first, port)
-                }
+                PortRange::Numbers { first, last } if first == last => self.of_service(&servers, *first, port),
                 PortRange::Numbers { .. } | PortRange::Any => None,
             };
             if let Some(finding) = finding {
@@ -36,59 +34,34 @@ impl<'a> Review<'a> {
             Direction::Egress => {
                 let peers = &at.rule.peers;
                 let pods = self.pods.iter().copied();
-                pods.filter(|pod| {
-                    peers.is_empty() || peers.iter().any(|peer| self.means(peer, pod))
-                })
-                .collect()
+                pods.filter(|pod| peers.is_empty() || peers.iter().any(|peer| self.means(peer, pod))).collect()
             }
         }
     }
 
     fn of_service(&self, servers: &[&Pod], number: u16, port: &PortMatch) -> Option<Finding> {
-        let port = PortOf {
-            number,
-            protocol: port.protocol,
-        };
+        let port = PortOf { number, protocol: port.protocol };
         let leads_here = |service: &&Service| {
             let selector = Selector::labels(&service.selector);
             !service.selector.is_empty()
-                && servers
-                    .iter()
-                    .any(|pod| pod.namespace == service.namespace && selector.matches(&pod.labels))
+                && servers.iter().any(|pod| pod.namespace == service.namespace && selector.matches(&pod.labels))
         };
-        let declared = servers.iter().any(|pod| {
-            let mut ports = pod.ports.iter();
-            ports.any(|one| (one.number, one.protocol) == (port.number, port.protocol))
-        });
+        let declared = servers.iter().any(|pod| pod.ports.iter().any(|one| one.port() == port));
         let services: Vec<_> = self.snapshot.services.iter().filter(leads_here).collect();
-        let is_target = |one: &ServicePort| {
-            one.protocol == port.protocol && one.target == PortRef::Number(number)
-        };
-        if declared
-            || services
-                .iter()
-                .any(|service| service.ports.iter().any(is_target))
-        {
+        let is_target = |one: &ServicePort| one.protocol == port.protocol && one.target == PortRef::Number(number);
+        if declared || services.iter().any(|service| service.ports.iter().any(is_target)) {
             return None;
         }
         services.iter().find_map(|service| {
             let found = service.port(number, port.protocol)?;
-            Some(Finding::PortOfService {
-                port,
-                service: service.to_string(),
-                target: found.target.to_string(),
-            })
+            Some(Finding::PortOfService { port, service: service.to_string(), target: found.target.to_string() })
         })
     }
 }
 
 fn unserved(servers: &[&Pod], name: &str, protocol: Protocol) -> Option<Finding> {
-    let numbers_for = |protocol| -> BTreeSet<u16> {
-        servers
-            .iter()
-            .flat_map(|pod| pod.numbers_of(name, protocol))
-            .collect()
-    };
+    let numbers_for =
+        |protocol| -> BTreeSet<u16> { servers.iter().flat_map(|pod| pod.numbers_of(name, protocol)).collect() };
     let numbers = numbers_for(protocol);
     match numbers.len() {
         1 => None,
@@ -100,9 +73,6 @@ fn unserved(servers: &[&Pod], name: &str, protocol: Protocol) -> Option<Finding>
                 other: others.find(|other| !numbers_for(*other).is_empty()),
             })
         }
-        _ => Some(Finding::PortNameDiffers {
-            name: name.to_owned(),
-            numbers: numbers.into_iter().collect(),
-        }),
+        _ => Some(Finding::PortNameDiffers { name: name.to_owned(), numbers: numbers.into_iter().collect() }),
     }
 }

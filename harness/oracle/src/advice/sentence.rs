@@ -24,23 +24,14 @@ impl Display for Weight {
 impl Display for Finding {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SelectsNoPod {
-                selector,
-                namespace,
-                elsewhere,
-            } => {
-                write!(
-                    out,
-                    "no pod of namespace `{namespace}` matches {selector}, the policy "
-                )?;
+            Self::SelectsNoPod { selector, namespace, elsewhere } => {
+                write!(out, "no pod of namespace `{namespace}` matches {selector}, the policy ")?;
                 out.write_str("applies to nobody")?;
                 but_elsewhere(out, elsewhere)
             }
-            Self::SelectsHostNetworkPods { pods } => write!(
-                out,
-                "{} in the network of the node, where most plugins apply no policy",
-                are(pods)
-            ),
+            Self::SelectsHostNetworkPods { pods } => {
+                write!(out, "{} in the network of the node, where most plugins apply no policy", are(pods))
+            }
             Self::RulesIgnored { direction, rules } => write!(
                 out,
                 "{} without effect, as `policyTypes` leaves out {direction}",
@@ -53,11 +44,7 @@ impl Display for Finding {
             Self::OtherRulesMoot { direction, rules } => write!(
                 out,
                 "this rule allows everything, and the other {} nothing",
-                count(
-                    *rules,
-                    &format!("{direction} rule adds"),
-                    &format!("{direction} rules add")
-                )
+                count(*rules, &format!("{direction} rule adds"), &format!("{direction} rules add"))
             ),
             Self::PeerMeansNoPod { peer, elsewhere } => {
                 write!(out, "{peer}: no pod is meant")?;
@@ -66,10 +53,7 @@ impl Display for Finding {
             Self::SelectsNoNamespace { selector, named } => {
                 write!(out, "no namespace matches {selector}")?;
                 match named {
-                    Some(name) => write!(
-                        out,
-                        "; namespace `{name}` has the label kubernetes.io/metadata.name={name}"
-                    ),
+                    Some(name) => write!(out, "; namespace `{name}` has the label kubernetes.io/metadata.name={name}"),
                     None => Ok(()),
                 }
             }
@@ -78,15 +62,8 @@ impl Display for Finding {
                 "these are alternatives: every pod in namespaces {namespaces}, or pods {pods} of \
                  the policy's own namespace; both selectors in one element mean pods that match both"
             ),
-            Self::PortNameUnserved {
-                name,
-                protocol,
-                other,
-            } => {
-                write!(
-                    out,
-                    "no pod that this is about has a port `{name}` for {protocol}"
-                )?;
+            Self::PortNameUnserved { name, protocol, other } => {
+                write!(out, "no pod that this is about has a port `{name}` for {protocol}")?;
                 match other {
                     Some(other) => write!(out, "; it is one for {other}"),
                     None => Ok(()),
@@ -94,18 +71,10 @@ impl Display for Finding {
             }
             Self::PortNameDiffers { name, numbers } => {
                 let numbers: Vec<_> = numbers.iter().map(u16::to_string).collect();
-                write!(
-                    out,
-                    "`{name}` is {} on different pods, ",
-                    numbers.join(" and ")
-                )?;
+                write!(out, "`{name}` is {} on different pods, ", numbers.join(" and "))?;
                 out.write_str("which some plugins do not resolve for each pod")
             }
-            Self::PortOfService {
-                port,
-                service,
-                target,
-            } => write!(
+            Self::PortOfService { port, service, target } => write!(
                 out,
                 "{port} is a port of service `{service}`, but policies act on its backends' port, \
                  which is {target}"
@@ -127,20 +96,14 @@ impl Display for Finding {
             ),
             Self::BlockIsEmpty { block } => write!(out, "{block} leaves no address"),
             Self::OneFamilyOnly { cidr } => {
-                write!(
-                    out,
-                    "{cidr} says nothing of the other family, which these pods have too"
-                )
+                write!(out, "{cidr} says nothing of the other family, which these pods have too")
             }
-            Self::ExceptionUndone { part, by } => write!(
-                out,
-                "an exception is no denial: {by} lets addresses of {part} pass all the same"
-            ),
-            Self::NoNameResolution { pods } => write!(
-                out,
-                "{} without name resolution: no rule allows 53/UDP to the DNS servers",
-                are(pods)
-            ),
+            Self::ExceptionUndone { part, by } => {
+                write!(out, "an exception is no denial: {by} lets addresses of {part} pass all the same")
+            }
+            Self::NoNameResolution { pods } => {
+                write!(out, "{} without name resolution: no rule allows 53/UDP to the DNS servers", are(pods))
+            }
             Self::NameResolutionWithoutTcp { pods } => write!(
                 out,
                 "{} without name resolution over TCP, which large answers need: allow 53/TCP too",
@@ -154,11 +117,7 @@ fn but_elsewhere(out: &mut Formatter<'_>, namespaces: &[String]) -> fmt::Result 
     if namespaces.is_empty() {
         return Ok(());
     }
-    let noun = if namespaces.len() > 1 {
-        "namespaces"
-    } else {
-        "namespace"
-    };
+    let noun = if namespaces.len() > 1 { "namespaces" } else { "namespace" };
     write!(out, "; such pods are in {noun} {}", listed(namespaces))
 }
 

@@ -8,11 +8,7 @@ impl Review<'_> {
         const PATH: &str = "spec.podSelector";
         let selector = &self.policy.pods;
         if self.subjects().next().is_none() {
-            let elsewhere = if selector.is_everything() {
-                Vec::new()
-            } else {
-                self.namespaces_of(selector)
-            };
+            let elsewhere = if selector.is_everything() { Vec::new() } else { self.namespaces_of(selector) };
             let finding = Finding::SelectsNoPod {
                 selector: selector.clone(),
                 namespace: self.policy.namespace.clone(),

@@ -18,10 +18,7 @@ pub struct IpBlock {
 impl IpBlock {
     /// A block; host bits of the ranges do not count.
     pub fn new(cidr: IpNet, except: impl IntoIterator<Item = IpNet>) -> Self {
-        Self {
-            cidr: unmapped(cidr),
-            except: except.into_iter().map(unmapped).collect(),
-        }
+        Self { cidr: unmapped(cidr), except: except.into_iter().map(unmapped).collect() }
     }
 
     /// The range, without host bits.
@@ -42,19 +39,14 @@ impl IpBlock {
 
     /// Whether the exceptions together leave nothing of the range.
     pub fn is_empty(&self) -> bool {
-        IpNet::aggregate(&self.except)
-            .iter()
-            .any(|part| part.contains(&self.cidr))
+        IpNet::aggregate(&self.except).iter().any(|part| part.contains(&self.cidr))
     }
 }
 
 fn unmapped(net: IpNet) -> IpNet {
     let net = net.trunc();
     let IpNet::V6(six) = net else { return net };
-    match (
-        six.addr().to_ipv4_mapped(),
-        six.prefix_len().checked_sub(96),
-    ) {
+    match (six.addr().to_ipv4_mapped(), six.prefix_len().checked_sub(96)) {
         (Some(four), Some(length)) => match Ipv4Net::new(four, length) {
             Ok(four) => IpNet::V4(four),
             // Not reached: 128 - 96 is the longest IPv4 prefix.

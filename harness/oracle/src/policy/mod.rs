@@ -3,6 +3,8 @@
 //! Owns the meaning of the fields that default (`policyTypes`, `protocol`). Must not know pods.
 
 mod block;
+mod check;
+mod invalid;
 mod manifest;
 mod summary;
 
@@ -11,7 +13,8 @@ use std::fmt;
 use serde::Deserialize;
 
 pub use block::IpBlock;
-pub use manifest::{Fault, InvalidPolicy, Manifest, Problem};
+pub use invalid::{Fault, InvalidPolicy, Problem};
+pub use manifest::Manifest;
 
 use crate::labels::Selector;
 use crate::transport::Protocol;
@@ -50,10 +53,7 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Pods. Without `namespaces`, those of the policy's namespace; without `pods`, all of them.
-    Pods {
-        pods: Option<Selector>,
-        namespaces: Option<Selector>,
-    },
+    Pods { pods: Option<Selector>, namespaces: Option<Selector> },
     /// Addresses.
     Block(IpBlock),
 }

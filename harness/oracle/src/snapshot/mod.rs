@@ -48,10 +48,7 @@ pub struct Namespace {
 impl Namespace {
     /// A namespace with these labels and the automatic `kubernetes.io/metadata.name`.
     pub fn new(name: impl Into<String>, labels: Labels) -> Self {
-        let mut namespace = Self {
-            name: name.into(),
-            labels,
-        };
+        let mut namespace = Self { name: name.into(), labels };
         let key = NAMESPACE_NAME_LABEL.to_owned();
         namespace.labels.insert(key, namespace.name.clone());
         namespace
@@ -82,8 +79,6 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     fn namespace(&mut self) -> String {
-        self.namespace
-            .take()
-            .unwrap_or_else(|| "default".to_owned())
+        self.namespace.take().unwrap_or_else(|| "default".to_owned())
     }
 }

@@ -73,14 +73,8 @@ impl From<Wire> for Node {
         Self {
             name: wire.metadata.name,
             // Host names stand in the same list and are no addresses.
-            addresses: listed
-                .iter()
-                .filter_map(|listed| listed.address.parse().ok())
-                .collect(),
-            tunnel_addresses: TUNNEL_ANNOTATIONS
-                .iter()
-                .filter_map(|key| annotations.get(*key)?.parse().ok())
-                .collect(),
+            addresses: listed.iter().filter_map(|listed| listed.address.parse().ok()).collect(),
+            tunnel_addresses: TUNNEL_ANNOTATIONS.iter().filter_map(|key| annotations.get(*key)?.parse().ok()).collect(),
         }
     }
 }

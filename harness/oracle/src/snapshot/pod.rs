@@ -46,13 +46,16 @@ pub struct ContainerPort {
     pub host_port: Option<u16>,
 }
 
+impl ContainerPort {
+    /// Its number and protocol.
+    pub fn port(&self) -> PortOf {
+        PortOf { number: self.number, protocol: self.protocol }
+    }
+}
+
 impl Pod {
     /// The numbers that a port name stands for on this pod, for one protocol.
-    pub fn numbers_of<'a>(
-        &'a self,
-        name: &'a str,
-        protocol: Protocol,
-    ) -> impl Iterator<Item = u16> + 'a {
+    pub fn numbers_of<'a>(&'a self, name: &'a str, protocol: Protocol) -> impl Iterator<Item = u16> + 'a {
         self.ports
             .iter()
             .filter(move |port| port.protocol == protocol && port.name.as_deref() == Some(name))
@@ -122,11 +125,7 @@ struct Condition {
 
 impl From<Wire> for Pod {
     fn from(wire: Wire) -> Self {
-        let Wire {
-            mut metadata,
-            spec,
-            status,
-        } = wire;
+        let Wire { mut metadata, spec, status } = wire;
         let phase = status.phase.as_deref();
         Self {
             namespace: metadata.namespace(),
@@ -147,8 +146,7 @@ impl Spec {
     /// The ports of the containers that run as long as the pod: a sidecar is written as an init
     /// container that restarts always.
     fn ports(self) -> Vec<ContainerPort> {
-        let is_sidecar =
-            |container: &Container| container.restart_policy.as_deref() == Some("Always");
+        let is_sidecar = |container: &Container| container.restart_policy.as_deref() == Some("Always");
         let sidecars = self.init_containers.unwrap_or_default().into_iter();
         self.containers
             .into_iter()
@@ -171,8 +169,6 @@ impl Status {
     /// Ready unless a condition says otherwise, so that a snapshot written by hand needs none.
     fn is_ready(&self) -> bool {
         let mut conditions = self.conditions.iter().flatten();
-        conditions
-            .find(|condition| condition.r#type == "Ready")
-            .is_none_or(|condition| condition.status == "True")
+        conditions.find(|condition| condition.r#type == "Ready").is_none_or(|condition| condition.status == "True")
     }
 }

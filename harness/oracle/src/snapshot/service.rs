@@ -181,11 +181,7 @@ fn number_or_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PortRef>,
 
 impl From<Wire> for Service {
     fn from(wire: Wire) -> Self {
-        let Wire {
-            mut metadata,
-            spec,
-            status,
-        } = wire;
+        let Wire { mut metadata, spec, status } = wire;
         let balanced = status.load_balancer.ingress.into_iter();
         let mut external_ips = spec.external_ips.clone().unwrap_or_default();
         external_ips.extend(balanced.filter_map(|ingress| ingress.ip));
@@ -195,12 +191,7 @@ impl From<Wire> for Service {
             exposure: spec.exposure(),
             external_ips,
             selector: spec.selector.unwrap_or_default(),
-            ports: spec
-                .ports
-                .unwrap_or_default()
-                .into_iter()
-                .map(Into::into)
-                .collect(),
+            ports: spec.ports.unwrap_or_default().into_iter().map(Into::into).collect(),
             internal: spec.internal_traffic_policy.unwrap_or_default(),
             external: spec.external_traffic_policy.unwrap_or_default(),
             publish_not_ready: spec.publish_not_ready_addresses,
@@ -274,19 +265,9 @@ impl From<WireSlice> for EndpointSlice {
         let ports = wire.ports.unwrap_or_default().into_iter();
         Self {
             namespace: wire.metadata.namespace(),
-            service: labels
-                .get("kubernetes.io/service-name")
-                .cloned()
-                .unwrap_or_default(),
-            endpoints: wire
-                .endpoints
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(WireEndpoint::into_endpoint)
-                .collect(),
-            ports: ports
-                .filter_map(|port| Some((port.name.unwrap_or_default(), port.port?, port.protocol)))
-                .collect(),
+            service: labels.get("kubernetes.io/service-name").cloned().unwrap_or_default(),
+            endpoints: wire.endpoints.unwrap_or_default().into_iter().filter_map(WireEndpoint::into_endpoint).collect(),
+            ports: ports.filter_map(|port| Some((port.name.unwrap_or_default(), port.port?, port.protocol))).collect(),
         }
     }
 }

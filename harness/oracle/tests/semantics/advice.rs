@@ -30,10 +30,7 @@ fn world() -> World {
 }
 
 fn advice(world: &World, policy: &NetworkPolicy) -> Vec<String> {
-    validate(policy, &world.snapshot)
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    validate(policy, &world.snapshot).iter().map(ToString::to_string).collect()
 }
 
 fn dns() -> Value {
@@ -56,6 +53,7 @@ fn dns() -> Value {
        ingress rule, denies all of it; `policyTypes: [Egress]` isolates for egress alone"])]
 #[case::a_rule_for_everything_beside_others(ingress(json!([{"ports": [{"port": 80}]}, {}])),
     &["`spec.ingress[1]`: this rule allows everything, and the other 1 ingress rule adds nothing"])]
+#[case::a_rule_for_everything_alone(ingress(json!([{}])), &[])]
 #[case::a_peer_of_another_namespace(
     ingress(json!([{"from": [{"podSelector": {"matchLabels": {"dns": "yes"}}}]}])),
     &["`spec.ingress[0].from[0]`: dns=yes: no pod is meant; such pods are in namespace `z`"])]
@@ -125,11 +123,7 @@ fn legal_but_odd(#[case] policy: NetworkPolicy, #[case] expected: &[&str]) {
 fn name_resolution_may_come_from_another_policy() {
     let mut world = world();
     let web = egress(json!([{"ports": [{"port": 443}]}]));
-    let dns = policy(
-        "x",
-        "dns",
-        json!({"policyTypes": ["Egress"], "egress": [dns()]}),
-    );
+    let dns = policy("x", "dns", json!({"policyTypes": ["Egress"], "egress": [dns()]}));
     world.snapshot.policies = vec![web.clone(), dns];
     assert_eq!(advice(&world, &web), Vec::<String>::new());
 }
@@ -146,13 +140,9 @@ fn without_a_dns_server_in_sight_the_port_decides() {
 #[test]
 fn an_exception_undone_by_another_policy_is_told() {
     let mut world = world();
-    world.snapshot.policies = vec![policy(
-        "x",
-        "open",
-        json!({"podSelector": {"matchLabels": {"pod": "a"}}, "ingress": [{}]}),
-    )];
-    let block =
-        json!([{"from": [{"ipBlock": {"cidr": "203.0.113.0/24", "except": ["203.0.113.8/29"]}}]}]);
+    world.snapshot.policies =
+        vec![policy("x", "open", json!({"podSelector": {"matchLabels": {"pod": "a"}}, "ingress": [{}]}))];
+    let block = json!([{"from": [{"ipBlock": {"cidr": "203.0.113.0/24", "except": ["203.0.113.8/29"]}}]}]);
     let told = advice(&world, &ingress(block));
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("`open` ingress[0]"), "{told:?}");
@@ -162,16 +152,11 @@ fn an_exception_undone_by_another_policy_is_told() {
 fn a_port_name_with_two_numbers_is_told() {
     let mut world = world();
     world.pod("x/b").ports[0].number = 8080;
-    let told = advice(
-        &world,
-        &ingress(json!([{"ports": [{"port": "serve-80-tcp"}]}])),
-    );
+    let told = advice(&world, &ingress(json!([{"ports": [{"port": "serve-80-tcp"}]}])));
     assert_eq!(
         told,
-        [
-            "`spec.ingress[0].ports[0]`: `serve-80-tcp` is 80 and 8080 on different pods, \
-        which some plugins do not resolve for each pod"
-        ]
+        ["`spec.ingress[0].ports[0]`: `serve-80-tcp` is 80 and 8080 on different pods, \
+        which some plugins do not resolve for each pod"]
     );
 }
 
@@ -179,9 +164,7 @@ fn a_port_name_with_two_numbers_is_told() {
 fn host_network_pods_among_the_selected_are_told() {
     let world = world().host_network("x/b");
     let found = validate(&in_x(json!({})), &world.snapshot);
-    let [one] = found.as_slice() else {
-        panic!("{found:?}")
-    };
+    let [one] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(one.finding.weight(), Weight::Undefined);
     assert_eq!(
         one.to_string(),
@@ -193,19 +176,10 @@ fn host_network_pods_among_the_selected_are_told() {
 #[test]
 fn all_of_one_family_in_a_cluster_of_two_is_told() {
     let everywhere = |cidrs: &[&str]| {
-        let to: Vec<_> = cidrs
-            .iter()
-            .map(|cidr| json!({"ipBlock": {"cidr": cidr}}))
-            .collect();
+        let to: Vec<_> = cidrs.iter().map(|cidr| json!({"ipBlock": {"cidr": cidr}})).collect();
         egress(json!([{ "to": to }]))
     };
     let told = advice(&World::new(), &everywhere(&["0.0.0.0/0"]));
-    assert!(
-        told[0].contains("0.0.0.0/0 says nothing of the other family"),
-        "{told:?}"
-    );
-    assert_eq!(
-        advice(&World::new(), &everywhere(&["0.0.0.0/0", "::/0"])),
-        Vec::<String>::new()
-    );
+    assert!(told[0].contains("0.0.0.0/0 says nothing of the other family"), "{told:?}");
+    assert_eq!(advice(&World::new(), &everywhere(&["0.0.0.0/0", "::/0"])), Vec::<String>::new());
 }

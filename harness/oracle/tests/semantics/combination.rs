@@ -9,11 +9,7 @@ use crate::world::{World, policy};
 /// A policy for all pods of a namespace in one direction.
 fn all(namespace: &str, name: &str, direction: &str, rules: Value) -> NetworkPolicy {
     let field = direction.to_lowercase();
-    policy(
-        namespace,
-        name,
-        json!({"policyTypes": [direction], field: rules}),
-    )
+    policy(namespace, name, json!({"policyTypes": [direction], field: rules}))
 }
 
 fn deny(namespace: &str, direction: &str) -> NetworkPolicy {
@@ -101,11 +97,7 @@ fn combination(#[case] policies: Vec<NetworkPolicy>, #[case] flow: &str, #[case]
     let mut reversed = policies.clone();
     reversed.reverse();
     assert_eq!(World::with_policies(policies).outcome(flow), expected);
-    assert_eq!(
-        World::with_policies(reversed).outcome(flow),
-        expected,
-        "in the other order"
-    );
+    assert_eq!(World::with_policies(reversed).outcome(flow), expected, "in the other order");
 }
 
 /// Deny-all against allow-all in every pairing of what the allowance goes by.
@@ -134,10 +126,7 @@ fn p34_an_allowance_beats_a_denial_in_every_pairing(
     if !denial_first {
         policies.reverse();
     }
-    assert_eq!(
-        World::with_policies(policies.clone()).outcome(flow),
-        "allowed"
-    );
+    assert_eq!(World::with_policies(policies.clone()).outcome(flow), "allowed");
     policies.retain(|policy| policy.name == "deny-all");
     assert_eq!(World::with_policies(policies).outcome(flow), "denied");
 }

@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 
 use cknet_oracle::{
-    BlockScope, Direction, Endpoint, Labels, NetworkPolicy, Oracle, Outcome, Peer, Pod, PodRef,
-    PortMatch, PortRange, Profile, Protocol, Requirement, Rule, Selector, Snapshot,
+    BlockScope, Direction, Endpoint, Labels, NetworkPolicy, Oracle, Outcome, Peer, Pod, PodRef, PortMatch, PortRange,
+    Profile, Protocol, Requirement, Rule, Selector, Snapshot,
 };
 use proptest::prelude::*;
 
@@ -16,21 +16,8 @@ use crate::world::{World, is_allowed};
 /// Whether a flow passes, by the definition.
 pub fn passes(snapshot: &Snapshot, profile: &Profile, flow: &PodFlow<'_>) -> bool {
     flow.from.to_string() == flow.to.to_string()
-        || (lets(
-            snapshot,
-            profile,
-            Direction::Egress,
-            flow.from,
-            flow.to,
-            flow,
-        ) && lets(
-            snapshot,
-            profile,
-            Direction::Ingress,
-            flow.to,
-            flow.from,
-            flow,
-        ))
+        || (lets(snapshot, profile, Direction::Egress, flow.from, flow.to, flow)
+            && lets(snapshot, profile, Direction::Ingress, flow.to, flow.from, flow))
 }
 
 /// A flow between pods.
@@ -56,16 +43,8 @@ fn lets(
         .filter(|policy| selects(&policy.pods, &subject.labels))
         .filter(|policy| isolates(policy, direction))
         .collect();
-    let rules = isolating.iter().flat_map(|policy| {
-        policy
-            .rules(direction)
-            .iter()
-            .map(move |rule| (policy, rule))
-    });
-    isolating.is_empty()
-        || rules
-            .into_iter()
-            .any(|(policy, rule)| allows(snapshot, profile, policy, rule, peer, flow))
+    let rules = isolating.iter().flat_map(|policy| policy.rules(direction).iter().map(move |rule| (policy, rule)));
+    isolating.is_empty() || rules.into_iter().any(|(policy, rule)| allows(snapshot, profile, policy, rule, peer, flow))
 }
 
 fn isolates(policy: &NetworkPolicy, direction: Direction) -> bool {
@@ -109,9 +88,7 @@ fn allows(
                 PortRange::Any => true,
                 PortRange::Numbers { first, last } => flow.port >= *first && flow.port <= *last,
                 PortRange::Named(name) => flow.to.ports.iter().any(|port| {
-                    port.name.as_ref() == Some(name)
-                        && port.protocol == wanted.protocol
-                        && port.number == flow.port
+                    port.name.as_ref() == Some(name) && port.protocol == wanted.protocol && port.number == flow.port
                 }),
             }
     };
@@ -120,20 +97,13 @@ fn allows(
 }
 
 fn selects(selector: &Selector, labels: &Labels) -> bool {
-    selector
-        .requirements()
-        .iter()
-        .all(|requirement| match requirement {
-            Requirement::Is(key, value) => labels.get(key) == Some(value),
-            Requirement::In(key, values) => {
-                values.iter().any(|value| labels.get(key) == Some(value))
-            }
-            Requirement::NotIn(key, values) => {
-                !values.iter().any(|value| labels.get(key) == Some(value))
-            }
-            Requirement::Exists(key) => labels.contains_key(key),
-            Requirement::DoesNotExist(key) => !labels.contains_key(key),
-        })
+    selector.requirements().iter().all(|requirement| match requirement {
+        Requirement::Is(key, value) => labels.get(key) == Some(value),
+        Requirement::In(key, values) => values.iter().any(|value| labels.get(key) == Some(value)),
+        Requirement::NotIn(key, values) => !values.iter().any(|value| labels.get(key) == Some(value)),
+        Requirement::Exists(key) => labels.contains_key(key),
+        Requirement::DoesNotExist(key) => !labels.contains_key(key),
+    })
 }
 
 /// By comparing bits, not by the library that the oracle uses.
@@ -180,18 +150,14 @@ pub mod random {
     }
 
     fn block() -> impl Strategy<Value = IpBlock> {
-        (
-            0_u8..3,
-            0_u8..4,
-            select(vec![16_u8, 24, 30, 32]),
-            any::<bool>(),
-        )
-            .prop_map(|(third, last, length, has_exception)| {
+        (0_u8..3, 0_u8..4, select(vec![16_u8, 24, 30, 32]), any::<bool>()).prop_map(
+            |(third, last, length, has_exception)| {
                 let cidr = format!("10.1.{third}.{last}/{length}").parse().unwrap();
                 let exception = format!("10.1.{third}.{last}/32").parse().unwrap();
                 let except = (has_exception && length < 32).then_some(exception);
                 IpBlock::new(cidr, except)
-            })
+            },
+        )
     }
 
     fn peer() -> impl Strategy<Value = Peer> {
@@ -210,10 +176,7 @@ pub mod random {
     fn port() -> impl Strategy<Value = PortMatch> {
         let range = prop_oneof![
             Just(PortRange::Any),
-            (80_u16..83, 0_u16..3).prop_map(|(first, more)| PortRange::Numbers {
-                first,
-                last: first + more
-            }),
+            (80_u16..83, 0_u16..3).prop_map(|(first, more)| PortRange::Numbers { first, last: first + more }),
             select(vec!["web", "dns"]).prop_map(|name| PortRange::Named(name.to_owned())),
         ];
         (protocol(), range).prop_map(|(protocol, port)| PortMatch { protocol, port })
@@ -233,21 +196,16 @@ pub mod random {
     }
 
     fn policy() -> impl Strategy<Value = NetworkPolicy> {
-        (
-            0_usize..3,
-            selector(),
-            vec(rule(), 0..3),
-            vec(rule(), 0..3),
-            types(),
-        )
-            .prop_map(|(namespace, pods, ingress, egress, types)| NetworkPolicy {
+        (0_usize..3, selector(), vec(rule(), 0..3), vec(rule(), 0..3), types()).prop_map(
+            |(namespace, pods, ingress, egress, types)| NetworkPolicy {
                 namespace: format!("ns-{namespace}"),
                 name: String::new(),
                 pods,
                 ingress,
                 egress,
                 types,
-            })
+            },
+        )
     }
 
     pub fn policies() -> impl Strategy<Value = Vec<NetworkPolicy>> {
@@ -260,14 +218,9 @@ pub mod random {
     }
 
     fn pod() -> impl Strategy<Value = Pod> {
-        let port = (select(vec!["web", "dns", "x"]), 80_u16..84, protocol()).prop_map(
-            |(name, number, protocol)| ContainerPort {
-                name: Some(name.to_owned()),
-                number,
-                protocol,
-                host_port: None,
-            },
-        );
+        let port = (select(vec!["web", "dns", "x"]), 80_u16..84, protocol()).prop_map(|(name, number, protocol)| {
+            ContainerPort { name: Some(name.to_owned()), number, protocol, host_port: None }
+        });
         (0_usize..3, labels(), vec(port, 0..4)).prop_map(|(namespace, labels, ports)| Pod {
             namespace: format!("ns-{namespace}"),
             labels,
@@ -287,9 +240,7 @@ pub mod random {
             }
             let labels = labels.into_iter().enumerate();
             Snapshot {
-                namespaces: labels
-                    .map(|(number, labels)| Namespace::new(format!("ns-{number}"), labels))
-                    .collect(),
+                namespaces: labels.map(|(number, labels)| Namespace::new(format!("ns-{number}"), labels)).collect(),
                 pods,
                 policies,
                 ..Snapshot::default()
@@ -298,19 +249,15 @@ pub mod random {
     }
 
     pub fn profile() -> impl Strategy<Value = Profile> {
-        select(vec![BlockScope::Applies, BlockScope::Ignores]).prop_map(|block_on_pods| Profile {
-            block_on_pods,
-            ..Profile::calico()
-        })
+        select(vec![BlockScope::Applies, BlockScope::Ignores])
+            .prop_map(|block_on_pods| Profile { block_on_pods, ..Profile::calico() })
     }
 }
 
 /// Every pod to every pod on a few ports of every protocol, by the compiled path.
 pub fn cells(snapshot: &Snapshot) -> (Vec<Endpoint>, Vec<(PodRef, u16, Protocol)>) {
     let pods = || snapshot.pods.iter();
-    let from = pods()
-        .map(|pod| Endpoint::pod(&pod.namespace, &pod.name))
-        .collect();
+    let from = pods().map(|pod| Endpoint::pod(&pod.namespace, &pod.name)).collect();
     let mut to = Vec::new();
     for pod in pods() {
         for port in [80, 82, 84] {
@@ -366,10 +313,7 @@ fn the_random_clusters_have_both_outcomes_and_open_questions() {
     for _ in 0..64 {
         let snapshot = random::cluster().new_tree(&mut runner).unwrap().current();
         let (from, to) = cells(&snapshot);
-        for prediction in Oracle::new(&snapshot, Profile::calico())
-            .matrix(&from, &to)
-            .unwrap()
-        {
+        for prediction in Oracle::new(&snapshot, Profile::calico()).matrix(&from, &to).unwrap() {
             match prediction.outcome {
                 Outcome::Undefined(_) => open += 1,
                 Outcome::Denied => denied += 1,
@@ -377,22 +321,14 @@ fn the_random_clusters_have_both_outcomes_and_open_questions() {
             }
         }
     }
-    assert!(
-        allowed > 1000 && denied > 1000 && open > 100,
-        "{allowed}, {denied}, {open}"
-    );
+    assert!(allowed > 1000 && denied > 1000 && open > 100, "{allowed}, {denied}, {open}");
 }
 
 #[test]
 fn the_definition_itself_can_tell_allowed_from_denied() {
     let world = World::with_policies(vec![crate::world::ingress(serde_json::json!([]))]);
     let pods = &world.snapshot.pods;
-    let flow = |from, to| PodFlow {
-        from,
-        to,
-        port: 80,
-        protocol: Protocol::Tcp,
-    };
+    let flow = |from, to| PodFlow { from, to, port: 80, protocol: Protocol::Tcp };
     let passes = |flow| passes(&world.snapshot, &world.profile, &flow);
     assert!(passes(flow(&pods[0], &pods[3])));
     assert!(!passes(flow(&pods[3], &pods[0])));

@@ -20,11 +20,7 @@ fn deny_out() -> Vec<NetworkPolicy> {
 #[case::p49_by_its_address(deny_in(), "192.168.60.11 -> x/a 80/TCP", "allowed")]
 #[case::p49_by_its_overlay_address(deny_in(), "10.1.100.1 -> x/a 80/TCP", "allowed")]
 #[case::p49_not_the_pods_of_another_node(deny_in(), "n2 -> x/a 80/TCP", "denied")]
-#[case::p49_a_pod_to_its_own_node_is_left_open(
-    deny_out(),
-    "x/a -> n1 10250/TCP",
-    "undefined, denied"
-)]
+#[case::p49_a_pod_to_its_own_node_is_left_open(deny_out(), "x/a -> n1 10250/TCP", "undefined, denied")]
 #[case::p49_a_pod_to_another_node_is_denied(deny_out(), "x/a -> n2 10250/TCP", "denied")]
 #[case::p49_a_pod_to_a_node_without_policy(vec![], "x/a -> n1 10250/TCP", "allowed")]
 #[case::p49_policies_do_not_apply_to_nodes(deny_out(), "n1 -> n2 10250/TCP", "allowed")]
@@ -70,38 +66,19 @@ fn p50_a_host_network_pod_may_count_as_its_node_or_as_a_pod(
 #[test]
 fn p50_a_plugin_that_knows_them_treats_them_as_pods() {
     let mut world = World::with_policies(deny_in()).host_network("x/a");
-    world.profile = Profile {
-        host_network: HostNetwork::AsPods,
-        ..Profile::calico()
-    };
+    world.profile = Profile { host_network: HostNetwork::AsPods, ..Profile::calico() };
     assert_eq!(world.outcome("y/b -> x/a 80/TCP"), "undefined, denied");
-    assert_eq!(
-        world.outcome("y/b -> n1 80/TCP"),
-        "undefined, denied",
-        "it owns the node's port 80"
-    );
-    assert_eq!(
-        world.outcome("y/b -> n1 22/TCP"),
-        "allowed",
-        "nobody's port"
-    );
+    assert_eq!(world.outcome("y/b -> n1 80/TCP"), "undefined, denied", "it owns the node's port 80");
+    assert_eq!(world.outcome("y/b -> n1 22/TCP"), "allowed", "nobody's port");
 }
 
 #[test]
 fn p49_the_own_node_is_reached_where_the_profile_follows_the_letter() {
     let mut world = World::with_policies(deny_out());
-    world.profile = Profile {
-        own_node: OwnNode::Exempt,
-        ..Profile::calico()
-    };
+    world.profile = Profile { own_node: OwnNode::Exempt, ..Profile::calico() };
     assert_eq!(world.outcome("x/a -> n1 10250/TCP"), "undefined, allowed");
     let prediction = world.predict("x/a -> n1 10250/TCP");
-    assert!(
-        prediction
-            .to_string()
-            .contains(&Question::OwnNode.to_string()),
-        "{prediction}"
-    );
+    assert!(prediction.to_string().contains(&Question::OwnNode.to_string()), "{prediction}");
 }
 
 #[test]
@@ -109,10 +86,7 @@ fn p49_a_nodes_address_towards_remote_pods_depends_on_the_overlay() {
     let from_lan = json!([{"from": [{"ipBlock": {"cidr": "192.168.60.0/24"}}]}]);
     let mut world = World::with_policies(vec![ingress(from_lan)]);
     assert_eq!(world.outcome("n2 -> x/a 80/TCP"), "undefined, denied");
-    world.profile = Profile {
-        node_source: NodeSource::Internal,
-        ..Profile::calico()
-    };
+    world.profile = Profile { node_source: NodeSource::Internal, ..Profile::calico() };
     assert_eq!(world.outcome("n2 -> x/a 80/TCP"), "undefined, allowed");
 }
 
@@ -127,8 +101,7 @@ fn p56_same_node_or_another_makes_no_difference(#[case] policies: Vec<NetworkPol
             for port in ["80/TCP", "81/TCP", "ICMP"] {
                 let flow = format!("{from} -> {to} {port}");
                 let apart = World::with_policies(policies.clone());
-                let together = World::with_policies(policies.clone())
-                    .change(from, |pod| pod.node = Some("n1".into()));
+                let together = World::with_policies(policies.clone()).change(from, |pod| pod.node = Some("n1".into()));
                 assert_eq!(apart.outcome(&flow), together.outcome(&flow), "{flow}");
             }
         }
@@ -137,32 +110,22 @@ fn p56_same_node_or_another_makes_no_difference(#[case] policies: Vec<NetworkPol
 
 #[test]
 fn p44_the_address_of_a_finished_pod_is_free() {
-    let mut world = World::with_policies(vec![ingress(json!([
-        {"from": [{"podSelector": {"matchLabels": {"pod": "b"}}}]}
-    ]))]);
-    let address = world.pod("x/b").ips.clone();
-    world.pod("x/b").finished = true;
-    world.pod("y/c").ips = address;
-    assert_eq!(
-        world.outcome("10.1.1.2 -> x/a 80/TCP"),
-        "denied",
-        "it is y/c by now"
-    );
-    assert!(
-        world
-            .predict("10.1.1.2 -> x/a 80/TCP")
-            .to_string()
-            .contains("`y/c`")
-    );
+    let from_c = json!([{"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"pod": "c"}}}]}]);
+    let mut world = World::with_policies(vec![ingress(from_c)]);
+    let flow = "10.1.3.3 -> x/a 80/TCP";
+    assert_eq!(world.outcome(flow), "allowed");
+    let ips = world.pod("z/c").ips.clone();
+    world.pod("z/c").finished = true;
+    assert_eq!(world.outcome(flow), "denied", "it is nobody's by now");
+    world.pod("y/b").ips = ips;
+    assert_eq!(world.outcome(flow), "denied", "it is that of y/b by now");
+    assert!(world.predict(flow).to_string().contains("the source is `y/b` (pod=b; "));
 }
 
 #[test]
 fn a_server_that_is_known_to_be_closed_gives_no_answer() {
     let world = World::new().change("x/a", |pod| {
-        let port = cknet_oracle::PortOf {
-            number: 80,
-            protocol: cknet_oracle::Protocol::Tcp,
-        };
+        let port = cknet_oracle::PortOf { number: 80, protocol: cknet_oracle::Protocol::Tcp };
         pod.listening = Some([port].into());
     });
     assert_eq!(world.outcome("y/a -> x/a 80/TCP"), "allowed");
@@ -170,9 +133,5 @@ fn a_server_that_is_known_to_be_closed_gives_no_answer() {
     assert_eq!(world.outcome("y/a -> x/a ICMP"), "allowed");
     let mut world = world;
     world.snapshot.policies = deny_in();
-    assert_eq!(
-        world.outcome("y/a -> x/a 81/TCP"),
-        "denied",
-        "the policy comes first"
-    );
+    assert_eq!(world.outcome("y/a -> x/a 81/TCP"), "denied", "the policy comes first");
 }

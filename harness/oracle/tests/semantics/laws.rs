@@ -1,8 +1,6 @@
 //! Laws that hold for every cluster, whatever its policies.
 
-use cknet_oracle::{
-    Direction, NetworkPolicy, Oracle, Prediction, Profile, Rule, Selector, Snapshot,
-};
+use cknet_oracle::{Direction, NetworkPolicy, Oracle, Prediction, Profile, Rule, Selector, Snapshot};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -11,9 +9,7 @@ use crate::world::is_allowed;
 
 fn predict(snapshot: &Snapshot) -> Vec<Prediction> {
     let (from, to) = cells(snapshot);
-    Oracle::new(snapshot, Profile::calico())
-        .matrix(&from, &to)
-        .unwrap()
+    Oracle::new(snapshot, Profile::calico()).matrix(&from, &to).unwrap()
 }
 
 fn allowed(snapshot: &Snapshot) -> Vec<bool> {
@@ -150,6 +146,7 @@ proptest! {
             let [leg] = prediction.legs.as_slice() else { panic!("{prediction}") };
             let passes = leg.source.because.passes() && leg.destination.because.passes();
             prop_assert_eq!(passes, is_allowed(&prediction), "{}", prediction);
+            prop_assert_eq!(&leg.outcome, &prediction.outcome, "{}", prediction);
         }
     }
 }

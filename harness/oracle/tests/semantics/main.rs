@@ -14,4 +14,5 @@ mod selection;
 mod sentences;
 mod services;
 mod speed;
+mod wire;
 mod world;

@@ -157,6 +157,9 @@ fn namespaces(expression: Value) -> Vec<NetworkPolicy> {
 #[case::p19_a_mapped_block_is_the_ipv4_block(
     to(json!([{"ipBlock": {"cidr": "::ffff:203.0.113.0/120"}}])),
     "x/a -> 203.0.113.9 443/TCP", "allowed")]
+#[case::p19_a_mapped_block_is_no_larger_than_the_ipv4_block(
+    to(json!([{"ipBlock": {"cidr": "::ffff:203.0.113.0/120"}}])),
+    "x/a -> 203.0.112.9 443/TCP", "denied")]
 #[case::p19_a_mapped_address_is_the_ipv4_address(
     to(json!([{"ipBlock": {"cidr": "203.0.113.0/24"}}])),
     "x/a -> ::ffff:203.0.113.9 443/TCP", "allowed")]
@@ -185,8 +188,7 @@ fn peer(#[case] policies: Vec<NetworkPolicy>, #[case] flow: &str, #[case] expect
 
 #[test]
 fn p15_the_name_label_needs_no_listed_namespace() {
-    let by_name =
-        json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "y"}}}]);
+    let by_name = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "y"}}}]);
     let mut world = World::with_policies(from(by_name));
     world.snapshot.namespaces.clear();
     assert_eq!(world.outcome("y/a -> x/a 80/TCP"), "allowed");
@@ -204,11 +206,7 @@ fn p20_both_readings_of_a_block_on_a_pod_are_told() {
         panic!("not one hinge: {prediction}");
     };
     assert_eq!(hinge.question, Question::BlockOnPods);
-    let verdicts: Vec<_> = hinge
-        .readings
-        .iter()
-        .map(|one| one.verdict.to_string())
-        .collect();
+    let verdicts: Vec<_> = hinge.readings.iter().map(|one| one.verdict.to_string()).collect();
     assert_eq!(verdicts, ["allowed", "denied"]);
 }
 
@@ -246,11 +244,7 @@ fn p21_an_invalid_peer_is_refused(#[case] peer: Value, #[case] path: &str, #[cas
     }))
     .unwrap();
     let refused = NetworkPolicy::try_from(manifest).unwrap_err();
-    let found: Vec<_> = refused
-        .problems
-        .iter()
-        .map(|one| (one.path.as_str(), &one.fault))
-        .collect();
+    let found: Vec<_> = refused.problems.iter().map(|one| (one.path.as_str(), &one.fault)).collect();
     assert_eq!(found, [(path, &fault)]);
 }
 

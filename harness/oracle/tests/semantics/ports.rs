@@ -1,8 +1,6 @@
 //! Points 22 to 33: ports and protocols.
 
-use cknet_oracle::{
-    ContainerPort, Fault, Icmp, Manifest, NetworkPolicy, Profile, Protocol, Question,
-};
+use cknet_oracle::{ContainerPort, Fault, Icmp, Manifest, NetworkPolicy, Profile, Protocol, Question};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -165,11 +163,7 @@ fn with_different_numbers(policies: Vec<NetworkPolicy>) -> World {
 fn p26_one_name_has_a_number_of_its_own_on_each_pod(#[case] flow: &str, #[case] expected: &str) {
     let ingress = with_different_numbers(on(json!([{"port": "web"}])));
     assert_eq!(ingress.outcome(flow), expected);
-    let egress = policy(
-        "y",
-        "p",
-        json!({"policyTypes": ["Egress"], "egress": [{"ports": [{"port": "web"}]}]}),
-    );
+    let egress = policy("y", "p", json!({"policyTypes": ["Egress"], "egress": [{"ports": [{"port": "web"}]}]}));
     let egress = with_different_numbers(vec![egress]);
     assert_eq!(egress.outcome(flow), expected);
 }
@@ -206,11 +200,7 @@ fn p30_an_invalid_port_is_refused(#[case] port: Value, #[case] field: &str, #[ca
     .unwrap();
     let refused = NetworkPolicy::try_from(manifest).unwrap_err();
     let path = format!("spec.ingress[0].ports[0].{field}");
-    let found: Vec<_> = refused
-        .problems
-        .iter()
-        .map(|one| (one.path.clone(), &one.fault))
-        .collect();
+    let found: Vec<_> = refused.problems.iter().map(|one| (one.path.clone(), &one.fault)).collect();
     assert_eq!(found, [(path, &fault)]);
 }
 
@@ -219,24 +209,11 @@ fn p30_an_invalid_port_is_refused(#[case] port: Value, #[case] field: &str, #[ca
 #[case::p33_always(Icmp::Always, [true, true])]
 #[case::p33_never(Icmp::Never, [false, false])]
 fn p33_a_profile_says_what_becomes_of_icmp(#[case] icmp: Icmp, #[case] expected: [bool; 2]) {
-    for (rule, expected) in [json!({}), json!({"ports": [{}]})]
-        .into_iter()
-        .zip(expected)
-    {
+    for (rule, expected) in [json!({}), json!({"ports": [{}]})].into_iter().zip(expected) {
         let mut world = World::with_policies(vec![ingress(json!([rule]))]);
-        world.profile = Profile {
-            icmp,
-            ..Profile::calico()
-        };
+        world.profile = Profile { icmp, ..Profile::calico() };
         let prediction = world.predict("y/a -> x/a ICMP");
-        assert_eq!(
-            crate::world::is_allowed(&prediction),
-            expected,
-            "{prediction}"
-        );
-        assert!(
-            prediction.to_string().contains(&Question::Icmp.to_string()),
-            "{prediction}"
-        );
+        assert_eq!(crate::world::is_allowed(&prediction), expected, "{prediction}");
+        assert!(prediction.to_string().contains(&Question::Icmp.to_string()), "{prediction}");
     }
 }

@@ -45,10 +45,7 @@ fn cluster(policies: &[&str]) -> Snapshot {
             "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]}),
     ];
     items.extend(policies.iter().map(|name| policy(name)));
-    items
-        .into_iter()
-        .map(|item| serde_json::from_value::<Object>(item).unwrap())
-        .collect()
+    items.into_iter().map(|item| serde_json::from_value::<Object>(item).unwrap()).collect()
 }
 
 fn policy(name: &str) -> Value {
@@ -78,19 +75,11 @@ const BOTH: &[&str] = &["deny-all-ingress", "allow-from-frontend"];
 #[case::deny_other_nodes(DENY, "n1 -> production/far 8080/TCP", "denied")]
 #[case::deny_ping(DENY, "production/frontend -> production/far ICMP", "denied")]
 #[case::deny_its_own_address(DENY, "production/near -> production/near 8080/TCP", "allowed")]
-#[case::deny_itself_through_its_service(
-    DENY,
-    "production/near -> svc:production/backend 80/TCP",
-    "denied"
-)]
+#[case::deny_itself_through_its_service(DENY, "production/near -> svc:production/backend 80/TCP", "denied")]
 #[case::allow_frontend(BOTH, "production/frontend -> production/far 8080/TCP", "allowed")]
 #[case::allow_other_near(BOTH, "production/other -> production/near 8080/TCP", "denied")]
 #[case::allow_other_far(BOTH, "production/other -> production/far 8080/TCP", "denied")]
-#[case::allow_frontend_cluster_ip(
-    BOTH,
-    "production/frontend -> svc:production/backend 80/TCP",
-    "allowed"
-)]
+#[case::allow_frontend_cluster_ip(BOTH, "production/frontend -> svc:production/backend 80/TCP", "allowed")]
 fn observed(#[case] policies: &[&str], #[case] asked: &str, #[case] seen: &str) {
     let oracle = Oracle::new(&cluster(policies), Profile::calico());
     let prediction = oracle.predict(&flow(asked)).unwrap();
@@ -108,10 +97,7 @@ fn defaults_are_read_as_the_api_server_writes_them() {
             "policyTypes": ["Ingress", "Egress"]}});
     let read = |json| serde_json::from_value::<NetworkPolicy>(json).unwrap();
     let (written, stored) = (read(written), read(stored));
-    assert_eq!(
-        (&written.pods, &written.egress),
-        (&stored.pods, &stored.egress)
-    );
+    assert_eq!((&written.pods, &written.egress), (&stored.pods, &stored.egress));
     for direction in cknet_oracle::Direction::BOTH {
         assert_eq!(written.isolates(direction), stored.isolates(direction));
     }

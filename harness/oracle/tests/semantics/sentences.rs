@@ -46,10 +46,7 @@ fn allow_from_frontend() -> NetworkPolicy {
 }
 
 fn documented() -> Vec<NetworkPolicy> {
-    vec![
-        in_production("deny-all-ingress", json!({})),
-        allow_from_frontend(),
-    ]
+    vec![in_production("deny-all-ingress", json!({})), allow_from_frontend()]
 }
 
 #[rstest]
@@ -165,19 +162,8 @@ fn sentence(#[case] policies: Vec<NetworkPolicy>, #[case] flow: &str, #[case] ex
 fn an_unknown_end_is_told() {
     let world = World::new();
     let oracle = cknet_oracle::Oracle::new(&world.snapshot, world.profile);
-    let ask = |flow: &str| {
-        oracle
-            .predict(&crate::world::flow(flow))
-            .unwrap_err()
-            .to_string()
-    };
-    assert_eq!(
-        ask("x/nobody -> x/a 80/TCP"),
-        "no pod `x/nobody` runs in this snapshot"
-    );
-    assert_eq!(
-        ask("x/a -> svc:x/none 80/TCP"),
-        "no service `x/none` is in this snapshot"
-    );
+    let ask = |flow: &str| oracle.predict(&crate::world::flow(flow)).unwrap_err().to_string();
+    assert_eq!(ask("x/nobody -> x/a 80/TCP"), "no pod `x/nobody` runs in this snapshot");
+    assert_eq!(ask("x/a -> svc:x/none 80/TCP"), "no service `x/none` is in this snapshot");
     assert_eq!(ask("n9 -> x/a 80/TCP"), "no node `n9` is in this snapshot");
 }

@@ -24,30 +24,31 @@ fn cluster(pods: usize) -> Snapshot {
         let both = json!(["Ingress", "Egress"]);
         snapshot.policies.extend([
             policy(&name, "deny-all", json!({"policyTypes": both})),
-            policy(&name, "web", json!({"ingress": [
+            policy(
+                &name,
+                "web",
+                json!({"ingress": [
                 {"from": [{"podSelector": {"matchLabels": {"app": "app-1"}}}], "ports": [{"port": "http"}]},
                 {"from": [{"namespaceSelector": {"matchExpressions": [
-                    {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["ns-1", "ns-2"]}]}}]}]})),
-            policy(&name, "out", json!({"policyTypes": ["Egress"], "egress": [
+                    {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["ns-1", "ns-2"]}]}}]}]}),
+            ),
+            policy(
+                &name,
+                "out",
+                json!({"policyTypes": ["Egress"], "egress": [
                 {"to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"tier": "web"}}}]},
-                {"ports": [{"protocol": "UDP", "port": 53}]}]})),
+                {"ports": [{"protocol": "UDP", "port": 53}]}]}),
+            ),
         ]);
     }
     snapshot
 }
 
 #[test]
-#[cfg_attr(
-    debug_assertions,
-    ignore = "the time is promised of release builds: cargo test --release"
-)]
+#[cfg_attr(debug_assertions, ignore = "the time is promised of release builds: cargo test --release")]
 fn a_matrix_of_7200_cells_takes_less_than_20_ms() {
     let snapshot = cluster(60);
-    let from: Vec<_> = snapshot
-        .pods
-        .iter()
-        .map(|pod| Endpoint::pod(&pod.namespace, &pod.name))
-        .collect();
+    let from: Vec<_> = snapshot.pods.iter().map(|pod| Endpoint::pod(&pod.namespace, &pod.name)).collect();
     let to: Vec<_> = snapshot
         .pods
         .iter()
@@ -56,9 +57,7 @@ fn a_matrix_of_7200_cells_takes_less_than_20_ms() {
         .collect();
     let run = || {
         let start = Instant::now();
-        let predictions = Oracle::new(&snapshot, Profile::calico())
-            .matrix(&from, &to)
-            .unwrap();
+        let predictions = Oracle::new(&snapshot, Profile::calico()).matrix(&from, &to).unwrap();
         assert_eq!(predictions.len(), 7_200);
         start.elapsed()
     };

@@ -4,8 +4,7 @@
 //! `pod=<name>`, and names its ports 80 and 81 for TCP, UDP and SCTP.
 
 use cknet_oracle::{
-    Endpoint, Flow, NetworkPolicy, Oracle, Outcome, Pod, Prediction, Profile, Protocol, Snapshot,
-    Target, Verdict,
+    Endpoint, Flow, NetworkPolicy, Oracle, Outcome, Pod, Prediction, Profile, Protocol, Snapshot, Target, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -22,10 +21,7 @@ impl World {
             "nodes": ([1, 2, 3].map(node)),
             "pods": pods(),
         });
-        Self {
-            snapshot: serde_json::from_value(snapshot).unwrap(),
-            profile: Profile::calico(),
-        }
+        Self { snapshot: serde_json::from_value(snapshot).unwrap(), profile: Profile::calico() }
     }
 
     pub fn with_policies(policies: Vec<NetworkPolicy>) -> Self {
@@ -37,9 +33,7 @@ impl World {
     pub fn service(mut self, name: &str, spec: Value) -> Self {
         let (namespace, name) = name.split_once('/').unwrap();
         let service = json!({"metadata": {"namespace": namespace, "name": name}, "spec": spec});
-        self.snapshot
-            .services
-            .push(serde_json::from_value(service).unwrap());
+        self.snapshot.services.push(serde_json::from_value(service).unwrap());
         self
     }
 

@@ -14,10 +14,7 @@ use crate::wire::RecordType;
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
     #[error("`{name}` is not a DNS name: {source}")]
-    Name {
-        name: String,
-        source: simple_dns::SimpleDnsError,
-    },
+    Name { name: String, source: simple_dns::SimpleDnsError },
     #[error("the reply is not a DNS message: {0}")]
     Reply(#[source] simple_dns::SimpleDnsError),
     #[error("the message is a query, not a reply")]
@@ -54,29 +51,17 @@ impl Reply {
     /// Whether this is the reply to that query.
     pub fn answers(&self, id: u16, name: &str) -> bool {
         let asked = name.trim_end_matches('.');
-        self.id == id
-            && self
-                .question
-                .as_ref()
-                .is_none_or(|question| question.eq_ignore_ascii_case(asked))
+        self.id == id && self.question.as_ref().is_none_or(|question| question.eq_ignore_ascii_case(asked))
     }
 }
 
 /// The bytes of a recursive query.
 pub fn query(id: u16, name: &str, record: RecordType) -> Result<Vec<u8>, MessageError> {
-    let invalid = |source| MessageError::Name {
-        name: name.to_owned(),
-        source,
-    };
+    let invalid = |source| MessageError::Name { name: name.to_owned(), source };
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
     let asked = Name::new(name.trim_end_matches('.')).map_err(invalid)?;
-    packet.questions.push(Question::new(
-        asked,
-        QTYPE::TYPE(type_of(record)),
-        CLASS::IN.into(),
-        false,
-    ));
+    packet.questions.push(Question::new(asked, QTYPE::TYPE(type_of(record)), CLASS::IN.into(), false));
     packet.build_bytes_vec().map_err(invalid)
 }
 
@@ -94,10 +79,7 @@ pub fn read(bytes: &[u8]) -> Result<Reply, MessageError> {
     });
     Ok(Reply {
         id: packet.id(),
-        question: packet
-            .questions
-            .first()
-            .map(|question| question.qname.to_string()),
+        question: packet.questions.first().map(|question| question.qname.to_string()),
         rcode: packet.rcode(),
         truncated: packet.has_flags(PacketFlag::TRUNCATION),
         records: records.collect(),
@@ -144,22 +126,13 @@ fn value_of(data: &RData<'_>) -> String {
         RData::CNAME(name) => format!("{}.", name.0),
         RData::PTR(name) => format!("{}.", name.0),
         RData::NS(name) => format!("{}.", name.0),
-        RData::SRV(srv) => format!(
-            "{} {} {} {}.",
-            srv.priority, srv.weight, srv.port, srv.target
-        ),
+        RData::SRV(srv) => format!("{} {} {} {}.", srv.priority, srv.weight, srv.port, srv.target),
         RData::TXT(txt) => {
             let part = |(key, value): (&[u8], Option<&[u8]>)| {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                value.map_or_else(
-                    || text(key),
-                    |value| format!("{}={}", text(key), text(value)),
-                )
+                value.map_or_else(|| text(key), |value| format!("{}={}", text(key), text(value)))
             };
-            format!(
-                "\"{}\"",
-                txt.iter_raw().map(part).collect::<Vec<_>>().join(" ")
-            )
+            format!("\"{}\"", txt.iter_raw().map(part).collect::<Vec<_>>().join(" "))
         }
         other => format!("{:?}", other.type_code()),
     }
@@ -175,34 +148,18 @@ mod tests {
     fn reply(id: u16, name: &str, data: Vec<RData<'_>>) -> Vec<u8> {
         let mut packet = Packet::new_reply(id);
         let asked = Name::new(name).unwrap();
-        packet.questions.push(Question::new(
-            asked.clone(),
-            QTYPE::TYPE(TYPE::A),
-            CLASS::IN.into(),
-            false,
-        ));
-        packet.answers = data
-            .into_iter()
-            .map(|data| ResourceRecord::new(asked.clone(), CLASS::IN, 5, data))
-            .collect();
+        packet.questions.push(Question::new(asked.clone(), QTYPE::TYPE(TYPE::A), CLASS::IN.into(), false));
+        packet.answers = data.into_iter().map(|data| ResourceRecord::new(asked.clone(), CLASS::IN, 5, data)).collect();
         packet.build_bytes_vec().unwrap()
     }
 
     #[test]
     fn a_query_asks_for_the_name_with_recursion() {
-        let bytes = query(
-            77,
-            "kubernetes.default.svc.cluster.local.",
-            RecordType::Aaaa,
-        )
-        .unwrap();
+        let bytes = query(77, "kubernetes.default.svc.cluster.local.", RecordType::Aaaa).unwrap();
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!(packet.id(), 77);
         assert!(packet.has_flags(PacketFlag::RECURSION_DESIRED));
-        assert_eq!(
-            packet.questions[0].qname.to_string(),
-            "kubernetes.default.svc.cluster.local"
-        );
+        assert_eq!(packet.questions[0].qname.to_string(), "kubernetes.default.svc.cluster.local");
         assert_eq!(packet.questions[0].qtype, QTYPE::TYPE(TYPE::AAAA));
         assert!(matches!(read(&bytes), Err(MessageError::NotAReply)));
         assert!(query(1, &"a".repeat(64), RecordType::A).is_err());
@@ -210,25 +167,11 @@ mod tests {
 
     #[test]
     fn records_are_written_as_dig_does() {
-        let srv = SRV {
-            priority: 0,
-            weight: 100,
-            port: 443,
-            target: Name::new("b.c").unwrap(),
-        };
-        let data = vec![
-            RData::CNAME(CNAME(Name::new("x.y").unwrap())),
-            RData::A(A {
-                address: 0x0a01_0005,
-            }),
-            RData::SRV(srv),
-        ];
+        let srv = SRV { priority: 0, weight: 100, port: 443, target: Name::new("b.c").unwrap() };
+        let data =
+            vec![RData::CNAME(CNAME(Name::new("x.y").unwrap())), RData::A(A { address: 0x0a01_0005 }), RData::SRV(srv)];
         let reply = read(&reply(9, "a.b", data)).unwrap();
-        let values: Vec<_> = reply
-            .records
-            .iter()
-            .map(|record| record.value.as_str())
-            .collect();
+        let values: Vec<_> = reply.records.iter().map(|record| record.value.as_str()).collect();
         assert_eq!(values, ["x.y.", "10.1.0.5", "0 100 443 b.c."]);
         assert!(reply.answers(9, "A.b."));
         assert!(!reply.answers(8, "a.b") && !reply.answers(9, "a.c"));

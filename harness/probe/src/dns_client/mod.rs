@@ -44,11 +44,7 @@ impl fmt::Display for Try {
             Transport::Tcp => "tcp",
         };
         let ms = self.took.as_secs_f64() * 1000.0;
-        write!(
-            f,
-            "{} from {} over {transport}: {} ({ms:.1} ms)",
-            self.name, self.server, self.outcome
-        )
+        write!(f, "{} from {} over {transport}: {} ({ms:.1} ms)", self.name, self.server, self.outcome)
     }
 }
 
@@ -86,17 +82,11 @@ pub enum LookupError {
     #[error("`{name}` was found, but it has no address")]
     NoAddress { name: String },
     #[error("`{name}`: no server answered within {waited:.1?}; last {}", last(.tries))]
-    NoAnswer {
-        name: String,
-        waited: Duration,
-        tries: Vec<Try>,
-    },
+    NoAnswer { name: String, waited: Duration, tries: Vec<Try> },
 }
 
 fn last(tries: &[Try]) -> String {
-    tries
-        .last()
-        .map_or_else(|| "nothing was asked".to_owned(), Try::to_string)
+    tries.last().map_or_else(|| "nothing was asked".to_owned(), Try::to_string)
 }
 
 /// Asks the servers of one resolv.conf.
@@ -133,11 +123,7 @@ impl Resolver {
         if conf.servers.is_empty() {
             return Err(LookupError::NoServers { path });
         }
-        Ok(Self {
-            conf,
-            path,
-            ids: Nonces::default(),
-        })
+        Ok(Self { conf, path, ids: Nonces::default() })
     }
 
     /// Where the configuration came from.
@@ -146,43 +132,24 @@ impl Resolver {
     }
 
     /// Resolves `name`, with the search domains where they apply, within `deadline` over all.
-    pub fn resolve(
-        &mut self,
-        name: &str,
-        record: RecordType,
-        deadline: Duration,
-    ) -> Result<Lookup, LookupError> {
+    pub fn resolve(&mut self, name: &str, record: RecordType, deadline: Duration) -> Result<Lookup, LookupError> {
         let started = Instant::now();
         let mut tries = Vec::new();
         for candidate in self.conf.candidates(name) {
             match self.ask_all(&candidate, record, started + deadline, &mut tries)? {
                 Asked::Found(reply, server, transport) => {
                     let Candidate { name, suffix } = candidate;
-                    return Ok(Lookup {
-                        name,
-                        suffix,
-                        server,
-                        transport,
-                        records: reply.records,
-                        tries,
-                    });
+                    return Ok(Lookup { name, suffix, server, transport, records: reply.records, tries });
                 }
                 Asked::Absent => {}
                 // A server that is silent for one name is silent for all.
                 Asked::NoAnswer => {
                     let (name, waited) = (name.to_owned(), started.elapsed());
-                    return Err(LookupError::NoAnswer {
-                        name,
-                        waited,
-                        tries,
-                    });
+                    return Err(LookupError::NoAnswer { name, waited, tries });
                 }
             }
         }
-        Err(LookupError::NotFound {
-            name: name.to_owned(),
-            tries,
-        })
+        Err(LookupError::NotFound { name: name.to_owned(), tries })
     }
 
     fn ask_all(
@@ -199,9 +166,7 @@ impl Resolver {
                     return Ok(Asked::NoAnswer);
                 }
                 let timeout = self.conf.timeout.min(left).max(Duration::from_millis(1));
-                let Some((reply, transport)) =
-                    self.ask(candidate, record, server, timeout, tries)?
-                else {
+                let Some((reply, transport)) = self.ask(candidate, record, server, timeout, tries)? else {
                     continue;
                 };
                 match reply.rcode {
@@ -235,13 +200,7 @@ impl Resolver {
                 Transport::Tcp => over_tcp(server, &query, id, &candidate.name, timeout),
             };
             let name = candidate.name.clone();
-            tries.push(Try {
-                name,
-                server,
-                transport,
-                took: started.elapsed(),
-                outcome: outcome(&reply),
-            });
+            tries.push(Try { name, server, transport, took: started.elapsed(), outcome: outcome(&reply) });
             match reply {
                 Ok(reply) if reply.truncated && transport == Transport::Udp => {}
                 Ok(reply) => return Ok(Some((reply, transport))),
@@ -263,24 +222,11 @@ fn outcome(reply: &io::Result<Reply>) -> String {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn over_udp(
-    server: SocketAddr,
-    query: &[u8],
-    id: u16,
-    name: &str,
-    timeout: Duration,
-) -> io::Result<Reply> {
-    let any: IpAddr = if server.is_ipv6() {
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
+fn over_udp(server: SocketAddr, query: &[u8], id: u16, name: &str, timeout: Duration) -> io::Result<Reply> {
+    let any: IpAddr = if server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
     socket.send(query)?;
@@ -301,18 +247,11 @@ fn over_udp(
     }
 }
 
-fn over_tcp(
-    server: SocketAddr,
-    query: &[u8],
-    id: u16,
-    name: &str,
-    timeout: Duration,
-) -> io::Result<Reply> {
+fn over_tcp(server: SocketAddr, query: &[u8], id: u16, name: &str, timeout: Duration) -> io::Result<Reply> {
     let mut stream = TcpStream::connect_timeout(&server, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    let length =
-        u16::try_from(query.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let length = u16::try_from(query.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     stream.write_all(&[&length.to_be_bytes(), query].concat())?;
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;

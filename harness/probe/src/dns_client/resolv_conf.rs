@@ -19,13 +19,7 @@ pub struct ResolvConf {
 
 impl Default for ResolvConf {
     fn default() -> Self {
-        Self {
-            servers: Vec::new(),
-            search: Vec::new(),
-            ndots: 1,
-            timeout: Duration::from_secs(5),
-            attempts: 2,
-        }
+        Self { servers: Vec::new(), search: Vec::new(), ndots: 1, timeout: Duration::from_secs(5), attempts: 2 }
     }
 }
 
@@ -47,16 +41,9 @@ impl ResolvConf {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => conf.servers.extend(words.next().and_then(server)),
-                Some("search") => {
-                    conf.search = words
-                        .map(|word| word.trim_end_matches('.').to_owned())
-                        .collect()
-                }
+                Some("search") => conf.search = words.map(|word| word.trim_end_matches('.').to_owned()).collect(),
                 Some("domain") => {
-                    conf.search = words
-                        .take(1)
-                        .map(|word| word.trim_end_matches('.').to_owned())
-                        .collect();
+                    conf.search = words.take(1).map(|word| word.trim_end_matches('.').to_owned()).collect();
                 }
                 Some("options") => words.for_each(|option| conf.set(option)),
                 _ => {}
@@ -85,17 +72,11 @@ impl ResolvConf {
     /// The names to try for `name`, in order.
     pub fn candidates(&self, name: &str) -> Vec<Candidate> {
         let bare = name.trim_end_matches('.');
-        let as_it_is = Candidate {
-            name: bare.to_owned(),
-            suffix: None,
-        };
+        let as_it_is = Candidate { name: bare.to_owned(), suffix: None };
         if name.ends_with('.') {
             return vec![as_it_is];
         }
-        let with = |suffix: &String| Candidate {
-            name: format!("{bare}.{suffix}"),
-            suffix: Some(suffix.clone()),
-        };
+        let with = |suffix: &String| Candidate { name: format!("{bare}.{suffix}"), suffix: Some(suffix.clone()) };
         let mut names: Vec<_> = self.search.iter().map(with).collect();
         let first = bare.matches('.').count() >= self.ndots;
         names.insert(if first { 0 } else { names.len() }, as_it_is);
@@ -105,10 +86,7 @@ impl ResolvConf {
 
 fn server(word: &str) -> Option<SocketAddr> {
     // An address with a zone, `fe80::1%eth0`, is read by SocketAddr only when the zone is a number.
-    word.parse::<IpAddr>()
-        .map(|ip| SocketAddr::new(ip, 53))
-        .or_else(|_| format!("[{word}]:53").parse())
-        .ok()
+    word.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)).or_else(|_| format!("[{word}]:53").parse()).ok()
 }
 
 #[cfg(test)]
@@ -119,47 +97,25 @@ mod tests {
                        nameserver 10.152.183.10 ; dns\noptions ndots:5 timeout:1 edns0\n";
 
     fn names(conf: &ResolvConf, name: &str) -> Vec<String> {
-        conf.candidates(name)
-            .into_iter()
-            .map(|candidate| candidate.name)
-            .collect()
+        conf.candidates(name).into_iter().map(|candidate| candidate.name).collect()
     }
 
     #[test]
     fn a_pods_file_is_read() {
         let conf = ResolvConf::parse(POD);
         assert_eq!(conf.servers, [SocketAddr::from(([10, 152, 183, 10], 53))]);
-        assert_eq!(
-            conf.search,
-            [
-                "production.svc.cluster.local",
-                "svc.cluster.local",
-                "cluster.local"
-            ]
-        );
-        assert_eq!(
-            (conf.ndots, conf.timeout, conf.attempts),
-            (5, Duration::from_secs(1), 2)
-        );
+        assert_eq!(conf.search, ["production.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+        assert_eq!((conf.ndots, conf.timeout, conf.attempts), (5, Duration::from_secs(1), 2));
     }
 
     #[test]
     fn ndots_decides_what_is_tried_first() {
         let conf = ResolvConf::parse(POD);
-        assert_eq!(
-            names(&conf, "backend")[0],
-            "backend.production.svc.cluster.local"
-        );
-        assert_eq!(
-            names(&conf, "backend").last().map(String::as_str),
-            Some("backend")
-        );
+        assert_eq!(names(&conf, "backend")[0], "backend.production.svc.cluster.local");
+        assert_eq!(names(&conf, "backend").last().map(String::as_str), Some("backend"));
         assert_eq!(names(&conf, "a.b.c.d.e.f")[0], "a.b.c.d.e.f");
         assert_eq!(names(&conf, "backend."), ["backend"]);
-        assert_eq!(
-            conf.candidates("backend")[1].suffix.as_deref(),
-            Some("svc.cluster.local")
-        );
+        assert_eq!(conf.candidates("backend")[1].suffix.as_deref(), Some("svc.cluster.local"));
     }
 
     #[test]

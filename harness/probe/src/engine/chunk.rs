@@ -98,8 +98,7 @@ impl Chunk {
         }
         let added = match target {
             Target::Icmp { address, .. } => self.add_echo(place, group, address.is_ipv6(), nonces),
-            _ => Flight::open(place, target, nonces.draw(), ports)
-                .map(|flight| self.flights.push(flight)),
+            _ => Flight::open(place, target, nonces.draw(), ports).map(|flight| self.flights.push(flight)),
         };
         added.map_err(|reason| match reason {
             NoSocket::Because(sight) => NoPlace::Because(sight),
@@ -110,13 +109,7 @@ impl Chunk {
         })
     }
 
-    fn add_echo(
-        &mut self,
-        place: usize,
-        group: usize,
-        v6: bool,
-        nonces: &mut Nonces,
-    ) -> Result<(), NoSocket> {
+    fn add_echo(&mut self, place: usize, group: usize, v6: bool, nonces: &mut Nonces) -> Result<(), NoSocket> {
         let lane = match self.lanes.iter().rposition(|lane| lane.serves(group, v6)) {
             Some(lane) => lane,
             None => self.open_lane(group, v6, nonces.draw().0 as u16)?,
@@ -133,13 +126,8 @@ impl Chunk {
         };
         let lane = Lane::open(group, v6, identifier).map_err(no_socket)?;
         let place = self.lanes.len();
-        let event = EpollEvent::new(
-            EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
-            LANE | place as u64,
-        );
-        self.epoll
-            .add(lane.socket.as_fd(), event)
-            .map_err(no_socket)?;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, LANE | place as u64);
+        self.epoll.add(lane.socket.as_fd(), event).map_err(no_socket)?;
         self.lanes.push(lane);
         Ok(place)
     }
@@ -164,9 +152,7 @@ impl Chunk {
     /// The sockets, to be kept or closed; the chunk is empty after.
     pub(super) fn take_sockets(&mut self) -> Vec<Keep> {
         let lanes = mem::take(&mut self.lanes).into_iter().map(Lane::into_keep);
-        let flights = mem::take(&mut self.flights)
-            .into_iter()
-            .map(Flight::into_keep);
+        let flights = mem::take(&mut self.flights).into_iter().map(Flight::into_keep);
         self.echoes.clear();
         flights.chain(lanes).collect()
     }
@@ -200,13 +186,7 @@ impl Chunk {
         }
     }
 
-    fn launch_echo(
-        &mut self,
-        number: usize,
-        batch: &Batch,
-        outcomes: &mut Outcomes,
-        nonces: &mut Nonces,
-    ) {
+    fn launch_echo(&mut self, number: usize, batch: &Batch, outcomes: &mut Outcomes, nonces: &mut Nonces) {
         let Echo { lane, place } = self.echoes[number];
         match self.lanes[lane].send(place, &batch.cells[place], nonces.draw(), &mut self.scratch) {
             Some(observation) => outcomes.settle(place, observation),
@@ -248,13 +228,7 @@ impl Chunk {
         count
     }
 
-    fn take_event(
-        &mut self,
-        number: usize,
-        ready: EpollFlags,
-        batch: &Batch,
-        outcomes: &mut Outcomes,
-    ) {
+    fn take_event(&mut self, number: usize, ready: EpollFlags, batch: &Batch, outcomes: &mut Outcomes) {
         let Some(flight) = self.flights.get_mut(number) else {
             return;
         };
@@ -293,13 +267,7 @@ impl Chunk {
 
 /// Epoll counts in milliseconds; rounded down, the last one would be spent spinning.
 fn round_up(timeout: Duration) -> Duration {
-    Duration::from_millis(
-        timeout
-            .as_micros()
-            .div_ceil(1000)
-            .try_into()
-            .unwrap_or(u64::MAX),
-    )
+    Duration::from_millis(timeout.as_micros().div_ceil(1000).try_into().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -309,10 +277,7 @@ mod tests {
     #[test]
     fn waits_are_never_rounded_down() {
         assert_eq!(round_up(Duration::from_micros(1)), Duration::from_millis(1));
-        assert_eq!(
-            round_up(Duration::from_micros(2000)),
-            Duration::from_millis(2)
-        );
+        assert_eq!(round_up(Duration::from_micros(2000)), Duration::from_millis(2));
         assert_eq!(round_up(Duration::ZERO), Duration::ZERO);
     }
 }

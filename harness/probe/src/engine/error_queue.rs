@@ -6,9 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 
 /// Where an error arose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +33,7 @@ pub(super) struct Reported {
 
 /// Asks the kernel to queue errors of this socket instead of only counting them.
 pub(super) fn enable(socket: BorrowedFd<'_>, v6: bool) -> nix::Result<()> {
-    if v6 {
-        setsockopt(&socket, sockopt::Ipv6RecvErr, &true)
-    } else {
-        setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
-    }
+    if v6 { setsockopt(&socket, sockopt::Ipv6RecvErr, &true) } else { setsockopt(&socket, sockopt::Ipv4RecvErr, &true) }
 }
 
 /// Room for the control messages, made once and used for each read.
@@ -48,15 +42,10 @@ pub(super) fn control_buffer() -> Vec<u8> {
 }
 
 /// Takes the oldest entry; the packet that met the error is copied into `packet`.
-pub(super) fn take(
-    socket: BorrowedFd<'_>,
-    packet: &mut [u8],
-    control: &mut [u8],
-) -> Option<Reported> {
+pub(super) fn take(socket: BorrowedFd<'_>, packet: &mut [u8], control: &mut [u8]) -> Option<Reported> {
     let mut parts = [IoSliceMut::new(packet)];
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-    let message =
-        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(control), flags).ok()?;
+    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(control), flags).ok()?;
     let returned = message.bytes;
     message.cmsgs().ok()?.find_map(|entry| match entry {
         ControlMessageOwned::Ipv4RecvErr(error, from) => {
@@ -72,10 +61,7 @@ pub(super) fn take(
 }
 
 fn reported(error: &libc::sock_extended_err, from: Option<IpAddr>, returned: usize) -> Reported {
-    let icmp = matches!(
-        error.ee_origin,
-        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6
-    );
+    let icmp = matches!(error.ee_origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6);
     Reported {
         errno: Errno::from_raw(error.ee_errno.cast_signed()),
         origin: if icmp { Origin::Icmp } else { Origin::Local },

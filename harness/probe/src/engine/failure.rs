@@ -29,14 +29,8 @@ pub(super) fn sight(failed: &Failed) -> Sight {
         return icmp_sight(failed, &reported);
     }
     let errno = failed.reported.map_or(failed.errno, |r| r.errno);
-    let unreachable = |reason: &str| Sight::Unreachable {
-        errno: format!("{errno:?}"),
-        reason: reason.to_owned(),
-    };
-    let inconclusive = |reason| Sight::Inconclusive {
-        reason,
-        detail: errno.desc().to_lowercase(),
-    };
+    let unreachable = |reason: &str| Sight::Unreachable { errno: format!("{errno:?}"), reason: reason.to_owned() };
+    let inconclusive = |reason| Sight::Inconclusive { reason, detail: errno.desc().to_lowercase() };
     match errno {
         Errno::ECONNREFUSED => Sight::Refused,
         // The kernel stopped repeating an unanswered first packet.
@@ -49,12 +43,9 @@ pub(super) fn sight(failed: &Failed) -> Sight {
         Errno::EMSGSIZE => unreachable("the packet is larger than the path's MTU"),
         // A `blackhole` route answers so; other causes of it leave no way to send either.
         Errno::EINVAL => unreachable("the route takes no packets"),
-        Errno::EADDRNOTAVAIL
-        | Errno::EMFILE
-        | Errno::ENFILE
-        | Errno::ENOMEM
-        | Errno::ENOBUFS
-        | Errno::EAGAIN => inconclusive(Doubt::Limits),
+        Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN => {
+            inconclusive(Doubt::Limits)
+        }
         Errno::ECONNRESET | Errno::EPIPE | Errno::ECONNABORTED => inconclusive(Doubt::ClosedEarly),
         _ => inconclusive(Doubt::NeverLeft),
     }
@@ -62,11 +53,7 @@ pub(super) fn sight(failed: &Failed) -> Sight {
 
 fn icmp_sight(failed: &Failed, reported: &Reported) -> Sight {
     let v6 = failed.target.is_ipv6();
-    let (unreachable, host, port) = if v6 {
-        (V6_UNREACHABLE, 3, 4)
-    } else {
-        (V4_UNREACHABLE, 1, 3)
-    };
+    let (unreachable, host, port) = if v6 { (V6_UNREACHABLE, 3, 4) } else { (V4_UNREACHABLE, 1, 3) };
     let is = |code| reported.kind == unreachable && reported.code == code;
     // Our own kernel reports a next hop that does not answer ARP as an ICMP error from itself.
     if is(host) && reported.offender.is_some() && reported.offender == failed.local {
@@ -78,32 +65,20 @@ fn icmp_sight(failed: &Failed, reported: &Reported) -> Sight {
     if failed.datagram && is(port) && reported.offender == Some(failed.target) {
         return Sight::Refused;
     }
-    Sight::IcmpError {
-        kind: reported.kind,
-        code: reported.code,
-        from: reported.offender,
-    }
+    Sight::IcmpError { kind: reported.kind, code: reported.code, from: reported.offender }
 }
 
 /// The sight of a probe whose socket could not be made.
 pub(super) fn no_socket(errno: Errno, protocol: &str) -> Sight {
     let (reason, detail) = match errno {
-        Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT | Errno::ESOCKTNOSUPPORT => (
-            Doubt::Unsupported,
-            format!("{protocol} is unsupported by this kernel"),
-        ),
-        Errno::EPERM | Errno::EACCES => (
-            Doubt::Permission,
-            format!("may not open a socket for {protocol}"),
-        ),
-        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS => (
-            Doubt::Limits,
-            format!("no socket for {protocol}: {}", errno.desc().to_lowercase()),
-        ),
-        _ => (
-            Doubt::NeverLeft,
-            format!("no socket for {protocol}: {}", errno.desc().to_lowercase()),
-        ),
+        Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT | Errno::ESOCKTNOSUPPORT => {
+            (Doubt::Unsupported, format!("{protocol} is unsupported by this kernel"))
+        }
+        Errno::EPERM | Errno::EACCES => (Doubt::Permission, format!("may not open a socket for {protocol}")),
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS => {
+            (Doubt::Limits, format!("no socket for {protocol}: {}", errno.desc().to_lowercase()))
+        }
+        _ => (Doubt::NeverLeft, format!("no socket for {protocol}: {}", errno.desc().to_lowercase())),
     };
     Sight::Inconclusive { reason, detail }
 }
@@ -120,22 +95,10 @@ mod tests {
 
     fn icmp(code: u8, from: [u8; 4], datagram: bool) -> Sight {
         let errno = Errno::ECONNREFUSED;
-        let reported = Reported {
-            errno,
-            origin: Origin::Icmp,
-            kind: 3,
-            code,
-            offender: Some(from.into()),
-            returned: 0,
-        };
+        let reported =
+            Reported { errno, origin: Origin::Icmp, kind: 3, code, offender: Some(from.into()), returned: 0 };
         let local = Some(SELF.into());
-        sight(&Failed {
-            errno,
-            reported: Some(reported),
-            target: TARGET.into(),
-            local,
-            datagram,
-        })
+        sight(&Failed { errno, reported: Some(reported), target: TARGET.into(), local, datagram })
     }
 
     #[rstest]
@@ -144,20 +107,13 @@ mod tests {
     #[case::reject_of_tcp(3, TARGET, false, Sight::IcmpError { kind: 3, code: 3, from: Some(TARGET.into()) })]
     #[case::prohibited(13, ROUTER, true, Sight::IcmpError { kind: 3, code: 13, from: Some(ROUTER.into()) })]
     #[case::router_without_neighbour(1, ROUTER, true, Sight::IcmpError { kind: 3, code: 1, from: Some(ROUTER.into()) })]
-    fn icmp_errors(
-        #[case] code: u8,
-        #[case] from: [u8; 4],
-        #[case] datagram: bool,
-        #[case] expected: Sight,
-    ) {
+    fn icmp_errors(#[case] code: u8, #[case] from: [u8; 4], #[case] datagram: bool, #[case] expected: Sight) {
         assert_eq!(icmp(code, from, datagram), expected);
     }
 
     #[test]
     fn a_host_error_from_ourselves_is_a_neighbour_that_does_not_answer() {
-        assert!(
-            matches!(icmp(1, SELF, true), Sight::Unreachable { errno, .. } if errno == "EHOSTUNREACH")
-        );
+        assert!(matches!(icmp(1, SELF, true), Sight::Unreachable { errno, .. } if errno == "EHOSTUNREACH"));
     }
 
     #[rstest]
@@ -166,36 +122,15 @@ mod tests {
     #[case(Errno::EACCES, "EACCES")]
     #[case(Errno::EMSGSIZE, "EMSGSIZE")]
     fn local_refusals_keep_their_name(#[case] errno: Errno, #[case] name: &str) {
-        let failed = Failed {
-            errno,
-            reported: None,
-            target: TARGET.into(),
-            local: None,
-            datagram: true,
-        };
+        let failed = Failed { errno, reported: None, target: TARGET.into(), local: None, datagram: true };
         assert!(matches!(sight(&failed), Sight::Unreachable { errno, .. } if errno == name));
     }
 
     #[test]
     fn exhaustion_says_nothing_about_the_network() {
-        let failed = |errno| Failed {
-            errno,
-            reported: None,
-            target: TARGET.into(),
-            local: None,
-            datagram: false,
-        };
+        let failed = |errno| Failed { errno, reported: None, target: TARGET.into(), local: None, datagram: false };
         for errno in [Errno::EADDRNOTAVAIL, Errno::EMFILE, Errno::ENOBUFS] {
-            assert!(
-                matches!(
-                    sight(&failed(errno)),
-                    Sight::Inconclusive {
-                        reason: Doubt::Limits,
-                        ..
-                    }
-                ),
-                "{errno}"
-            );
+            assert!(matches!(sight(&failed(errno)), Sight::Inconclusive { reason: Doubt::Limits, .. }), "{errno}");
         }
         assert_eq!(sight(&failed(Errno::ECONNREFUSED)), Sight::Refused);
         assert_eq!(sight(&failed(Errno::ETIMEDOUT)), Sight::Silent);

@@ -98,18 +98,10 @@ pub(super) struct Flight {
 
 impl Flight {
     /// Makes the socket, in the namespace of the calling thread; nothing is sent.
-    pub(super) fn open(
-        place: usize,
-        target: &Target,
-        nonce: Nonce,
-        ports: &mut SourcePorts,
-    ) -> Result<Self, NoSocket> {
+    pub(super) fn open(place: usize, target: &Target, nonce: Nonce, ports: &mut SourcePorts) -> Result<Self, NoSocket> {
         let Some((address, transport)) = socket_of(target) else {
             let detail = "this target has no port".to_owned();
-            return Err(NoSocket::Because(Sight::Inconclusive {
-                reason: Doubt::NeverLeft,
-                detail,
-            }));
+            return Err(NoSocket::Because(Sight::Inconclusive { reason: Doubt::NeverLeft, detail }));
         };
         let socket = open(address, transport).map_err(|error| match errno_of(&error) {
             Errno::EMFILE | Errno::ENFILE => NoSocket::NoFiles,
@@ -166,29 +158,19 @@ impl Flight {
     }
 
     /// Takes in what epoll reports; an observation once the cell is settled.
-    pub(super) fn advance(
-        &mut self,
-        cell: &Cell,
-        ready: EpollFlags,
-        scratch: &mut Scratch,
-    ) -> Option<Observation> {
+    pub(super) fn advance(&mut self, cell: &Cell, ready: EpollFlags, scratch: &mut Scratch) -> Option<Observation> {
         if matches!(self.stage, Stage::Settled) {
             return None;
         }
         if ready.intersects(EpollFlags::EPOLLERR) {
-            let reported = error_queue::take(
-                self.socket.as_fd(),
-                &mut scratch.received,
-                &mut scratch.control,
-            );
+            let reported = error_queue::take(self.socket.as_fd(), &mut scratch.received, &mut scratch.control);
             let pending = self.socket.take_error().ok().flatten();
             let errno = pending.as_ref().map(errno_of).or(reported.map(|r| r.errno));
             if let Some(errno) = errno {
                 return Some(self.settle_failed(cell, errno, reported));
             }
         }
-        let connected =
-            matches!(self.stage, Stage::Connecting) && ready.intersects(EpollFlags::EPOLLOUT);
+        let connected = matches!(self.stage, Stage::Connecting) && ready.intersects(EpollFlags::EPOLLOUT);
         if connected && let Some(observation) = self.connected(cell, scratch) {
             return Some(observation);
         }
@@ -232,11 +214,7 @@ impl Flight {
                 self.stage = Stage::Waiting;
                 None
             }
-            Err(error)
-                if error.kind() == ErrorKind::WouldBlock && self.transport == Transport::Tcp =>
-            {
-                None
-            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && self.transport == Transport::Tcp => None,
             Err(error) => Some(self.failed(cell, errno_of(&error), scratch)),
         }
     }
@@ -272,20 +250,11 @@ impl Flight {
     }
 
     fn failed(&mut self, cell: &Cell, errno: Errno, scratch: &mut Scratch) -> Observation {
-        let reported = error_queue::take(
-            self.socket.as_fd(),
-            &mut scratch.received,
-            &mut scratch.control,
-        );
+        let reported = error_queue::take(self.socket.as_fd(), &mut scratch.received, &mut scratch.control);
         self.settle_failed(cell, errno, reported)
     }
 
-    fn settle_failed(
-        &mut self,
-        cell: &Cell,
-        errno: Errno,
-        reported: Option<error_queue::Reported>,
-    ) -> Observation {
+    fn settle_failed(&mut self, cell: &Cell, errno: Errno, reported: Option<error_queue::Reported>) -> Observation {
         let failed = Failed {
             errno,
             reported,
@@ -310,11 +279,7 @@ impl Flight {
     }
 
     fn local(&self) -> Option<SocketAddr> {
-        self.socket
-            .local_addr()
-            .ok()?
-            .as_socket()
-            .filter(|address| address.port() != 0)
+        self.socket.local_addr().ok()?.as_socket().filter(|address| address.port() != 0)
     }
 }
 
@@ -330,13 +295,9 @@ impl Transport {
 
 fn socket_of(target: &Target) -> Option<(SocketAddr, Transport)> {
     match target {
-        Target::Tcp { address, .. } | Target::Http { address, .. } => {
-            Some((*address, Transport::Tcp))
-        }
+        Target::Tcp { address, .. } | Target::Http { address, .. } => Some((*address, Transport::Tcp)),
         Target::Sctp { address, .. } => Some((*address, Transport::Sctp)),
-        Target::Udp { address, .. } | Target::Dns { address, .. } => {
-            Some((*address, Transport::Udp))
-        }
+        Target::Udp { address, .. } | Target::Dns { address, .. } => Some((*address, Transport::Udp)),
         Target::Icmp { .. } => None,
     }
 }
@@ -347,11 +308,7 @@ fn open(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
         Transport::Sctp => (Type::STREAM, Protocol::SCTP),
         Transport::Udp => (Type::DGRAM, Protocol::UDP),
     };
-    let socket = Socket::new_raw(
-        Domain::for_address(address),
-        kind.nonblocking().cloexec(),
-        Some(protocol),
-    )?;
+    let socket = Socket::new_raw(Domain::for_address(address), kind.nonblocking().cloexec(), Some(protocol))?;
     if transport != Transport::Sctp {
         error_queue::enable(socket.as_fd(), address.is_ipv6())?;
     }
@@ -359,11 +316,7 @@ fn open(address: SocketAddr, transport: Transport) -> io::Result<Socket> {
 }
 
 fn bind_fresh_port(socket: &Socket, target: SocketAddr, ports: &mut SourcePorts) {
-    let any: IpAddr = if target.is_ipv6() {
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
+    let any: IpAddr = if target.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     for _ in 0..PORT_TRIES {
         match socket.bind(&SocketAddr::new(any, ports.draw(target)).into()) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {}
@@ -381,7 +334,5 @@ fn is_handshake(target: &Target) -> bool {
 }
 
 pub(super) fn errno_of(error: &io::Error) -> Errno {
-    error
-        .raw_os_error()
-        .map_or(Errno::UnknownErrno, Errno::from_raw)
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
 }

@@ -53,11 +53,7 @@ pub struct Pass {
 impl Prober {
     /// A prober without vantages, at home in the namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            home: NetNs::current()?,
-            vantages: Vantages::default(),
-            nonces: Nonces::default(),
-        })
+        Ok(Self { home: NetNs::current()?, vantages: Vantages::default(), nonces: Nonces::default() })
     }
 
     /// Opens the namespace at `netns`, a path or `self`, as a vantage.

@@ -30,8 +30,7 @@ pub(super) struct Outcomes {
 impl Outcomes {
     pub(super) fn of(batch: &Batch) -> Self {
         let (order, groups, group_of) = grouped(&batch.cells);
-        let is_datagram =
-            |cell: &Cell| matches!(cell.target, Target::Udp { .. } | Target::Dns { .. });
+        let is_datagram = |cell: &Cell| matches!(cell.target, Target::Udp { .. } | Target::Dns { .. });
         Self {
             order,
             groups,
@@ -68,8 +67,7 @@ impl Outcomes {
     pub(super) fn settle_late(&mut self, place: usize, mut observation: Observation) {
         let nearby = self.groups[self.group_of[place]].icmp_errors;
         let errors: usize = self.groups.iter().map(|group| group.icmp_errors).sum();
-        observation.maybe_rate_limited =
-            observation.sight == Sight::Silent && (nearby > 0 || errors >= ICMP_BURST);
+        observation.maybe_rate_limited = observation.sight == Sight::Silent && (nearby > 0 || errors >= ICMP_BURST);
         self.settle(place, observation);
     }
 
@@ -85,30 +83,20 @@ impl Outcomes {
 
     /// Whether any cell of a group was met by nothing that came from the network.
     pub(super) fn has_unheard(&self, group: usize) -> bool {
-        self.order[self.groups[group].cells.clone()]
-            .iter()
-            .any(|place| {
-                let seen = self.seen[*place].as_ref().map(|seen| &seen.sight);
-                matches!(seen, Some(Sight::Silent | Sight::Unreachable { .. }))
-            })
+        self.order[self.groups[group].cells.clone()].iter().any(|place| {
+            let seen = self.seen[*place].as_ref().map(|seen| &seen.sight);
+            matches!(seen, Some(Sight::Silent | Sight::Unreachable { .. }))
+        })
     }
 
     /// One observation for each cell of the batch, in its order.
     pub(super) fn into_observations(self, batch: &Batch) -> Vec<Observation> {
         let left_out = |cell: &Cell| {
             let detail = "the pass left it out".to_owned();
-            Observation::of(
-                cell.id,
-                Sight::Inconclusive {
-                    reason: Doubt::NeverLeft,
-                    detail,
-                },
-            )
+            Observation::of(cell.id, Sight::Inconclusive { reason: Doubt::NeverLeft, detail })
         };
         let cells = batch.cells.iter().zip(self.seen);
-        cells
-            .map(|(cell, seen)| seen.unwrap_or_else(|| left_out(cell)))
-            .collect()
+        cells.map(|(cell, seen)| seen.unwrap_or_else(|| left_out(cell))).collect()
     }
 }
 
@@ -127,11 +115,7 @@ fn grouped(cells: &[Cell]) -> (Vec<usize>, Vec<Group>, Vec<usize>) {
     let mut groups: Vec<Group> = Vec::with_capacity(number.len());
     for (at, place) in order.iter().enumerate() {
         if groups.len() == group_of[*place] {
-            groups.push(Group {
-                vantage: cells[*place].from.clone(),
-                cells: at..at,
-                icmp_errors: 0,
-            });
+            groups.push(Group { vantage: cells[*place].from.clone(), cells: at..at, icmp_errors: 0 });
         }
         if let Some(group) = groups.last_mut() {
             group.cells.end = at + 1;
@@ -146,34 +130,18 @@ mod tests {
     use std::time::Duration;
 
     fn batch(cells: &[(u32, &str)]) -> Batch {
-        let target = Target::Udp {
-            address: ([127, 0, 0, 1], 9).into(),
-            payload: 0,
-        };
-        let cell = |(id, from): &(u32, &str)| Cell {
-            id: *id,
-            from: (*from).into(),
-            target: target.clone(),
-        };
+        let target = Target::Udp { address: ([127, 0, 0, 1], 9).into(), payload: 0 };
+        let cell = |(id, from): &(u32, &str)| Cell { id: *id, from: (*from).into(), target: target.clone() };
         let cells = cells.iter().map(cell).collect();
-        Batch {
-            pass: 0,
-            cells,
-            quiet: Duration::ZERO,
-            cap: Duration::ZERO,
-        }
+        Batch { pass: 0, cells, quiet: Duration::ZERO, cap: Duration::ZERO }
     }
 
     #[test]
     fn cells_are_grouped_by_vantage_and_keep_their_order() {
         let outcomes = Outcomes::of(&batch(&[(1, "b"), (2, "a"), (3, "b"), (4, "c"), (5, "a")]));
-        let groups: Vec<_> = (0..outcomes.groups())
-            .map(|n| (outcomes.vantage(n).as_str(), outcomes.places(n)))
-            .collect();
-        assert_eq!(
-            groups,
-            [("b", vec![0, 2]), ("a", vec![1, 4]), ("c", vec![3])]
-        );
+        let groups: Vec<_> =
+            (0..outcomes.groups()).map(|n| (outcomes.vantage(n).as_str(), outcomes.places(n))).collect();
+        assert_eq!(groups, [("b", vec![0, 2]), ("a", vec![1, 4]), ("c", vec![3])]);
     }
 
     #[test]
@@ -187,23 +155,10 @@ mod tests {
         outcomes.settle_late(1, silent(1));
         outcomes.settle_late(2, silent(2));
         for id in 3..52 {
-            outcomes.settle(
-                id as usize,
-                Observation::of(
-                    id,
-                    Sight::IcmpError {
-                        kind: 3,
-                        code: 3,
-                        from: None,
-                    },
-                ),
-            );
+            outcomes.settle(id as usize, Observation::of(id, Sight::IcmpError { kind: 3, code: 3, from: None }));
         }
-        let marked = |outcomes: &Outcomes, place: usize| {
-            outcomes.seen[place]
-                .as_ref()
-                .is_some_and(|o| o.maybe_rate_limited)
-        };
+        let marked =
+            |outcomes: &Outcomes, place: usize| outcomes.seen[place].as_ref().is_some_and(|o| o.maybe_rate_limited);
         assert!(marked(&outcomes, 1) && !marked(&outcomes, 2));
         outcomes.settle_late(2, silent(2));
         assert!(marked(&outcomes, 2), "50 errors came");
@@ -213,13 +168,6 @@ mod tests {
     fn a_cell_without_an_outcome_is_inconclusive() {
         let asked = batch(&[(7, "a")]);
         let seen = Outcomes::of(&asked).into_observations(&asked);
-        assert!(matches!(
-            &seen[..],
-            [Observation {
-                id: 7,
-                sight: Sight::Inconclusive { .. },
-                ..
-            }]
-        ));
+        assert!(matches!(&seen[..], [Observation { id: 7, sight: Sight::Inconclusive { .. }, .. }]));
     }
 }

@@ -76,17 +76,12 @@ fn gather(
 
 /// The vantage, entered.
 fn ready<'a>(vantage: Option<&'a mut Vantage>, id: &VantageId) -> Result<&'a mut Vantage, Sight> {
-    let no_vantage = |detail| Sight::Inconclusive {
-        reason: Doubt::NoVantage,
-        detail,
-    };
+    let no_vantage = |detail| Sight::Inconclusive { reason: Doubt::NoVantage, detail };
     let vantage = vantage.ok_or_else(|| no_vantage(format!("no vantage `{id}` is attached")))?;
     if !vantage.is_alive() {
         return Err(no_vantage(gone(id)));
     }
-    vantage
-        .enter()
-        .map_err(|error| no_vantage(format!("cannot enter the namespace of `{id}`: {error}")))?;
+    vantage.enter().map_err(|error| no_vantage(format!("cannot enter the namespace of `{id}`: {error}")))?;
     Ok(vantage)
 }
 
@@ -108,15 +103,10 @@ fn gone(id: &VantageId) -> String {
 }
 
 fn nothing_left(batch: &Batch, error: &io::Error) -> Pass {
-    let sight = Sight::Inconclusive {
-        reason: Doubt::NeverLeft,
-        detail: format!("cannot start a pass: {error}"),
-    };
+    let sight = Sight::Inconclusive { reason: Doubt::NeverLeft, detail: format!("cannot start a pass: {error}") };
     let cells = batch.cells.iter();
     Pass {
-        observations: cells
-            .map(|cell| Observation::of(cell.id, sight.clone()))
-            .collect(),
+        observations: cells.map(|cell| Observation::of(cell.id, sight.clone())).collect(),
         launched: Duration::ZERO,
         took: Duration::ZERO,
         _sockets: Vec::new(),
@@ -127,8 +117,6 @@ fn nothing_left(batch: &Batch, error: &io::Error) -> Pass {
 fn socket_budget() -> io::Result<usize> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let taken = std::fs::read_dir("/proc/self/fd")?.count() as u64;
-    let free = soft
-        .saturating_sub(taken + SPARE_FILES)
-        .clamp(2, MOST_SOCKETS);
+    let free = soft.saturating_sub(taken + SPARE_FILES).clamp(2, MOST_SOCKETS);
     Ok(usize::try_from(free).unwrap_or(usize::MAX))
 }

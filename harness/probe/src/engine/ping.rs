@@ -53,13 +53,8 @@ impl Lane {
     /// Opens a lane in the namespace of the calling thread: a datagram socket where the kernel lets this user
     /// (`ping_group_range`), else a raw one.
     pub(super) fn open(group: usize, v6: bool, identifier: u16) -> Result<Self, Errno> {
-        let (domain, protocol) = if v6 {
-            (Domain::IPV6, Protocol::ICMPV6)
-        } else {
-            (Domain::IPV4, Protocol::ICMPV4)
-        };
-        let open =
-            |kind: Type| Socket::new_raw(domain, kind.nonblocking().cloexec(), Some(protocol));
+        let (domain, protocol) = if v6 { (Domain::IPV6, Protocol::ICMPV6) } else { (Domain::IPV4, Protocol::ICMPV4) };
+        let open = |kind: Type| Socket::new_raw(domain, kind.nonblocking().cloexec(), Some(protocol));
         let (socket, raw) = match open(Type::DGRAM) {
             Ok(socket) => (socket, false),
             Err(error) if matches!(errno_of(&error), Errno::EMFILE | Errno::ENFILE) => {
@@ -73,16 +68,7 @@ impl Lane {
             let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         }
         let compass = Socket::new_raw(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP)).ok();
-        Ok(Self {
-            group,
-            v6,
-            raw,
-            identifier,
-            socket,
-            compass,
-            expected: 0,
-            pings: Vec::new(),
-        })
+        Ok(Self { group, v6, raw, identifier, socket, compass, expected: 0, pings: Vec::new() })
     }
 
     pub(super) fn serves(&self, group: usize, v6: bool) -> bool {
@@ -102,22 +88,11 @@ impl Lane {
         nonce: Nonce,
         scratch: &mut Scratch,
     ) -> Option<Observation> {
-        let Target::Icmp {
-            address: target,
-            payload,
-        } = cell.target
-        else {
+        let Target::Icmp { address: target, payload } = cell.target else {
             return None;
         };
         let sequence = self.pings.len() as u16;
-        write_request(
-            &mut scratch.message,
-            self.v6,
-            self.identifier,
-            sequence,
-            nonce,
-            payload,
-        );
+        write_request(&mut scratch.message, self.v6, self.identifier, sequence, nonce, payload);
         let launched = Instant::now();
         let address = SockAddr::from(SocketAddr::new(target, 0));
         let mut sent = self.socket.send_to(&scratch.message, &address);
@@ -126,22 +101,10 @@ impl Lane {
             sent = self.socket.send_to(&scratch.message, &address);
         }
         let settled = sent.is_err();
-        self.pings.push(Ping {
-            cell: place,
-            target,
-            nonce,
-            launched,
-            settled,
-        });
+        self.pings.push(Ping { cell: place, target, nonce, launched, settled });
         sent.err().map(|error| {
             let errno = errno_of(&error);
-            let failed = Failed {
-                errno,
-                reported: None,
-                target,
-                local: None,
-                datagram: true,
-            };
+            let failed = Failed { errno, reported: None, target, local: None, datagram: true };
             Observation::of(cell.id, failure::sight(&failed))
         })
     }
@@ -161,17 +124,13 @@ impl Lane {
         loop {
             match recvfrom::<SockaddrStorage>(self.socket.as_raw_fd(), &mut scratch.received) {
                 Ok((count, _)) => {
-                    if let Some((place, observation)) =
-                        self.reply(batch, &scratch.received[..count])
-                    {
+                    if let Some((place, observation)) = self.reply(batch, &scratch.received[..count]) {
                         settled(place, observation);
                     }
                 }
                 Err(Errno::EAGAIN) => return,
                 // Errors of single requests surface here too; they were taken from the queue above.
-                Err(
-                    Errno::EINTR | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH,
-                ) => {}
+                Err(Errno::EINTR | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {}
                 Err(Errno::EMSGSIZE | Errno::EACCES | Errno::EPROTO) => {}
                 Err(_) => return,
             }
@@ -191,56 +150,28 @@ impl Lane {
     }
 
     /// Takes one entry of the error queue; the inner value is nothing where it concerns no open request of ours.
-    fn next_error(
-        &mut self,
-        batch: &Batch,
-        scratch: &mut Scratch,
-    ) -> Option<Option<(usize, Observation)>> {
-        let reported = error_queue::take(
-            self.socket.as_fd(),
-            &mut scratch.received,
-            &mut scratch.control,
-        )?;
+    fn next_error(&mut self, batch: &Batch, scratch: &mut Scratch) -> Option<Option<(usize, Observation)>> {
+        let reported = error_queue::take(self.socket.as_fd(), &mut scratch.received, &mut scratch.control)?;
         // Else the next send or receive would report this error once more.
         let _ = self.socket.take_error();
         // The packet that met the error comes back: from its ICMP header on, or for some sockets with the IP
         // header before it.
-        let packet = without_ip_header(
-            scratch
-                .received
-                .get(..reported.returned)
-                .unwrap_or_default(),
-        );
+        let packet = without_ip_header(scratch.received.get(..reported.returned).unwrap_or_default());
         Some(self.failed(batch, packet, reported))
     }
 
-    fn failed(
-        &mut self,
-        batch: &Batch,
-        packet: &[u8],
-        reported: Reported,
-    ) -> Option<(usize, Observation)> {
-        let word = |at: usize| {
-            packet
-                .get(at..at + 2)
-                .map(|two| u16::from_be_bytes([two[0], two[1]]))
-        };
+    fn failed(&mut self, batch: &Batch, packet: &[u8], reported: Reported) -> Option<(usize, Observation)> {
+        let word = |at: usize| packet.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]));
         if self.raw && word(4) != Some(self.identifier) {
             return None;
         }
-        let ping = self
-            .pings
-            .get_mut(usize::from(word(6)?))
-            .filter(|ping| !ping.settled)?;
+        let ping = self.pings.get_mut(usize::from(word(6)?)).filter(|ping| !ping.settled)?;
         ping.settled = true;
         let failed = Failed {
             errno: reported.errno,
             reported: Some(reported),
             target: ping.target,
-            local: self
-                .compass
-                .as_ref()
-                .and_then(|compass| local_towards(compass, ping.target)),
+            local: self.compass.as_ref().and_then(|compass| local_towards(compass, ping.target)),
             datagram: false,
         };
         let mut observation = Observation::of(batch.cells[ping.cell].id, failure::sight(&failed));
@@ -249,11 +180,7 @@ impl Lane {
     }
 
     fn reply(&mut self, batch: &Batch, received: &[u8]) -> Option<(usize, Observation)> {
-        let packet = if self.raw && !self.v6 {
-            without_ip_header(received)
-        } else {
-            received
-        };
+        let packet = if self.raw && !self.v6 { without_ip_header(received) } else { received };
         let kind = if self.v6 { V6_REPLY } else { V4_REPLY };
         if packet.len() < HEADER + NONCE || packet[0] != kind {
             return None;
@@ -263,18 +190,12 @@ impl Lane {
         if self.raw && word(4) != self.identifier {
             return None;
         }
-        let ping = self
-            .pings
-            .get_mut(usize::from(word(6)))
-            .filter(|ping| !ping.settled)?;
+        let ping = self.pings.get_mut(usize::from(word(6))).filter(|ping| !ping.settled)?;
         ping.settled = true;
         let sight = if packet[HEADER..HEADER + NONCE] == ping.nonce.0.to_be_bytes() {
             Sight::Answered
         } else {
-            Sight::Inconclusive {
-                reason: Doubt::WrongPeer,
-                detail: "the echo carries another nonce".into(),
-            }
+            Sight::Inconclusive { reason: Doubt::WrongPeer, detail: "the echo carries another nonce".into() }
         };
         let mut observation = Observation::of(batch.cells[ping.cell].id, sight);
         observation.rtt_us = u64::try_from(ping.launched.elapsed().as_micros()).ok();
@@ -288,14 +209,7 @@ fn local_towards(compass: &Socket, target: IpAddr) -> Option<IpAddr> {
     Some(compass.local_addr().ok()?.as_socket()?.ip())
 }
 
-fn write_request(
-    out: &mut Vec<u8>,
-    v6: bool,
-    identifier: u16,
-    sequence: u16,
-    nonce: Nonce,
-    payload: u16,
-) {
+fn write_request(out: &mut Vec<u8>, v6: bool, identifier: u16, sequence: u16, nonce: Nonce, payload: u16) {
     out.clear();
     out.extend([if v6 { V6_REQUEST } else { V4_REQUEST }, 0, 0, 0]);
     out.extend(identifier.to_be_bytes());
@@ -313,10 +227,7 @@ fn write_request(
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = 0;
     for pair in bytes.chunks(2) {
-        sum += u32::from(u16::from_be_bytes([
-            pair[0],
-            pair.get(1).copied().unwrap_or(0),
-        ]));
+        sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
     }
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);

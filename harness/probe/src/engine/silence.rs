@@ -14,12 +14,7 @@ pub(super) struct Silence {
 
 impl Silence {
     pub(super) fn new(quiet: Duration, cap: Duration, now: Instant) -> Self {
-        Self {
-            quiet,
-            cap,
-            launched: now,
-            heard: now,
-        }
+        Self { quiet, cap, launched: now, heard: now }
     }
 
     pub(super) fn launched(&mut self, at: Instant) {
@@ -38,9 +33,7 @@ impl Silence {
     /// How much longer to listen.
     pub(super) fn remaining(&self, now: Instant) -> Duration {
         let last = self.launched.max(self.heard);
-        (last + self.quiet)
-            .min(self.launched + self.cap)
-            .saturating_duration_since(now)
+        (last + self.quiet).min(self.launched + self.cap).saturating_duration_since(now)
     }
 }
 

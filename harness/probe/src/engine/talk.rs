@@ -38,12 +38,7 @@ pub(super) fn write(target: &Target, nonce: Nonce, out: &mut Vec<u8>) -> Result<
 }
 
 /// Reads the bytes that came; nothing while they are incomplete.
-pub(super) fn read(
-    cell: &Cell,
-    nonce: Nonce,
-    bytes: &[u8],
-    received: Received,
-) -> Option<Observation> {
+pub(super) fn read(cell: &Cell, nonce: Nonce, bytes: &[u8], received: Received) -> Option<Observation> {
     match &cell.target {
         Target::Http { .. } => read_http(cell, nonce, bytes, received),
         Target::Dns { name, .. } => Some(read_dns(cell, nonce, bytes, name)),
@@ -72,9 +67,7 @@ fn read_echo(cell: &Cell, nonce: Nonce, bytes: &[u8], received: Received) -> Opt
         (Ok(None), Received::Stream) => None,
         (Ok(None), Received::WholeStream) => Some(closed_early(cell)),
         (Ok(None), Received::Datagram) => Some(wrong_peer(cell, "the answer is cut short")),
-        (Err(echo::NotAnAnswer), _) => {
-            Some(wrong_peer(cell, "the answer is not of a cknet server"))
-        }
+        (Err(echo::NotAnAnswer), _) => Some(wrong_peer(cell, "the answer is not of a cknet server")),
     }
 }
 
@@ -105,21 +98,14 @@ fn read_dns(cell: &Cell, nonce: Nonce, bytes: &[u8], name: &str) -> Observation 
         Ok(_) => return wrong_peer(cell, "the reply is to another query"),
         Err(error) => return wrong_peer(cell, &error.to_string()),
     };
-    let records: Vec<_> = reply
-        .records
-        .into_iter()
-        .map(|record| record.value)
-        .collect();
+    let records: Vec<_> = reply.records.into_iter().map(|record| record.value).collect();
     let failed = |reason| Sight::DnsFailed { reason };
     let sight = match reply.rcode {
         message::Rcode::NoError if records.is_empty() => failed("NODATA".into()),
         message::Rcode::NoError => Sight::Answered,
         rcode => failed(message::rcode_name(rcode)),
     };
-    Observation {
-        records,
-        ..Observation::of(cell.id, sight)
-    }
+    Observation { records, ..Observation::of(cell.id, sight) }
 }
 
 fn closed_early(cell: &Cell) -> Observation {
@@ -140,15 +126,8 @@ mod tests {
     const NONCE: Nonce = Nonce(0xabc);
 
     fn tcp() -> Cell {
-        let target = Target::Tcp {
-            address: ([10, 0, 0, 1], 80).into(),
-            expect: Expect::Echo,
-        };
-        Cell {
-            id: 4,
-            from: "a".into(),
-            target,
-        }
+        let target = Target::Tcp { address: ([10, 0, 0, 1], 80).into(), expect: Expect::Echo };
+        Cell { id: 4, from: "a".into(), target }
     }
 
     fn doubt(seen: Option<Observation>) -> Doubt {
@@ -163,27 +142,15 @@ mod tests {
         let mut bytes = Vec::new();
         echo::write_answer(&mut bytes, NONCE, "a/b", ([10, 0, 0, 2], 7).into());
         let seen = read(&tcp(), NONCE, &bytes, Received::Stream).unwrap();
-        assert_eq!(
-            (seen.id, &seen.sight, seen.peer.as_deref()),
-            (4, &Sight::Answered, Some("a/b"))
-        );
-        assert_eq!(
-            doubt(read(&tcp(), Nonce(1), &bytes, Received::Stream)),
-            Doubt::WrongPeer
-        );
+        assert_eq!((seen.id, &seen.sight, seen.peer.as_deref()), (4, &Sight::Answered, Some("a/b")));
+        assert_eq!(doubt(read(&tcp(), Nonce(1), &bytes, Received::Stream)), Doubt::WrongPeer);
     }
 
     #[test]
     fn half_an_answer_is_waited_for_only_while_more_can_come() {
         let half = b"cknet1 0000";
         assert_eq!(read(&tcp(), NONCE, half, Received::Stream), None);
-        assert_eq!(
-            doubt(read(&tcp(), NONCE, half, Received::WholeStream)),
-            Doubt::ClosedEarly
-        );
-        assert_eq!(
-            doubt(read(&tcp(), NONCE, half, Received::Datagram)),
-            Doubt::WrongPeer
-        );
+        assert_eq!(doubt(read(&tcp(), NONCE, half, Received::WholeStream)), Doubt::ClosedEarly);
+        assert_eq!(doubt(read(&tcp(), NONCE, half, Received::Datagram)), Doubt::WrongPeer);
     }
 }

@@ -38,9 +38,7 @@ impl Vantage {
     /// which must not be taken for a policy's work.
     pub(super) fn is_alive(&self) -> bool {
         let Some(path) = &self.path else { return true };
-        NetNs::open(path)
-            .and_then(|netns| netns.identity())
-            .is_ok_and(|found| found == self.identity)
+        NetNs::open(path).and_then(|netns| netns.identity()).is_ok_and(|found| found == self.identity)
     }
 }
 
@@ -50,28 +48,12 @@ pub(super) struct Vantages {
 }
 
 impl Vantages {
-    pub(super) fn attach(
-        &mut self,
-        id: &VantageId,
-        netns: &str,
-        home: &NetNs,
-    ) -> Result<(), AttachError> {
-        let failed = |source| AttachError {
-            netns: netns.to_owned(),
-            source,
-        };
+    pub(super) fn attach(&mut self, id: &VantageId, netns: &str, home: &NetNs) -> Result<(), AttachError> {
+        let failed = |source| AttachError { netns: netns.to_owned(), source };
         let path = (netns != "self").then(|| PathBuf::from(netns));
-        let opened = path
-            .as_deref()
-            .map_or_else(|| Ok(home.clone()), NetNs::open)
-            .map_err(failed)?;
+        let opened = path.as_deref().map_or_else(|| Ok(home.clone()), NetNs::open).map_err(failed)?;
         let identity = opened.identity().map_err(failed)?;
-        let vantage = Vantage {
-            netns: opened,
-            identity,
-            path,
-            ports: SourcePorts::default(),
-        };
+        let vantage = Vantage { netns: opened, identity, path, ports: SourcePorts::default() };
         self.by_id.insert(id.clone(), vantage);
         Ok(())
     }

@@ -20,10 +20,7 @@ pub enum FactsError {
     #[error("cannot open the network namespace `{path}`: {source}", path = .path.display())]
     Namespace { path: PathBuf, source: io::Error },
     #[error("cannot ask the kernel for {what}: {source}")]
-    Netlink {
-        what: &'static str,
-        source: rtnetlink::Error,
-    },
+    Netlink { what: &'static str, source: rtnetlink::Error },
     #[error("cannot read `{path}`: {source}", path = .path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("cannot collect facts: {0}")]
@@ -33,15 +30,10 @@ pub enum FactsError {
 /// Collects what `options` asks for. Blocks the calling thread and must not be called from within a tokio runtime.
 pub fn collect(options: &Options) -> Result<Facts, FactsError> {
     let namespace = match &options.netns {
-        Some(path) => NetNs::open(path).map_err(|source| FactsError::Namespace {
-            path: path.clone(),
-            source,
-        })?,
+        Some(path) => NetNs::open(path).map_err(|source| FactsError::Namespace { path: path.clone(), source })?,
         None => NetNs::current()?,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut facts = runtime.block_on(over_netlink(&namespace, options))?;
     if options.wants(Kind::Listening) {
         facts.listening = namespace.run(sockets::listening)??;
@@ -54,83 +46,38 @@ pub fn collect(options: &Options) -> Result<Facts, FactsError> {
 
 async fn over_netlink(namespace: &NetNs, options: &Options) -> Result<Facts, FactsError> {
     let handle = namespace.netlink()?;
-    let links = handle
-        .link()
-        .get()
-        .execute()
-        .try_collect::<Vec<_>>()
-        .await
-        .map_err(failed("links"))?;
+    let links = handle.link().get().execute().try_collect::<Vec<_>>().await.map_err(failed("links"))?;
     let names = LinkNames::of(&links);
     let mut facts = Facts::default();
     if options.wants(Kind::Links) {
         facts.links = links.iter().map(|message| link(message, &names)).collect();
     }
     if options.wants(Kind::Addresses) {
-        let found: Vec<_> = handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(failed("addresses"))?;
-        facts.addresses = found
-            .iter()
-            .filter_map(|message| address(message, &names))
-            .collect();
+        let found: Vec<_> = handle.address().get().execute().try_collect().await.map_err(failed("addresses"))?;
+        facts.addresses = found.iter().filter_map(|message| address(message, &names)).collect();
     }
     if options.wants(Kind::Routes) {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let found = routes_of(&handle, family).await?;
-            facts
-                .routes
-                .extend(found.iter().filter_map(|message| route(message, &names)));
+            facts.routes.extend(found.iter().filter_map(|message| route(message, &names)));
         }
     }
     if options.wants(Kind::Neighbours) {
-        let found: Vec<_> = handle
-            .neighbours()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(failed("neighbours"))?;
-        facts.neighbours = found
-            .iter()
-            .filter_map(|message| neighbour(message, &names))
-            .collect();
+        let found: Vec<_> = handle.neighbours().get().execute().try_collect().await.map_err(failed("neighbours"))?;
+        facts.neighbours = found.iter().filter_map(|message| neighbour(message, &names)).collect();
     }
     if options.wants(Kind::Fdb) {
-        let request = handle
-            .neighbours()
-            .get()
-            .set_address_family(AddressFamily::Bridge);
-        let found: Vec<_> = request
-            .execute()
-            .try_collect()
-            .await
-            .map_err(failed("forwarding entries"))?;
-        facts.fdb = found
-            .iter()
-            .filter_map(|message| fdb(message, &names))
-            .collect();
+        let request = handle.neighbours().get().set_address_family(AddressFamily::Bridge);
+        let found: Vec<_> = request.execute().try_collect().await.map_err(failed("forwarding entries"))?;
+        facts.fdb = found.iter().filter_map(|message| fdb(message, &names)).collect();
     }
     Ok(facts)
 }
 
-async fn routes_of(
-    handle: &Handle,
-    family: AddressFamily,
-) -> Result<Vec<RouteMessage>, FactsError> {
+async fn routes_of(handle: &Handle, family: AddressFamily) -> Result<Vec<RouteMessage>, FactsError> {
     let mut wanted = RouteMessage::default();
     wanted.header.address_family = family;
-    handle
-        .route()
-        .get(wanted)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(failed("routes"))
+    handle.route().get(wanted).execute().try_collect().await.map_err(failed("routes"))
 }
 
 fn failed(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> FactsError {

@@ -29,17 +29,10 @@ pub struct FileFact {
 pub(super) fn tell(paths: &[PathBuf]) -> Result<Vec<FileFact>, FactsError> {
     let mut facts = Vec::new();
     for path in paths {
-        let failed = |source| FactsError::File {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| FactsError::File { path: path.clone(), source };
         if path.is_dir() {
             let entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-            let mut files: Vec<_> = entries
-                .map_err(failed)?
-                .into_iter()
-                .map(|entry| entry.path())
-                .collect();
+            let mut files: Vec<_> = entries.map_err(failed)?.into_iter().map(|entry| entry.path()).collect();
             files.retain(|file| file.is_file());
             files.sort();
             for file in files {
@@ -56,13 +49,7 @@ fn one(path: &Path) -> io::Result<FileFact> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(FileFact {
-                path: path.to_owned(),
-                exists: false,
-                size: 0,
-                mode: String::new(),
-                text: None,
-            });
+            return Ok(FileFact { path: path.to_owned(), exists: false, size: 0, mode: String::new(), text: None });
         }
         Err(error) => return Err(error),
     };
@@ -91,18 +78,8 @@ mod tests {
         std::fs::create_dir(directory.path().join("sub")).unwrap();
         let missing = directory.path().join("none");
         let facts = tell(&[directory.path().to_owned(), missing.clone()]).unwrap();
-        let told: Vec<_> = facts
-            .iter()
-            .map(|fact| (fact.size, fact.text.as_deref(), fact.exists))
-            .collect();
-        assert_eq!(
-            told,
-            [
-                (2, Some("aa"), true),
-                (1, Some("b"), true),
-                (0, None, false)
-            ]
-        );
+        let told: Vec<_> = facts.iter().map(|fact| (fact.size, fact.text.as_deref(), fact.exists)).collect();
+        assert_eq!(told, [(2, Some("aa"), true), (1, Some("b"), true), (0, None, false)]);
         assert_eq!(facts[2].path, missing);
     }
 }

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use serde::{Deserialize, Serialize};
 
 /// One link.
@@ -69,23 +67,17 @@ pub(super) struct LinkNames(HashMap<u32, String>);
 impl LinkNames {
     pub(super) fn of(links: &[LinkMessage]) -> Self {
         let name = |message: &LinkMessage| {
-            message
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    LinkAttribute::IfName(name) => Some((message.header.index, name.clone())),
-                    _ => None,
-                })
+            message.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some((message.header.index, name.clone())),
+                _ => None,
+            })
         };
         Self(links.iter().filter_map(name).collect())
     }
 
     /// The name, or the number for a link that went since.
     pub(super) fn name(&self, index: u32) -> String {
-        self.0
-            .get(&index)
-            .cloned()
-            .unwrap_or_else(|| format!("if{index}"))
+        self.0.get(&index).cloned().unwrap_or_else(|| format!("if{index}"))
     }
 }
 
@@ -95,11 +87,7 @@ pub(super) fn link(message: &LinkMessage, names: &LinkNames) -> Link {
     let mut link = Link {
         name: names.name(message.header.index),
         index: message.header.index,
-        kind: if loopback {
-            "loopback".into()
-        } else {
-            "physical".into()
-        },
+        kind: if loopback { "loopback".into() } else { "physical".into() },
         up: flags.contains(LinkFlags::Up),
         lower_up: flags.contains(LinkFlags::LowerUp),
         mtu: 0,
@@ -175,9 +163,5 @@ fn vxlan(settings: &[InfoVxlan], names: &LinkNames) -> Vxlan {
 }
 
 pub(super) fn mac(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<Vec<_>>()
-        .join(":")
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }

@@ -55,10 +55,7 @@ pub struct Options {
 impl Options {
     /// Whether this kind is asked for.
     pub fn wants(&self, kind: Kind) -> bool {
-        self.all
-            || self.kinds.is_empty()
-            || self.kinds.contains(&kind)
-            || self.kinds.contains(&Kind::All)
+        self.all || self.kinds.is_empty() || self.kinds.contains(&kind) || self.kinds.contains(&Kind::All)
     }
 }
 

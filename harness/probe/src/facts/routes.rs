@@ -4,9 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
-};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
 };
@@ -121,17 +119,8 @@ pub(super) fn route(message: &RouteMessage, names: &LinkNames) -> Option<Route> 
     })
 }
 
-fn next_hop(
-    attributes: &[RouteAttribute],
-    device: Option<u32>,
-    onlink: bool,
-    names: &LinkNames,
-) -> NextHop {
-    let mut hop = NextHop {
-        via: None,
-        device: device.map(|index| names.name(index)),
-        onlink,
-    };
+fn next_hop(attributes: &[RouteAttribute], device: Option<u32>, onlink: bool, names: &LinkNames) -> NextHop {
+    let mut hop = NextHop { via: None, device: device.map(|index| names.name(index)), onlink };
     for attribute in attributes {
         match attribute {
             RouteAttribute::Gateway(gateway) => hop.via = address(gateway),
@@ -206,9 +195,7 @@ fn neighbour_ip(address: &NeighbourAddress) -> Option<IpAddr> {
         NeighbourAddress::Inet6(ip) => Some((*ip).into()),
         NeighbourAddress::Other(bytes) => match bytes.len() {
             4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
-            16 => <[u8; 16]>::try_from(bytes.as_slice())
-                .ok()
-                .map(IpAddr::from),
+            16 => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
             _ => None,
         },
         _ => None,

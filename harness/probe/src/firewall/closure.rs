@@ -149,9 +149,8 @@ impl Firewall {
     ///
     /// Where closures only overlap, the one that was made first decides about a packet.
     pub fn close(&mut self, closure: Closure) {
-        let same = |other: &Closure| {
-            (other.ports, other.way, &other.scope) == (closure.ports, closure.way, &closure.scope)
-        };
+        let same =
+            |other: &Closure| (other.ports, other.way, &other.scope) == (closure.ports, closure.way, &closure.scope);
         self.closed.retain(|other| !same(other));
         *self = Self::new(std::mem::take(&mut self.closed).into_iter().chain([closure]));
     }
@@ -233,10 +232,7 @@ mod tests {
     fn what_is_closed_for_everybody_is_not_opened_for_some(#[case] scope: Scope) {
         let mut closed = firewall(&["closed 80/tcp in"]);
         let error = closed.open("80/tcp".parse().unwrap(), Way::In, &scope).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot open `80/tcp` in: `closed 80/tcp in` is wider than what is to be opened"
-        );
+        assert_eq!(error.to_string(), "cannot open `80/tcp` in: `closed 80/tcp in` is wider than what is to be opened");
         assert_eq!(closed, firewall(&["closed 80/tcp in"]));
     }
 

@@ -12,7 +12,8 @@ use super::closure::{Action, Closure, Firewall, Nic, Ports, Scope, StillClosed, 
 use super::rules::{FirewallError, apply, current, read};
 use super::text::ParseError;
 
-const USAGE: &str = "usage: node-firewall close|reject|open PORTS/PROTOCOL [--direction in|out|both] [--from CIDR] [--nic NAME]
+const USAGE: &str =
+    "usage: node-firewall close|reject|open PORTS/PROTOCOL [--direction in|out|both] [--from CIDR] [--nic NAME]
        node-firewall clear|list";
 
 #[derive(Debug, PartialEq, Eq)]

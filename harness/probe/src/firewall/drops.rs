@@ -68,7 +68,8 @@ fn drop_of(family: Family, table: &str, rule: &LiveRule) -> Option<Drop> {
 /// A closure in the words of a ruleset.
 fn matching(closure: &Closure) -> String {
     let ports = closure.ports;
-    let range = if ports.first == ports.last { ports.first.to_string() } else { format!("{}-{}", ports.first, ports.last) };
+    let range =
+        if ports.first == ports.last { ports.first.to_string() } else { format!("{}-{}", ports.first, ports.last) };
     let mut text = String::new();
     let (device, address) = match closure.way {
         Way::In => ("iifname", "saddr"),
@@ -97,7 +98,10 @@ mod tests {
 
     #[rstest]
     #[case("closed 4789/udp in", "udp dport 4789")]
-    #[case("rejected 30000-32767/tcp in from 10.0.0.0/8 through eth1", "iifname eth1 ip saddr 10.0.0.0/8 tcp dport 30000-32767")]
+    #[case(
+        "rejected 30000-32767/tcp in from 10.0.0.0/8 through eth1",
+        "iifname eth1 ip saddr 10.0.0.0/8 tcp dport 30000-32767"
+    )]
     #[case("closed 179/tcp out to fd00::/64", "ip6 daddr fd00::/64 tcp dport 179")]
     fn closures_in_the_words_of_a_ruleset(#[case] closure: &str, #[case] words: &str) {
         assert_eq!(matching(&closure.parse().unwrap()), words);

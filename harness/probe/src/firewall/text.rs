@@ -144,7 +144,8 @@ mod tests {
     fn the_longest_closure_fits_into_a_comment() {
         let text = format!(
             "rejected 10000-65535/sctp out to {}/128 through {}",
-            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "d".repeat(15)
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            "d".repeat(15)
         );
         assert_eq!(text.parse::<Closure>().unwrap().to_string(), text);
         assert!(text.len() <= 127, "{}", text.len());

@@ -93,20 +93,10 @@ impl Connections {
             (self.slots.len() - 1) as u32
         });
         let key = key(slot, generation);
-        let event = EpollEvent::new(
-            EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET,
-            key,
-        );
-        let mut connection = Connection {
-            socket,
-            source,
-            generation,
-            partial: Vec::new(),
-            done: false,
-        };
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET, key);
+        let mut connection = Connection { socket, source, generation, partial: Vec::new(), done: false };
         // The greeting is often here by now; answered before epoll knows the connection, it costs no event.
-        let goes_on =
-            connection.converse(&self.identity, &mut self.buffer, &mut self.answer, false);
+        let goes_on = connection.converse(&self.identity, &mut self.buffer, &mut self.answer, false);
         if !goes_on || epoll.add(&connection.socket, event).is_err() {
             self.free.push(slot);
             return;
@@ -145,10 +135,7 @@ impl Connections {
     }
 
     fn holds(&self, key: u64) -> bool {
-        let connection = self
-            .slots
-            .get((key & 0xffff_ffff) as usize)
-            .and_then(Option::as_ref);
+        let connection = self.slots.get((key & 0xffff_ffff) as usize).and_then(Option::as_ref);
         connection.is_some_and(|connection| u64::from(connection.generation) == key >> 32)
     }
 
@@ -179,13 +166,7 @@ impl Connection {
     ///
     /// A read that does not fill the buffer has emptied the socket, so that another is due only where the peer is
     /// known to have `ended`: epoll does not say that twice.
-    fn converse(
-        &mut self,
-        identity: &str,
-        buffer: &mut [u8],
-        answer: &mut Vec<u8>,
-        ended: bool,
-    ) -> bool {
+    fn converse(&mut self, identity: &str, buffer: &mut [u8], answer: &mut Vec<u8>, ended: bool) -> bool {
         loop {
             let count = match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return false,
@@ -234,8 +215,7 @@ impl Connection {
                 Opening::Incomplete => return true,
                 Opening::Foreign => return false,
                 Opening::Http => {
-                    let Some(end) = self.partial.windows(4).position(|four| four == b"\r\n\r\n")
-                    else {
+                    let Some(end) = self.partial.windows(4).position(|four| four == b"\r\n\r\n") else {
                         return self.partial.len() <= MAX_HEAD;
                     };
                     let head = String::from_utf8_lossy(&self.partial[..end]).into_owned();
@@ -249,19 +229,9 @@ impl Connection {
     }
 
     fn answer_http(&self, identity: &str, head: &str, answer: &mut Vec<u8>) {
-        let local = self
-            .socket
-            .local_addr()
-            .ok()
-            .and_then(|address| address.as_socket())
-            .map(canonical);
+        let local = self.socket.local_addr().ok().and_then(|address| address.as_socket()).map(canonical);
         let nonce = echo::http_nonce(head).map(|nonce| nonce.to_string());
-        let body = HttpAnswer {
-            identity: identity.to_owned(),
-            source: self.source,
-            local,
-            nonce,
-        };
+        let body = HttpAnswer { identity: identity.to_owned(), source: self.source, local, nonce };
         echo::write_http(answer, &body, head.starts_with("HEAD "));
     }
 }

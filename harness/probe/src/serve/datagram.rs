@@ -7,8 +7,7 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
 };
 use socket2::Socket;
 
@@ -59,10 +58,7 @@ impl DatagramPort {
         for _ in 0..BATCH {
             match self.answer_one(identity, &mut buffer, &mut control, &mut answer) {
                 // An error of an earlier answer (its client is gone) says nothing about the next question.
-                Ok(())
-                | Err(
-                    Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EINTR,
-                ) => {}
+                Ok(()) | Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EINTR) => {}
                 Err(Errno::EPERM | Errno::EMSGSIZE | Errno::EINVAL) => {}
                 Err(_) => return,
             }
@@ -78,15 +74,10 @@ impl DatagramPort {
     ) -> Result<(), Errno> {
         let fd = self.socket.as_raw_fd();
         let mut parts = [IoSliceMut::new(buffer)];
-        let message =
-            recvmsg::<SockaddrStorage>(fd, &mut parts, Some(control), MsgFlags::MSG_DONTWAIT)?;
+        let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(control), MsgFlags::MSG_DONTWAIT)?;
         let (count, address) = (message.bytes, message.address);
-        let arrived = message
-            .cmsgs()?
-            .find_map(arrived)
-            .unwrap_or(Arrived::Unknown);
-        let (Some(address), Some(source)) = (address, address.as_ref().and_then(socket_addr))
-        else {
+        let arrived = message.cmsgs()?.find_map(arrived).unwrap_or(Arrived::Unknown);
+        let (Some(address), Some(source)) = (address, address.as_ref().and_then(socket_addr)) else {
             return Ok(());
         };
         let Opening::Hello(nonce) = echo::opening(&buffer[..count]) else {
@@ -101,53 +92,29 @@ impl DatagramPort {
             Arrived::V6(info) => Some(ControlMessage::Ipv6PacketInfo(info)),
             Arrived::Unknown => None,
         };
-        sendmsg(
-            fd,
-            &parts,
-            control.as_slice(),
-            MsgFlags::MSG_DONTWAIT,
-            Some(&address),
-        )
-        .map(drop)
+        sendmsg(fd, &parts, control.as_slice(), MsgFlags::MSG_DONTWAIT, Some(&address)).map(drop)
     }
 }
 
 fn arrived(message: ControlMessageOwned) -> Option<Arrived> {
     match message {
         // The interface is left to routing: the answer may have to leave by another one.
-        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Arrived::V4(libc::in_pktinfo {
-            ipi_ifindex: 0,
-            ..info
-        })),
+        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Arrived::V4(libc::in_pktinfo { ipi_ifindex: 0, ..info })),
         ControlMessageOwned::Ipv6PacketInfo(info) => {
             let link_local = Ipv6Addr::from(info.ipi6_addr.s6_addr).is_unicast_link_local();
             let ipi6_ifindex = if link_local { info.ipi6_ifindex } else { 0 };
-            Some(Arrived::V6(libc::in6_pktinfo {
-                ipi6_ifindex,
-                ..info
-            }))
+            Some(Arrived::V6(libc::in6_pktinfo { ipi6_ifindex, ..info }))
         }
         _ => None,
     }
 }
 
 fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address
-        .as_sockaddr_in()
-        .map(|v4| SocketAddr::V4(SocketAddrV4::new(v4.ip(), v4.port())));
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::new(v4.ip(), v4.port())));
     v4.or_else(|| {
         let v6 = address.as_sockaddr_in6()?;
-        let scope = if v6.ip().is_unicast_link_local() {
-            v6.scope_id()
-        } else {
-            0
-        };
-        Some(SocketAddr::V6(SocketAddrV6::new(
-            v6.ip(),
-            v6.port(),
-            0,
-            scope,
-        )))
+        let scope = if v6.ip().is_unicast_link_local() { v6.scope_id() } else { 0 };
+        Some(SocketAddr::V6(SocketAddrV6::new(v6.ip(), v6.port(), 0, scope)))
     })
     .filter(|address| !matches!(address.ip(), IpAddr::V6(ip) if ip.is_unspecified()))
 }

@@ -33,9 +33,7 @@ pub struct ListenAt {
 
 /// The text is no place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is not a port to listen on; write `8080/tcp`, `53/udp`, `9/sctp` or `127.0.0.1:8080/tcp`"
-)]
+#[error("`{text}` is not a port to listen on; write `8080/tcp`, `53/udp`, `9/sctp` or `127.0.0.1:8080/tcp`")]
 pub struct ParseListenError {
     text: String,
 }
@@ -44,9 +42,7 @@ impl FromStr for ListenAt {
     type Err = ParseListenError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseListenError {
-            text: text.to_owned(),
-        };
+        let error = || ParseListenError { text: text.to_owned() };
         let (place, protocol) = text.split_once('/').ok_or_else(error)?;
         let protocol = match protocol.to_ascii_lowercase().as_str() {
             "tcp" | "http" => ListenProtocol::Tcp,
@@ -55,18 +51,10 @@ impl FromStr for ListenAt {
             _ => return Err(error()),
         };
         if let Ok(port) = place.parse() {
-            return Ok(Self {
-                address: None,
-                port,
-                protocol,
-            });
+            return Ok(Self { address: None, port, protocol });
         }
         let address: SocketAddr = place.parse().map_err(|_| error())?;
-        Ok(Self {
-            address: Some(address.ip()),
-            port: address.port(),
-            protocol,
-        })
+        Ok(Self { address: Some(address.ip()), port: address.port(), protocol })
     }
 }
 
@@ -95,25 +83,11 @@ mod tests {
         #[case] port: u16,
         #[case] protocol: ListenProtocol,
     ) {
-        assert_eq!(
-            text.parse::<ListenAt>().unwrap(),
-            ListenAt {
-                address,
-                port,
-                protocol
-            }
-        );
+        assert_eq!(text.parse::<ListenAt>().unwrap(), ListenAt { address, port, protocol });
     }
 
     #[rstest]
-    fn other_texts_are_refused(
-        #[values("8080", "8080/icmp", "70000/tcp", "/tcp", "host:80/tcp")] text: &str,
-    ) {
-        assert!(
-            text.parse::<ListenAt>()
-                .unwrap_err()
-                .to_string()
-                .contains(&format!("`{text}`"))
-        );
+    fn other_texts_are_refused(#[values("8080", "8080/icmp", "70000/tcp", "/tcp", "host:80/tcp")] text: &str) {
+        assert!(text.parse::<ListenAt>().unwrap_err().to_string().contains(&format!("`{text}`")));
     }
 }

@@ -24,9 +24,7 @@ pub(super) enum Listener {
 impl Listener {
     pub(super) fn bind(at: &ListenAt) -> Result<Self, ServeError> {
         let failed = |source: io::Error| match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT)
-                if at.protocol == ListenProtocol::Sctp =>
-            {
+            Some(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if at.protocol == ListenProtocol::Sctp => {
                 ServeError::NoSctp { at: *at }
             }
             _ => ServeError::Bind { at: *at, source },
@@ -46,25 +44,11 @@ impl Listener {
             Self::Datagrams(port) => (port.socket(), ListenProtocol::Udp),
             Self::Streams(socket) => {
                 let sctp = socket.protocol().ok().flatten() == Some(Protocol::SCTP);
-                (
-                    socket,
-                    if sctp {
-                        ListenProtocol::Sctp
-                    } else {
-                        ListenProtocol::Tcp
-                    },
-                )
+                (socket, if sctp { ListenProtocol::Sctp } else { ListenProtocol::Tcp })
             }
         };
         let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        (
-            socket
-                .local_addr()
-                .ok()
-                .and_then(|address| address.as_socket())
-                .unwrap_or(unknown),
-            protocol,
-        )
+        (socket.local_addr().ok().and_then(|address| address.as_socket()).unwrap_or(unknown), protocol)
     }
 }
 
@@ -102,9 +86,7 @@ fn open(at: &ListenAt) -> io::Result<Socket> {
     bind((Ipv6Addr::UNSPECIFIED, at.port).into()).or_else(|error: io::Error| {
         match error.raw_os_error().map(Errno::from_raw) {
             // No IPv6 in this kernel, or switched off in this namespace.
-            Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
-                bind((Ipv4Addr::UNSPECIFIED, at.port).into())
-            }
+            Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => bind((Ipv4Addr::UNSPECIFIED, at.port).into()),
             _ => Err(error),
         }
     })

@@ -27,8 +27,8 @@ pub struct Options {
     /// Who answers, `namespace/pod`; else the environment's CKNET_IDENTITY.
     #[arg(long)]
     pub identity: Option<String>,
-    /// What to listen on, such as 8080/tcp, 53/udp or 127.0.0.1:9/sctp.
-    #[arg(long = "listen", required = true)]
+    /// What to listen on, such as 8080/tcp, 53/udp or 127.0.0.1:9/sctp; nothing unless given.
+    #[arg(long = "listen")]
     pub listen: Vec<ListenAt>,
 }
 
@@ -37,9 +37,7 @@ pub struct Options {
 pub enum ServeError {
     #[error("no identity: give `--identity NAMESPACE/NAME` or set `CKNET_IDENTITY`")]
     NoIdentity,
-    #[error(
-        "`{identity}` cannot be an identity: it has to be 1 to 512 characters without white space"
-    )]
+    #[error("`{identity}` cannot be an identity: it has to be 1 to 512 characters without white space")]
     BadIdentity { identity: String },
     #[error("cannot listen on `{at}`: {source}")]
     Bind { at: ListenAt, source: io::Error },
@@ -67,24 +65,15 @@ impl Server {
     /// Opens all listeners in the namespace of the calling thread, or none.
     pub fn bind(identity: &str, listen: &[ListenAt]) -> Result<Self, ServeError> {
         if identity.is_empty() || identity.len() > 512 || identity.contains(char::is_whitespace) {
-            return Err(ServeError::BadIdentity {
-                identity: identity.to_owned(),
-            });
+            return Err(ServeError::BadIdentity { identity: identity.to_owned() });
         }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?;
-        let listeners = listen
-            .iter()
-            .map(Listener::bind)
-            .collect::<Result<Vec<_>, _>>()?;
+        let listeners = listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         for (place, listener) in listeners.iter().enumerate() {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | place as u64);
             epoll.add(listener, event).map_err(io::Error::from)?;
         }
-        Ok(Self {
-            epoll,
-            listeners,
-            connections: Connections::new(identity),
-        })
+        Ok(Self { epoll, listeners, connections: Connections::new(identity) })
     }
 
     /// What it listens on, in the order asked for; an IPv6 wildcard takes IPv4 as well.
@@ -94,16 +83,10 @@ impl Server {
 
     /// Answers until `stop` is readable.
     pub fn run(mut self, stop: BorrowedFd<'_>) -> Result<(), ServeError> {
-        self.epoll
-            .add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))
-            .map_err(io::Error::from)?;
+        self.epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP)).map_err(io::Error::from)?;
         let mut events = vec![EpollEvent::empty(); EVENTS];
         loop {
-            let wait = if self.connections.is_empty() {
-                EpollTimeout::NONE
-            } else {
-                sweep_timeout()
-            };
+            let wait = if self.connections.is_empty() { EpollTimeout::NONE } else { sweep_timeout() };
             let count = match self.epoll.wait(&mut events, wait) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
@@ -131,10 +114,7 @@ impl Server {
 
 /// The personality `cknet probe serve`: says on `out` what it listens on, and answers until SIGTERM or SIGINT.
 pub fn run(options: &Options, out: &mut impl Write) -> Result<(), ServeError> {
-    let identity = options
-        .identity
-        .clone()
-        .or_else(|| std::env::var("CKNET_IDENTITY").ok());
+    let identity = options.identity.clone().or_else(|| std::env::var("CKNET_IDENTITY").ok());
     let identity = identity.ok_or(ServeError::NoIdentity)?;
     // Before the ports are open, so that whoever sees them open can already end us in order.
     let stop = stop_signals()?;
@@ -154,10 +134,7 @@ fn stop_signals() -> io::Result<SignalFd> {
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
     signals.thread_block()?;
-    Ok(SignalFd::with_flags(
-        &signals,
-        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
-    )?)
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
 fn sweep_timeout() -> EpollTimeout {

@@ -30,10 +30,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
     let length = frame.len() - 4;
-    let prefix = u32::try_from(length)
-        .ok()
-        .filter(|_| length <= MAX_BODY)
-        .ok_or(FrameError::TooLong { length })?;
+    let prefix = u32::try_from(length).ok().filter(|_| length <= MAX_BODY).ok_or(FrameError::TooLong { length })?;
     frame[..4].copy_from_slice(&prefix.to_be_bytes());
     Ok(frame)
 }
@@ -41,11 +38,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 /// The length of the body that follows this prefix, if such a body is accepted.
 pub fn length(prefix: [u8; 4]) -> Result<usize, FrameError> {
     let length = u32::from_be_bytes(prefix) as usize;
-    if length > MAX_BODY {
-        Err(FrameError::TooLong { length })
-    } else {
-        Ok(length)
-    }
+    if length > MAX_BODY { Err(FrameError::TooLong { length }) } else { Ok(length) }
 }
 
 /// The message in a body.
@@ -98,19 +91,14 @@ mod tests {
         let whole = encode(&"message").unwrap();
         for cut in 1..whole.len() {
             let found = read::<String>(&mut &whole[..cut]);
-            assert!(
-                matches!(found, Err(FrameError::Truncated { .. })),
-                "cut at {cut}: {found:?}"
-            );
+            assert!(matches!(found, Err(FrameError::Truncated { .. })), "cut at {cut}: {found:?}");
         }
     }
 
     #[test]
     fn a_length_beyond_the_bound_is_refused_before_memory_is_taken() {
         let found = read::<String>(&mut u32::MAX.to_be_bytes().as_slice());
-        assert!(
-            matches!(found, Err(FrameError::TooLong { length }) if length == u32::MAX as usize)
-        );
+        assert!(matches!(found, Err(FrameError::TooLong { length }) if length == u32::MAX as usize));
         assert_eq!(length([0x04, 0, 0, 0]).unwrap(), MAX_BODY);
         assert!(length([0x04, 0, 0, 1]).is_err());
     }

@@ -313,42 +313,18 @@ mod tests {
 
     #[test]
     fn an_observation_keeps_its_sight_beside_its_fields() {
-        let mut seen = Observation::of(
-            7,
-            Sight::IcmpError {
-                kind: 3,
-                code: 13,
-                from: Some([10, 0, 0, 1].into()),
-            },
-        );
+        let mut seen = Observation::of(7, Sight::IcmpError { kind: 3, code: 13, from: Some([10, 0, 0, 1].into()) });
         seen.rtt_us = Some(120);
         let text = serde_json::to_string(&seen).unwrap();
-        assert_eq!(
-            text,
-            r#"{"id":7,"sight":"icmp-error","type":3,"code":13,"from":"10.0.0.1","rtt_us":120}"#
-        );
+        assert_eq!(text, r#"{"id":7,"sight":"icmp-error","type":3,"code":13,"from":"10.0.0.1","rtt_us":120}"#);
         assert_eq!(serde_json::from_str::<Observation>(&text).unwrap(), seen);
     }
 
     #[test]
     fn a_target_needs_only_its_kind_and_address() {
-        let tcp: Target =
-            serde_json::from_str(r#"{"kind":"tcp","address":"10.0.0.1:80"}"#).unwrap();
-        assert_eq!(
-            tcp,
-            Target::Tcp {
-                address: "10.0.0.1:80".parse().unwrap(),
-                expect: Expect::Echo
-            }
-        );
-        let icmp: Target =
-            serde_json::from_str(r#"{"kind":"icmp","address":"fd00::1","payload":1400}"#).unwrap();
-        assert_eq!(
-            icmp,
-            Target::Icmp {
-                address: "fd00::1".parse().unwrap(),
-                payload: 1400
-            }
-        );
+        let tcp: Target = serde_json::from_str(r#"{"kind":"tcp","address":"10.0.0.1:80"}"#).unwrap();
+        assert_eq!(tcp, Target::Tcp { address: "10.0.0.1:80".parse().unwrap(), expect: Expect::Echo });
+        let icmp: Target = serde_json::from_str(r#"{"kind":"icmp","address":"fd00::1","payload":1400}"#).unwrap();
+        assert_eq!(icmp, Target::Icmp { address: "fd00::1".parse().unwrap(), payload: 1400 });
     }
 }

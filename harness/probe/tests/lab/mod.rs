@@ -55,40 +55,23 @@ pub struct Running {
 impl Lab {
     /// A router with so many pods.
     pub fn new(pods: u16) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let router = NetNs::create().unwrap();
         sysctl(
             &router,
-            &[
-                ("ipv4/ip_forward", "1"),
-                ("ipv6/conf/all/forwarding", "1"),
-                ("ipv6/conf/default/accept_dad", "0"),
-            ],
+            &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"), ("ipv6/conf/default/accept_dad", "0")],
         );
         let router_netlink = runtime.block_on(async {
             let netlink = router.netlink().unwrap();
             up(&netlink, "lo", None).await;
             let lo = index_of(&netlink, "lo").await;
-            netlink
-                .address()
-                .add(lo, ROUTER.into(), 32)
-                .execute()
-                .await
-                .unwrap();
+            netlink.address().add(lo, ROUTER.into(), 32).execute().await.unwrap();
             end(&netlink, PROHIBITED, 32, RouteType::Prohibit).await;
             end(&netlink, UNREACHABLE, 32, RouteType::Unreachable).await;
             end(&netlink, GHOSTS, 16, RouteType::BlackHole).await;
             netlink
         });
-        let mut lab = Self {
-            runtime,
-            router,
-            router_netlink,
-            pods: Vec::new(),
-        };
+        let mut lab = Self { runtime, router, router_netlink, pods: Vec::new() };
         for number in 1..=pods {
             let pod = lab.pod(number);
             lab.pods.push(pod);
@@ -119,12 +102,7 @@ impl Lab {
         let host_link = format!("v{number}");
         self.runtime.block_on(async {
             let inside = netns.netlink().unwrap();
-            inside
-                .link()
-                .add(LinkVeth::new("eth0", &host_link).build())
-                .execute()
-                .await
-                .unwrap();
+            inside.link().add(LinkVeth::new("eth0", &host_link).build()).execute().await.unwrap();
             let peer = index_of(&inside, &host_link).await;
             let router = self.router.as_fd().as_raw_fd();
             let there = LinkUnspec::new_with_index(peer).setns_by_fd(router).build();
@@ -132,12 +110,7 @@ impl Lab {
             self.connect(&host_link, ip, ip6, mac).await;
             equip(&inside, ip, ip6, mac).await;
         });
-        Pod {
-            netns,
-            ip,
-            ip6,
-            servers: Vec::new(),
-        }
+        Pod { netns, ip, ip6, servers: Vec::new() }
     }
 
     /// The router's side of a pod: routes to it and its permanent neighbour entries.
@@ -145,13 +118,9 @@ impl Lab {
         let netlink = &self.router_netlink;
         up(netlink, link, Some(ROUTER_MAC)).await;
         let index = index_of(netlink, link).await;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(ip, 32)
-            .output_interface(index);
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).output_interface(index);
         netlink.route().add(route.build()).execute().await.unwrap();
-        let route = RouteMessageBuilder::<Ipv6Addr>::new()
-            .destination_prefix(ip6, 128)
-            .output_interface(index);
+        let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip6, 128).output_interface(index);
         netlink.route().add(route.build()).execute().await.unwrap();
         neighbour(netlink, index, ip.into(), mac).await;
         neighbour(netlink, index, ip6.into(), mac).await;
@@ -175,43 +144,17 @@ impl Lab {
         self.runtime.block_on(async {
             let inside = pod.netns.netlink().unwrap();
             let index = index_of(&inside, "eth0").await;
-            inside
-                .address()
-                .add(index, ghost.into(), 32)
-                .execute()
-                .await
-                .unwrap();
-            let index = index_of(
-                &self.router_netlink,
-                &format!("v{}", u16::from_be_bytes([high, low])),
-            )
-            .await;
-            neighbour(
-                &self.router_netlink,
-                index,
-                ghost.into(),
-                [2, 0, 0, 0, high, low],
-            )
-            .await;
-            let route = RouteMessageBuilder::<Ipv4Addr>::new()
-                .destination_prefix(ghost, 32)
-                .output_interface(index);
-            self.router_netlink
-                .route()
-                .add(route.build())
-                .execute()
-                .await
-                .unwrap();
+            inside.address().add(index, ghost.into(), 32).execute().await.unwrap();
+            let index = index_of(&self.router_netlink, &format!("v{}", u16::from_be_bytes([high, low]))).await;
+            neighbour(&self.router_netlink, index, ghost.into(), [2, 0, 0, 0, high, low]).await;
+            let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ghost, 32).output_interface(index);
+            self.router_netlink.route().add(route.build()).execute().await.unwrap();
         });
     }
 
     /// A path by which anybody in this process can open a pod's namespace.
     pub fn path(&self, pod: usize) -> String {
-        format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            self.pods[pod].netns.as_fd().as_raw_fd()
-        )
+        format!("/proc/{}/fd/{}", std::process::id(), self.pods[pod].netns.as_fd().as_raw_fd())
     }
 }
 
@@ -219,11 +162,7 @@ impl Pod {
     /// Starts a server in this pod.
     pub fn serve(&mut self, identity: &str, listen: &[&str]) {
         let listen: Vec<ListenAt> = listen.iter().map(|text| text.parse().unwrap()).collect();
-        let server = self
-            .netns
-            .run(|| Server::bind(identity, &listen))
-            .unwrap()
-            .unwrap();
+        let server = self.netns.run(|| Server::bind(identity, &listen)).unwrap().unwrap();
         self.servers.push(Running::start(server));
     }
 
@@ -246,13 +185,8 @@ impl Running {
     pub fn start(server: Server) -> Self {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).unwrap();
         let waited = stop.as_fd().try_clone_to_owned().unwrap();
-        let thread = std::thread::Builder::new()
-            .name("server".into())
-            .spawn(move || server.run(waited.as_fd()));
-        Self {
-            stop,
-            thread: Some(thread.unwrap()),
-        }
+        let thread = std::thread::Builder::new().name("server".into()).spawn(move || server.run(waited.as_fd()));
+        Self { stop, thread: Some(thread.unwrap()) }
     }
 }
 
@@ -266,9 +200,7 @@ impl Drop for Running {
 fn sysctl(netns: &NetNs, settings: &[(&str, &str)]) {
     netns
         .run(|| {
-            settings.iter().for_each(|(name, value)| {
-                std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap()
-            })
+            settings.iter().for_each(|(name, value)| std::fs::write(format!("/proc/sys/net/{name}"), value).unwrap())
         })
         .unwrap();
 }
@@ -277,24 +209,11 @@ async fn equip(netlink: &Handle, ip: Ipv4Addr, ip6: Ipv6Addr, mac: [u8; 6]) {
     up(netlink, "lo", None).await;
     up(netlink, "eth0", Some(mac)).await;
     let index = index_of(netlink, "eth0").await;
-    netlink
-        .address()
-        .add(index, ip.into(), 32)
-        .execute()
-        .await
-        .unwrap();
-    netlink
-        .address()
-        .add(index, ip6.into(), 128)
-        .execute()
-        .await
-        .unwrap();
+    netlink.address().add(index, ip.into(), 32).execute().await.unwrap();
+    netlink.address().add(index, ip6.into(), 128).execute().await.unwrap();
     neighbour(netlink, index, GATEWAY.into(), ROUTER_MAC).await;
     neighbour(netlink, index, GATEWAY6.into(), ROUTER_MAC).await;
-    for (network, length) in [
-        (Ipv4Addr::new(10, 8, 0, 0), 15),
-        (Ipv4Addr::new(192, 0, 2, 0), 24),
-    ] {
+    for (network, length) in [(Ipv4Addr::new(10, 8, 0, 0), 15), (Ipv4Addr::new(192, 0, 2, 0), 24)] {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(network, length);
         let route = route.gateway(GATEWAY).output_interface(index).onlink();
         netlink.route().add(route.build()).execute().await.unwrap();
@@ -314,12 +233,7 @@ async fn up(netlink: &Handle, name: &str, mac: Option<[u8; 6]>) {
     if let Some(mac) = mac {
         link = link.address(mac.to_vec());
     }
-    netlink
-        .link()
-        .set(link.up().build())
-        .execute()
-        .await
-        .unwrap();
+    netlink.link().set(link.up().build()).execute().await.unwrap();
 }
 
 async fn all_up(netlink: &Handle, deadline: Instant) {
@@ -327,39 +241,23 @@ async fn all_up(netlink: &Handle, deadline: Instant) {
         let links: Vec<_> = netlink.link().get().execute().try_collect().await.unwrap();
         let is_up = |link: &&LinkMessage| {
             link.header.flags.contains(LinkFlags::Loopback)
-                || link
-                    .attributes
-                    .iter()
-                    .any(|a| matches!(a, LinkAttribute::OperState(State::Up)))
+                || link.attributes.iter().any(|a| matches!(a, LinkAttribute::OperState(State::Up)))
         };
-        let down: Vec<_> = links
-            .iter()
-            .filter(|link| !is_up(link))
-            .map(|link| link.header.index)
-            .collect();
+        let down: Vec<_> = links.iter().filter(|link| !is_up(link)).map(|link| link.header.index).collect();
         if down.is_empty() {
             return;
         }
-        assert!(
-            Instant::now() < deadline,
-            "links {down:?} do not carry after 10 s"
-        );
+        assert!(Instant::now() < deadline, "links {down:?} do not carry after 10 s");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
 async fn neighbour(netlink: &Handle, index: u32, ip: IpAddr, mac: [u8; 6]) {
-    let entry = netlink
-        .neighbours()
-        .add(index, ip)
-        .link_layer_address(&mac)
-        .state(NeighbourState::Permanent);
+    let entry = netlink.neighbours().add(index, ip).link_layer_address(&mac).state(NeighbourState::Permanent);
     entry.replace().execute().await.unwrap();
 }
 
 async fn end(netlink: &Handle, target: Ipv4Addr, length: u8, kind: RouteType) {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(target, length)
-        .kind(kind);
+    let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(target, length).kind(kind);
     netlink.route().add(route.build()).execute().await.unwrap();
 }

@@ -28,11 +28,7 @@ const PLURALS: [(&str, &str); 8] = [
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     #[error("cannot write {kind} `{name}`: {cause}")]
-    Refused {
-        kind: String,
-        name: String,
-        cause: Box<kube::Error>,
-    },
+    Refused { kind: String, name: String, cause: Box<kube::Error> },
     #[error("cannot write {kind} `{name}`: no answer within {} s", DEADLINE.as_secs())]
     Late { kind: String, name: String },
     #[error("cannot read namespace `kube-system`: {0}")]
@@ -71,11 +67,7 @@ async fn write(client: &Client, object: Value) -> Result<(), ApplyError> {
     let patch = Patch::Apply(&object);
     match tokio::time::timeout(DEADLINE, api.patch(&name, &params, &patch)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(cause)) => Err(ApplyError::Refused {
-            kind,
-            name,
-            cause: Box::new(cause),
-        }),
+        Ok(Err(cause)) => Err(ApplyError::Refused { kind, name, cause: Box::new(cause) }),
         Err(_) => Err(ApplyError::Late { kind, name }),
     }
 }

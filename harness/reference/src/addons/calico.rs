@@ -17,35 +17,20 @@ pub(super) fn objects(spec: &AddonSpec, identity: &str) -> Result<Vec<Value>, Ad
             Encapsulation::Never => "bird",
             Encapsulation::Always | Encapsulation::CrossSubnet => "vxlan",
         };
-        config
-            .data
-            .get_or_insert_default()
-            .insert("calico_backend".to_owned(), backend.to_owned());
+        config.data.get_or_insert_default().insert("calico_backend".to_owned(), backend.to_owned());
     })?;
-    fill(NODE, &mut node, "DaemonSet", |set: &mut DaemonSet| {
-        complete(set, spec)
-    })?;
+    fill(NODE, &mut node, "DaemonSet", |set: &mut DaemonSet| complete(set, spec))?;
     let mut resources = documents(RESOURCES, include_str!("calico-resources.yaml"))?;
     fill(RESOURCES, &mut resources, "IPPool", |pool: &mut Custom| {
         pool.spec.extend([
             ("cidr".to_owned(), json!(spec.pod_cidr.trunc())),
             ("blockSize".to_owned(), json!(spec.block_size)),
-            (
-                "vxlanMode".to_owned(),
-                json!(vxlan_mode(spec.encapsulation)),
-            ),
+            ("vxlanMode".to_owned(), json!(vxlan_mode(spec.encapsulation))),
         ]);
     })?;
-    fill(
-        RESOURCES,
-        &mut resources,
-        "ClusterInformation",
-        |information: &mut Custom| {
-            information
-                .spec
-                .insert("clusterGUID".to_owned(), json!(identity));
-        },
-    )?;
+    fill(RESOURCES, &mut resources, "ClusterInformation", |information: &mut Custom| {
+        information.spec.insert("clusterGUID".to_owned(), json!(identity));
+    })?;
     resources.extend(node);
     Ok(resources)
 }
@@ -63,24 +48,11 @@ fn complete(set: &mut DaemonSet, spec: &AddonSpec) {
     let Some(container) = template.and_then(|template| template.containers.first_mut()) else {
         return;
     };
-    let variable = |name: &str, value: String| EnvVar {
-        name: name.to_owned(),
-        value: Some(value),
-        value_from: None,
-    };
+    let variable = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     let env = container.env.get_or_insert_default();
-    env.push(variable(
-        "CALICO_IPV4POOL_CIDR",
-        spec.pod_cidr.trunc().to_string(),
-    ));
-    env.push(variable(
-        "CALICO_IPV4POOL_BLOCK_SIZE",
-        spec.block_size.to_string(),
-    ));
-    env.push(variable(
-        "CALICO_IPV4POOL_VXLAN",
-        vxlan_mode(spec.encapsulation).to_owned(),
-    ));
+    env.push(variable("CALICO_IPV4POOL_CIDR", spec.pod_cidr.trunc().to_string()));
+    env.push(variable("CALICO_IPV4POOL_BLOCK_SIZE", spec.block_size.to_string()));
+    env.push(variable("CALICO_IPV4POOL_VXLAN", vxlan_mode(spec.encapsulation).to_owned()));
     if let Some(method) = &spec.autodetection {
         env.push(variable("IP_AUTODETECTION_METHOD", method.clone()));
     }

@@ -13,29 +13,18 @@ pub(super) fn objects(spec: &AddonSpec) -> Result<Vec<Value>, AddonError> {
     let mut objects = documents(FILE, include_str!("dns.yaml"))?;
     fill(FILE, &mut objects, "ConfigMap", |config: &mut ConfigMap| {
         let corefile = include_str!("Corefile").replace("@DOMAIN@", &spec.cluster_domain);
-        config
-            .data
-            .get_or_insert_default()
-            .insert("Corefile".to_owned(), corefile);
+        config.data.get_or_insert_default().insert("Corefile".to_owned(), corefile);
     })?;
     fill(FILE, &mut objects, "Service", |service: &mut Service| {
         let spec = service.spec.get_or_insert_default();
         spec.cluster_ip = Some(address.clone());
         spec.cluster_ips = Some(vec![address.clone()]);
     })?;
-    fill(
-        FILE,
-        &mut objects,
-        "Deployment",
-        |deployment: &mut Deployment| {
-            let pod = deployment
-                .spec
-                .as_mut()
-                .and_then(|deployment| deployment.template.spec.as_mut());
-            if let Some(container) = pod.and_then(|pod| pod.containers.first_mut()) {
-                container.args = Some(vec!["--domain".to_owned(), spec.cluster_domain.clone()]);
-            }
-        },
-    )?;
+    fill(FILE, &mut objects, "Deployment", |deployment: &mut Deployment| {
+        let pod = deployment.spec.as_mut().and_then(|deployment| deployment.template.spec.as_mut());
+        if let Some(container) = pod.and_then(|pod| pod.containers.first_mut()) {
+            container.args = Some(vec!["--domain".to_owned(), spec.cluster_domain.clone()]);
+        }
+    })?;
     Ok(objects)
 }

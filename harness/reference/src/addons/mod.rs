@@ -46,21 +46,13 @@ impl AddonSpec {
     /// The address of cluster DNS: the tenth of the service network.
     pub fn dns_address(&self) -> Result<Ipv4Addr, AddonError> {
         let address = Ipv4Addr::from(u32::from(self.service_cidr.network()).wrapping_add(10));
-        if self.service_cidr.contains(&address) {
-            Ok(address)
-        } else {
-            Err(AddonError::ServiceCidr(self.service_cidr))
-        }
+        if self.service_cidr.contains(&address) { Ok(address) } else { Err(AddonError::ServiceCidr(self.service_cidr)) }
     }
 
     fn check(&self) -> Result<(), AddonError> {
-        let is_block =
-            (20..=32).contains(&self.block_size) && self.block_size >= self.pod_cidr.prefix_len();
+        let is_block = (20..=32).contains(&self.block_size) && self.block_size >= self.pod_cidr.prefix_len();
         if !is_block {
-            return Err(AddonError::BlockSize {
-                size: self.block_size,
-                pool: self.pod_cidr,
-            });
+            return Err(AddonError::BlockSize { size: self.block_size, pool: self.pod_cidr });
         }
         self.dns_address().map(drop)
     }
@@ -99,28 +91,16 @@ fn documents(file: &'static str, text: &str) -> Result<Vec<Value>, AddonError> {
 }
 
 fn problem(file: &'static str, cause: impl ToString) -> AddonError {
-    AddonError::File {
-        file,
-        cause: cause.to_string(),
-    }
+    AddonError::File { file, cause: cause.to_string() }
 }
 
 /// Lets `fill` complete each document of one kind in its own type.
-fn fill<K>(
-    file: &'static str,
-    documents: &mut [Value],
-    kind: &str,
-    fill: impl Fn(&mut K),
-) -> Result<(), AddonError>
+fn fill<K>(file: &'static str, documents: &mut [Value], kind: &str, fill: impl Fn(&mut K)) -> Result<(), AddonError>
 where
     K: Serialize + DeserializeOwned,
 {
-    for document in documents
-        .iter_mut()
-        .filter(|document| document["kind"] == kind)
-    {
-        let mut object: K =
-            serde_json::from_value(document.take()).map_err(|cause| problem(file, cause))?;
+    for document in documents.iter_mut().filter(|document| document["kind"] == kind) {
+        let mut object: K = serde_json::from_value(document.take()).map_err(|cause| problem(file, cause))?;
         fill(&mut object);
         *document = serde_json::to_value(object).map_err(|cause| problem(file, cause))?;
     }

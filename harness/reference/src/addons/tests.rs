@@ -23,25 +23,14 @@ fn objects(spec: &AddonSpec) -> Vec<Value> {
 }
 
 fn found(objects: &[Value], kind: &str, name: &str) -> Value {
-    let mut all = objects
-        .iter()
-        .filter(|one| one["kind"] == kind && one["metadata"]["name"] == name);
-    all.next()
-        .unwrap_or_else(|| panic!("no {kind} {name}"))
-        .clone()
+    let mut all = objects.iter().filter(|one| one["kind"] == kind && one["metadata"]["name"] == name);
+    all.next().unwrap_or_else(|| panic!("no {kind} {name}")).clone()
 }
 
 fn variable(objects: &[Value], name: &str) -> Option<Value> {
     let set = found(objects, "DaemonSet", "calico-node");
-    let env = set
-        .pointer("/spec/template/spec/containers/0/env")
-        .unwrap()
-        .as_array()
-        .unwrap()
-        .clone();
-    env.into_iter()
-        .find(|variable| variable["name"] == name)
-        .map(|variable| variable["value"].clone())
+    let env = set.pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap().clone();
+    env.into_iter().find(|variable| variable["name"] == name).map(|variable| variable["value"].clone())
 }
 
 #[rstest]
@@ -53,10 +42,7 @@ fn the_pool_and_the_backend_follow_the_encapsulation(
     #[case] mode: &str,
     #[case] backend: &str,
 ) {
-    let objects = objects(&AddonSpec {
-        encapsulation,
-        ..spec()
-    });
+    let objects = objects(&AddonSpec { encapsulation, ..spec() });
     let pool = found(&objects, "IPPool", "default-ipv4-ippool");
     assert_eq!(pool["apiVersion"], "crd.projectcalico.org/v1");
     assert_eq!(
@@ -65,57 +51,28 @@ fn the_pool_and_the_backend_follow_the_encapsulation(
         "blockSize": 26, "cidr": "10.1.0.0/16", "ipipMode": "Never", "natOutgoing": true, "nodeSelector": "all()",
         "vxlanMode": mode})
     );
-    assert_eq!(
-        found(&objects, "ConfigMap", "calico-config")["data"]["calico_backend"],
-        backend
-    );
-    assert_eq!(
-        variable(&objects, "CALICO_IPV4POOL_VXLAN"),
-        Some(json!(mode))
-    );
+    assert_eq!(found(&objects, "ConfigMap", "calico-config")["data"]["calico_backend"], backend);
+    assert_eq!(variable(&objects, "CALICO_IPV4POOL_VXLAN"), Some(json!(mode)));
 }
 
 #[test]
 fn the_way_to_find_the_address_is_set_only_when_asked_for() {
-    assert_eq!(
-        variable(&objects(&spec()), "IP_AUTODETECTION_METHOD"),
-        Some(json!("interface=eth1"))
-    );
-    let plain = AddonSpec {
-        autodetection: None,
-        ..spec()
-    };
+    assert_eq!(variable(&objects(&spec()), "IP_AUTODETECTION_METHOD"), Some(json!("interface=eth1")));
+    let plain = AddonSpec { autodetection: None, ..spec() };
     assert_eq!(variable(&objects(&plain), "IP_AUTODETECTION_METHOD"), None);
-    assert_eq!(
-        variable(&objects(&plain), "CALICO_IPV4POOL_CIDR"),
-        Some(json!("10.1.0.0/16"))
-    );
+    assert_eq!(variable(&objects(&plain), "CALICO_IPV4POOL_CIDR"), Some(json!("10.1.0.0/16")));
 }
 
 #[test]
 fn cluster_dns_has_the_tenth_address_and_the_domain() {
-    let objects = objects(&AddonSpec {
-        cluster_domain: "lab.test".to_owned(),
-        ..spec()
-    });
-    assert_eq!(
-        found(&objects, "Service", "kube-dns")["spec"]["clusterIP"],
-        "10.152.183.10"
-    );
+    let objects = objects(&AddonSpec { cluster_domain: "lab.test".to_owned(), ..spec() });
+    assert_eq!(found(&objects, "Service", "kube-dns")["spec"]["clusterIP"], "10.152.183.10");
     let deployment = found(&objects, "Deployment", "coredns");
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["args"], json!(["--domain", "lab.test"]));
-    assert_eq!(
-        container["readinessProbe"]["httpGet"],
-        json!({"path": "/ready", "port": 8181})
-    );
+    assert_eq!(container["readinessProbe"]["httpGet"], json!({"path": "/ready", "port": 8181}));
     let corefile = &found(&objects, "ConfigMap", "coredns")["data"]["Corefile"];
-    assert!(
-        corefile
-            .as_str()
-            .unwrap()
-            .contains("kubernetes lab.test in-addr.arpa")
-    );
+    assert!(corefile.as_str().unwrap().contains("kubernetes lab.test in-addr.arpa"));
 }
 
 #[test]
@@ -130,15 +87,9 @@ fn calico_runs_on_every_node_as_a_part_of_it() {
     let set = found(&objects(&spec()), "DaemonSet", "calico-node");
     let pod = &set["spec"]["template"]["spec"];
     assert_eq!(pod["hostNetwork"], true);
-    assert_eq!(
-        pod["tolerations"][0],
-        json!({"effect": "NoSchedule", "operator": "Exists"})
-    );
+    assert_eq!(pod["tolerations"][0], json!({"effect": "NoSchedule", "operator": "Exists"}));
     let probe = &pod["containers"][0]["readinessProbe"]["httpGet"];
-    assert_eq!(
-        probe,
-        &json!({"host": "127.0.0.1", "path": "/readiness", "port": 9099})
-    );
+    assert_eq!(probe, &json!({"host": "127.0.0.1", "path": "/readiness", "port": 9099}));
 }
 
 #[rstest]

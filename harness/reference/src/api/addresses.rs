@@ -24,55 +24,28 @@ struct Taken {
 
 /// What all services but `own` (namespace and name) hold.
 fn taken(tx: &Transaction<'_>, own: (&str, &str)) -> Taken {
-    let mut taken = Taken {
-        addresses: BTreeSet::new(),
-        ports: BTreeSet::new(),
-    };
+    let mut taken = Taken { addresses: BTreeSet::new(), ports: BTreeSet::new() };
     for service in tx.list(kinds::core_index("services")) {
         let meta = &service.value["metadata"];
-        if (
-            meta["namespace"].as_str().unwrap_or_default(),
-            meta["name"].as_str().unwrap_or_default(),
-        ) == own
-        {
+        if (meta["namespace"].as_str().unwrap_or_default(), meta["name"].as_str().unwrap_or_default()) == own {
             continue;
         }
         let spec = &service.value["spec"];
-        taken.addresses.extend(
-            spec["clusterIP"]
-                .as_str()
-                .and_then(|text| text.parse::<Ipv4Addr>().ok()),
-        );
+        taken.addresses.extend(spec["clusterIP"].as_str().and_then(|text| text.parse::<Ipv4Addr>().ok()));
         for port in spec["ports"].as_array().into_iter().flatten() {
             let protocol = port["protocol"].as_str().unwrap_or_default().to_owned();
-            taken
-                .ports
-                .extend(port["nodePort"].as_i64().map(|number| (protocol, number)));
+            taken.ports.extend(port["nodePort"].as_i64().map(|number| (protocol, number)));
         }
     }
     taken
 }
 
 /// Gives `service` the addresses and ports it needs. `old` is what is stored of it, or null.
-pub fn assign(
-    tx: &Transaction<'_>,
-    range: Ipv4Net,
-    old: &Value,
-    service: &mut Value,
-) -> Result<(), Refusal> {
-    let name = service["metadata"]["name"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    let namespace = service["metadata"]["namespace"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
+pub fn assign(tx: &Transaction<'_>, range: Ipv4Net, old: &Value, service: &mut Value) -> Result<(), Refusal> {
+    let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let namespace = service["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
     let mut taken = taken(tx, (&namespace, &name));
-    let kind = service["spec"]["type"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
+    let kind = service["spec"]["type"].as_str().unwrap_or_default().to_owned();
     let spec = &mut service["spec"];
     let mut causes = Vec::new();
     if kind == "ExternalName" {
@@ -83,31 +56,19 @@ pub fn assign(
         keep_address(&old["spec"], spec);
         cluster_ip(range, &taken, spec, &mut causes);
     }
-    let wants_ports = kind == "NodePort"
-        || (kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false);
+    let wants_ports = kind == "NodePort" || (kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false);
     let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    for (index, port) in spec["ports"]
-        .as_array_mut()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    for (index, port) in spec["ports"].as_array_mut().into_iter().flatten().enumerate() {
         if wants_ports {
             node_port(&mut taken, &old_ports, index, port, &mut causes);
         } else if kind == "ClusterIP"
-            && old_ports
-                .iter()
-                .any(|known| known["nodePort"].is_i64() && known["nodePort"] == port["nodePort"])
+            && old_ports.iter().any(|known| known["nodePort"].is_i64() && known["nodePort"] == port["nodePort"])
         {
             // The type went back to ClusterIP; the port the server once chose goes with it.
             port.as_object_mut().map(|map| map.remove("nodePort"));
         }
     }
-    if causes.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::invalid("", "Service", &name, causes))
-    }
+    if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid("", "Service", &name, causes)) }
 }
 
 /// An update that says nothing of the address keeps it.
@@ -141,9 +102,7 @@ fn cluster_ip(range: Ipv4Net, taken: &Taken, spec: &mut Value, causes: &mut Vec<
             }
             Ok(address) => {
                 let why = if !inside(range, address) {
-                    format!(
-                        "the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}"
-                    )
+                    format!("the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}")
                 } else if taken.addresses.contains(&address) {
                     "provided IP is already allocated".to_owned()
                 } else {
@@ -187,27 +146,13 @@ fn free_address(range: Ipv4Net, taken: &Taken) -> Option<Ipv4Addr> {
         .find(|address| !taken.addresses.contains(address))
 }
 
-fn node_port(
-    taken: &mut Taken,
-    old: &[Value],
-    index: usize,
-    port: &mut Value,
-    causes: &mut Vec<Cause>,
-) {
+fn node_port(taken: &mut Taken, old: &[Value], index: usize, port: &mut Value, causes: &mut Vec<Cause>) {
     let protocol = port["protocol"].as_str().unwrap_or_default().to_owned();
     if port["nodePort"].as_i64().unwrap_or(0) == 0 {
-        let known = old
-            .iter()
-            .find(|known| known["port"] == port["port"] && known["protocol"] == port["protocol"]);
-        let number = known
-            .and_then(|known| known["nodePort"].as_i64())
-            .or_else(|| free_port(taken, &protocol));
+        let known = old.iter().find(|known| known["port"] == port["port"] && known["protocol"] == port["protocol"]);
+        let number = known.and_then(|known| known["nodePort"].as_i64()).or_else(|| free_port(taken, &protocol));
         let Some(number) = number else {
-            causes.push(Cause::invalid(
-                format!("spec.ports[{index}].nodePort"),
-                &json!(0),
-                "range is full",
-            ));
+            causes.push(Cause::invalid(format!("spec.ports[{index}].nodePort"), &json!(0), "range is full"));
             return;
         };
         port["nodePort"] = json!(number);
@@ -220,11 +165,7 @@ fn node_port(
     } else {
         return;
     };
-    causes.push(Cause::invalid(
-        format!("spec.ports[{index}].nodePort"),
-        &port["nodePort"],
-        why,
-    ));
+    causes.push(Cause::invalid(format!("spec.ports[{index}].nodePort"), &port["nodePort"], why));
 }
 
 fn free_port(taken: &Taken, protocol: &str) -> Option<i64> {

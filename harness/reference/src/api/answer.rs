@@ -33,9 +33,7 @@ pub enum Form {
 
 /// A body that is all there.
 pub fn whole(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// An answer of a given code and content type.
@@ -58,11 +56,7 @@ pub fn json(code: u16, value: &Value) -> Answer {
 
 /// Plain text.
 pub fn text(code: u16, text: impl Into<Bytes>) -> Answer {
-    bytes(
-        code,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-        text,
-    )
+    bytes(code, HeaderValue::from_static("text/plain; charset=utf-8"), text)
 }
 
 /// A `Status`.
@@ -84,9 +78,7 @@ pub fn warn(answer: &mut Answer, warnings: &[String]) {
     for warning in warnings {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            answer
-                .headers_mut()
-                .append(HeaderName::from_static("warning"), value);
+            answer.headers_mut().append(HeaderName::from_static("warning"), value);
         }
     }
 }
@@ -102,18 +94,12 @@ pub fn form(headers: &HeaderMap, query: &Query) -> Result<Form, Refusal> {
     if accepts.is_empty() {
         return Ok(Form::Plain);
     }
-    accepts
-        .iter()
-        .find_map(|accept| one_form(accept, query))
-        .ok_or_else(Refusal::not_acceptable)
+    accepts.iter().find_map(|accept| one_form(accept, query)).ok_or_else(Refusal::not_acceptable)
 }
 
 fn one_form(accept: &str, query: &Query) -> Option<Form> {
     let mut parts = accept.split(';').map(str::trim);
-    if !matches!(
-        parts.next()?,
-        "application/json" | "*/*" | "application/*" | ""
-    ) {
+    if !matches!(parts.next()?, "application/json" | "*/*" | "application/*" | "") {
         return None;
     }
     let mut wanted = None;
@@ -144,24 +130,12 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case(
-        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-        Some(Form::Table(Include::Metadata))
-    )]
-    #[case(
-        "application/json;as=Table;g=meta.k8s.io;v=v1beta1, application/json",
-        Some(Form::Plain)
-    )]
-    #[case(
-        "application/vnd.kubernetes.protobuf, application/json",
-        Some(Form::Plain)
-    )]
+    #[case("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some(Form::Table(Include::Metadata)))]
+    #[case("application/json;as=Table;g=meta.k8s.io;v=v1beta1, application/json", Some(Form::Plain))]
+    #[case("application/vnd.kubernetes.protobuf, application/json", Some(Form::Plain))]
     #[case("application/vnd.kubernetes.protobuf", None)]
     #[case("*/*", Some(Form::Plain))]
-    #[case(
-        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-        Some(Form::Partial)
-    )]
+    #[case("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some(Form::Partial))]
     fn the_first_acceptable_form_is_taken(#[case] accept: &str, #[case] expected: Option<Form>) {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().unwrap());

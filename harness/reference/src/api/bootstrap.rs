@@ -12,26 +12,12 @@ const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-nod
 
 /// Puts the first objects into an empty store.
 pub(super) fn furnish(cluster: &Cluster) -> Result<(), Refusal> {
-    let namespaces = Target {
-        index: kinds::core_index("namespaces"),
-        namespace: None,
-        name: None,
-        sub: None,
-    };
+    let namespaces = Target { index: kinds::core_index("namespaces"), namespace: None, name: None, sub: None };
     for name in NAMESPACES {
-        write::seed(
-            cluster,
-            &namespaces,
-            json!({ "metadata": { "name": name } }),
-        )?;
+        write::seed(cluster, &namespaces, json!({ "metadata": { "name": name } }))?;
     }
     let in_default = |index: KindIndex, body: Value| {
-        let target = Target {
-            index,
-            namespace: Some("default".to_owned()),
-            name: None,
-            sub: None,
-        };
+        let target = Target { index, namespace: Some("default".to_owned()), name: None, sub: None };
         write::seed(cluster, &target, body)
     };
     let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
@@ -46,8 +32,7 @@ pub(super) fn furnish(cluster: &Cluster) -> Result<(), Refusal> {
     let port = json!([{ "name": "https", "port": port, "protocol": "TCP" }]);
     let subsets = json!([{ "addresses": [{ "ip": address }], "ports": port }]);
     let skip = json!({ "endpointslice.kubernetes.io/skip-mirror": "true" });
-    let endpoints =
-        json!({ "metadata": { "name": "kubernetes", "labels": skip }, "subsets": subsets });
+    let endpoints = json!({ "metadata": { "name": "kubernetes", "labels": skip }, "subsets": subsets });
     in_default(kinds::core_index("endpoints"), endpoints)?;
     let slices = kinds::find("discovery.k8s.io", "v1", "endpointslices").unwrap_or_default();
     let slice = json!({

@@ -62,9 +62,7 @@ fn pod(pod: &mut Value) {
         _ => 0,
     };
     put(spec, "priority", json!(priority));
-    let account = spec["serviceAccountName"]
-        .as_str()
-        .or_else(|| spec["serviceAccount"].as_str());
+    let account = spec["serviceAccountName"].as_str().or_else(|| spec["serviceAccount"].as_str());
     let account = json!(account.unwrap_or("default"));
     put(spec, "serviceAccountName", account.clone());
     put(spec, "serviceAccount", account);
@@ -80,18 +78,14 @@ fn tolerate(spec: &mut Value) {
     let Some(Value::Array(tolerations)) = spec.get_mut("tolerations") else {
         return;
     };
-    for key in [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
-    ] {
-        let effects = |toleration: &Value| {
-            toleration["effect"].is_null() || toleration["effect"] == "NoExecute"
-        };
-        let known = tolerations.iter().any(|toleration| {
-            (toleration["key"] == key || toleration["key"].is_null()) && effects(toleration)
-        });
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let effects = |toleration: &Value| toleration["effect"].is_null() || toleration["effect"] == "NoExecute";
+        let known = tolerations
+            .iter()
+            .any(|toleration| (toleration["key"] == key || toleration["key"].is_null()) && effects(toleration));
         if !known {
-            tolerations.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+            tolerations
+                .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
         }
     }
 }
@@ -99,11 +93,8 @@ fn tolerate(spec: &mut Value) {
 fn quality_of_service(spec: &Value) -> &'static str {
     let lists = [&spec["containers"], &spec["initContainers"]];
     let containers = || lists.iter().filter_map(|list| list.as_array()).flatten();
-    let some = |container: &Value, field: &str| {
-        container["resources"][field]
-            .as_object()
-            .is_some_and(|map| !map.is_empty())
-    };
+    let some =
+        |container: &Value, field: &str| container["resources"][field].as_object().is_some_and(|map| !map.is_empty());
     if !containers().any(|container| some(container, "requests") || some(container, "limits")) {
         return "BestEffort";
     }
@@ -113,11 +104,7 @@ fn quality_of_service(spec: &Value) -> &'static str {
             limit.is_string() && *limit == container["resources"]["requests"][name]
         })
     };
-    if containers().all(full) {
-        "Guaranteed"
-    } else {
-        "Burstable"
-    }
+    if containers().all(full) { "Guaranteed" } else { "Burstable" }
 }
 
 fn pod_spec(spec: &mut Value) {
@@ -134,21 +121,13 @@ fn pod_spec(spec: &mut Value) {
 }
 
 fn container(container: &mut Value, host_network: bool) {
-    put(
-        container,
-        "terminationMessagePath",
-        json!("/dev/termination-log"),
-    );
+    put(container, "terminationMessagePath", json!("/dev/termination-log"));
     put(container, "terminationMessagePolicy", json!("File"));
     put(container, "resources", json!({}));
     let image = container["image"].as_str().unwrap_or_default();
     let name = image.rsplit('/').next().unwrap_or_default();
     let latest = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
-    put(
-        container,
-        "imagePullPolicy",
-        json!(if latest { "Always" } else { "IfNotPresent" }),
-    );
+    put(container, "imagePullPolicy", json!(if latest { "Always" } else { "IfNotPresent" }));
     each(container, "ports", |port| {
         put(port, "protocol", json!("TCP"));
         if host_network {
@@ -163,12 +142,9 @@ fn container(container: &mut Value, host_network: bool) {
     });
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = container.get_mut(probe).filter(|probe| probe.is_object()) {
-            for (field, value) in [
-                ("timeoutSeconds", 1),
-                ("periodSeconds", 10),
-                ("successThreshold", 1),
-                ("failureThreshold", 3),
-            ] {
+            for (field, value) in
+                [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+            {
                 put(probe, field, json!(value));
             }
             if probe["httpGet"].is_object() {
@@ -196,17 +172,8 @@ fn volume(volume: &mut Value) {
     if let Some(path) = volume.get_mut("hostPath").filter(|path| path.is_object()) {
         put(path, "type", json!(""));
     }
-    let sources = [
-        "configMap",
-        "secret",
-        "projected",
-        "downwardAPI",
-        "hostPath",
-        "emptyDir",
-    ];
-    if volume.as_object().is_some_and(|map| map.len() == 1)
-        && sources.iter().all(|source| volume[source].is_null())
-    {
+    let sources = ["configMap", "secret", "projected", "downwardAPI", "hostPath", "emptyDir"];
+    if volume.as_object().is_some_and(|map| map.len() == 1) && sources.iter().all(|source| volume[source].is_null()) {
         put(volume, "emptyDir", json!({}));
     }
 }
@@ -218,11 +185,7 @@ fn template(spec: &mut Value) {
 
 fn selector_from_labels(object: &mut Value, labels: &Value) {
     if labels.is_object() && object["spec"]["selector"].is_null() {
-        put(
-            &mut object["spec"],
-            "selector",
-            json!({ "matchLabels": labels }),
-        );
+        put(&mut object["spec"], "selector", json!({ "matchLabels": labels }));
     }
 }
 
@@ -249,11 +212,7 @@ fn rolling(strategy: &mut Value, surge: Value, unavailable: Value) {
     if strategy["type"] == "RollingUpdate" {
         put(strategy, "rollingUpdate", json!({}));
         put(&mut strategy["rollingUpdate"], "maxSurge", surge);
-        put(
-            &mut strategy["rollingUpdate"],
-            "maxUnavailable",
-            unavailable,
-        );
+        put(&mut strategy["rollingUpdate"], "maxUnavailable", unavailable);
     }
 }
 
@@ -262,11 +221,7 @@ fn service(spec: &mut Value) {
     put(spec, "sessionAffinity", json!("None"));
     if spec["sessionAffinity"] == "ClientIP" {
         put(&mut spec["sessionAffinityConfig"], "clientIP", json!({}));
-        put(
-            &mut spec["sessionAffinityConfig"]["clientIP"],
-            "timeoutSeconds",
-            json!(10_800),
-        );
+        put(&mut spec["sessionAffinityConfig"]["clientIP"], "timeoutSeconds", json!(10_800));
     }
     each(spec, "ports", |port| {
         put(port, "protocol", json!("TCP"));
@@ -289,22 +244,10 @@ fn service(spec: &mut Value) {
 fn network_policy(object: &mut Value) {
     let spec = &mut object["spec"];
     put(spec, "podSelector", json!({}));
-    let egress = spec["egress"]
-        .as_array()
-        .is_some_and(|rules| !rules.is_empty());
-    put(
-        spec,
-        "policyTypes",
-        if egress {
-            json!(["Ingress", "Egress"])
-        } else {
-            json!(["Ingress"])
-        },
-    );
+    let egress = spec["egress"].as_array().is_some_and(|rules| !rules.is_empty());
+    put(spec, "policyTypes", if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
     for direction in ["ingress", "egress"] {
-        each(spec, direction, |rule| {
-            each(rule, "ports", |port| put(port, "protocol", json!("TCP")))
-        });
+        each(spec, direction, |rule| each(rule, "ports", |port| put(port, "protocol", json!("TCP"))));
     }
 }
 
@@ -320,10 +263,7 @@ fn namespace(object: &mut Value) {
 
 fn secret(object: &mut Value) {
     put(object, "type", json!("Opaque"));
-    let Some(plain) = object
-        .as_object_mut()
-        .and_then(|map| map.remove("stringData"))
-    else {
+    let Some(plain) = object.as_object_mut().and_then(|map| map.remove("stringData")) else {
         return;
     };
     put(object, "data", json!({}));
@@ -334,9 +274,7 @@ fn secret(object: &mut Value) {
 }
 
 fn endpoints(object: &mut Value) {
-    each(object, "subsets", |subset| {
-        each(subset, "ports", |port| put(port, "protocol", json!("TCP")))
-    });
+    each(object, "subsets", |subset| each(subset, "ports", |port| put(port, "protocol", json!("TCP"))));
 }
 
 #[cfg(test)]
@@ -358,16 +296,9 @@ mod tests {
     #[case("localhost:5000/nginx:1.2", "IfNotPresent")]
     #[case("nginx@sha256:00", "IfNotPresent")]
     fn the_pull_policy_follows_the_tag(#[case] image: &str, #[case] policy: &str) {
-        let pod = filled(
-            "pods",
-            "",
-            json!({"metadata": {}, "spec": {"containers": [{"name": "c", "image": image}]}}),
-        );
+        let pod = filled("pods", "", json!({"metadata": {}, "spec": {"containers": [{"name": "c", "image": image}]}}));
         assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], policy);
-        assert_eq!(
-            pod["status"],
-            json!({"phase": "Pending", "qosClass": "BestEffort"})
-        );
+        assert_eq!(pod["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
     }
 
     #[rstest]
@@ -385,11 +316,7 @@ mod tests {
 
     #[test]
     fn a_secret_takes_plain_text() {
-        let secret = filled(
-            "secrets",
-            "",
-            json!({"metadata": {}, "stringData": {"a": "hello"}}),
-        );
+        let secret = filled("secrets", "", json!({"metadata": {}, "stringData": {"a": "hello"}}));
         assert_eq!(secret["data"], json!({"a": "aGVsbG8="}));
         assert_eq!(secret.get("stringData"), None);
     }

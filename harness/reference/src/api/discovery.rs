@@ -34,18 +34,13 @@ fn group_entry(group: &str, version: &str) -> Value {
 
 /// `/apis`.
 pub fn group_list() -> Value {
-    let groups: Vec<Value> = kinds::groups()
-        .into_iter()
-        .map(|(group, version)| group_entry(group, version))
-        .collect();
+    let groups: Vec<Value> = kinds::groups().into_iter().map(|(group, version)| group_entry(group, version)).collect();
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
 /// `/apis/GROUP`.
 pub fn group(name: &str) -> Option<Value> {
-    let (group, version) = kinds::groups()
-        .into_iter()
-        .find(|(group, _)| *group == name)?;
+    let (group, version) = kinds::groups().into_iter().find(|(group, _)| *group == name)?;
     let mut entry = group_entry(group, version);
     entry["kind"] = json!("APIGroup");
     entry["apiVersion"] = json!("v1");
@@ -53,9 +48,7 @@ pub fn group(name: &str) -> Option<Value> {
 }
 
 fn rows<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Kind> + 'a {
-    KINDS
-        .iter()
-        .filter(move |kind| kind.group == group && kind.version == version)
+    KINDS.iter().filter(move |kind| kind.group == group && kind.version == version)
 }
 
 fn subs(kind: &Kind) -> impl Iterator<Item = &'static SubRow> {
@@ -93,14 +86,8 @@ pub fn resources(group: &str, version: &str) -> Option<Value> {
     if all.is_empty() {
         return None;
     }
-    let group_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
-    Some(
-        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": all }),
-    )
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    Some(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": all }))
 }
 
 fn aggregated_resource(kind: &Kind) -> Value {
@@ -146,10 +133,7 @@ pub fn aggregated(core: bool, stable: bool) -> Value {
     let items: Vec<Value> = if core {
         vec![aggregated_group("", "v1")]
     } else {
-        kinds::groups()
-            .into_iter()
-            .map(|(group, version)| aggregated_group(group, version))
-            .collect()
+        kinds::groups().into_iter().map(|(group, version)| aggregated_group(group, version)).collect()
     };
     let version = if stable { "v2" } else { "v2beta1" };
     json!({ "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items })

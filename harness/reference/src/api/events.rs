@@ -23,10 +23,7 @@ pub fn has_two_faces(kind: &Kind) -> bool {
 fn renamed(event: &Value, api_version: &str, name: impl Fn(&str) -> Option<&'static str>) -> Value {
     let mut out = Map::new();
     for (key, value) in event.as_object().into_iter().flatten() {
-        out.insert(
-            name(key).map_or_else(|| key.clone(), str::to_owned),
-            value.clone(),
-        );
+        out.insert(name(key).map_or_else(|| key.clone(), str::to_owned), value.clone());
     }
     out.insert("apiVersion".to_owned(), json!(api_version));
     Value::Object(out)
@@ -34,22 +31,12 @@ fn renamed(event: &Value, api_version: &str, name: impl Fn(&str) -> Option<&'sta
 
 /// The newer face of a kept event.
 pub fn shown(event: &Value) -> Value {
-    renamed(event, "events.k8s.io/v1", |key| {
-        RENAMED
-            .iter()
-            .find(|(kept, _)| *kept == key)
-            .map(|(_, shown)| *shown)
-    })
+    renamed(event, "events.k8s.io/v1", |key| RENAMED.iter().find(|(kept, _)| *kept == key).map(|(_, shown)| *shown))
 }
 
 /// What is kept of an event that came by its newer face.
 pub fn kept(event: &Value) -> Value {
-    renamed(event, "v1", |key| {
-        RENAMED
-            .iter()
-            .find(|(_, shown)| *shown == key)
-            .map(|(kept, _)| *kept)
-    })
+    renamed(event, "v1", |key| RENAMED.iter().find(|(_, shown)| *shown == key).map(|(kept, _)| *kept))
 }
 
 #[cfg(test)]

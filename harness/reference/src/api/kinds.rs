@@ -30,54 +30,14 @@ const READ_WRITE: &[&str] = &["get", "patch", "update"];
 
 /// Every subresource there is.
 pub static SUBS: &[SubRow] = &[
-    SubRow {
-        sub: Sub::Status,
-        name: "status",
-        verbs: READ_WRITE,
-        speaks: ("", "", ""),
-    },
-    SubRow {
-        sub: Sub::Scale,
-        name: "scale",
-        verbs: READ_WRITE,
-        speaks: ("autoscaling", "v1", "Scale"),
-    },
-    SubRow {
-        sub: Sub::Finalize,
-        name: "finalize",
-        verbs: &["update"],
-        speaks: ("", "", ""),
-    },
-    SubRow {
-        sub: Sub::Binding,
-        name: "binding",
-        verbs: &["create"],
-        speaks: ("", "", "Binding"),
-    },
-    SubRow {
-        sub: Sub::Eviction,
-        name: "eviction",
-        verbs: &["create"],
-        speaks: ("policy", "v1", "Eviction"),
-    },
-    SubRow {
-        sub: Sub::Log,
-        name: "log",
-        verbs: &["get"],
-        speaks: ("", "", ""),
-    },
-    SubRow {
-        sub: Sub::Exec,
-        name: "exec",
-        verbs: &["create", "get"],
-        speaks: ("", "", "PodExecOptions"),
-    },
-    SubRow {
-        sub: Sub::Attach,
-        name: "attach",
-        verbs: &["create", "get"],
-        speaks: ("", "", "PodAttachOptions"),
-    },
+    SubRow { sub: Sub::Status, name: "status", verbs: READ_WRITE, speaks: ("", "", "") },
+    SubRow { sub: Sub::Scale, name: "scale", verbs: READ_WRITE, speaks: ("autoscaling", "v1", "Scale") },
+    SubRow { sub: Sub::Finalize, name: "finalize", verbs: &["update"], speaks: ("", "", "") },
+    SubRow { sub: Sub::Binding, name: "binding", verbs: &["create"], speaks: ("", "", "Binding") },
+    SubRow { sub: Sub::Eviction, name: "eviction", verbs: &["create"], speaks: ("policy", "v1", "Eviction") },
+    SubRow { sub: Sub::Log, name: "log", verbs: &["get"], speaks: ("", "", "") },
+    SubRow { sub: Sub::Exec, name: "exec", verbs: &["create", "get"], speaks: ("", "", "PodExecOptions") },
+    SubRow { sub: Sub::Attach, name: "attach", verbs: &["create", "get"], speaks: ("", "", "PodAttachOptions") },
     SubRow {
         sub: Sub::PortForward,
         name: "portforward",
@@ -87,20 +47,9 @@ pub static SUBS: &[SubRow] = &[
 ];
 
 /// The verbs of a stored resource, in discovery's order.
-pub const STORED: &[&str] = &[
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+pub const STORED: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 /// Namespaces are deleted one at a time.
-pub const NAMESPACES: &[&str] = &[
-    "create", "delete", "get", "list", "patch", "update", "watch",
-];
+pub const NAMESPACES: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 /// Questions are answered, not stored.
 pub const ASKED: &[&str] = &["create"];
 
@@ -127,20 +76,12 @@ pub struct Kind {
 impl Kind {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// `pods` or `deployments.apps`, as messages name it.
     pub fn resource(&self) -> String {
-        if self.group.is_empty() {
-            self.plural.to_owned()
-        } else {
-            format!("{}.{}", self.plural, self.group)
-        }
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
 
     /// Whether the kind's schema is open, as that of a custom resource is.
@@ -155,10 +96,7 @@ impl Kind {
 
     /// The subresource called `name`, if this resource has it.
     pub fn sub(&self, name: &str) -> Option<Sub> {
-        SUBS.iter()
-            .find(|row| row.name == name)
-            .map(|row| row.sub)
-            .filter(|sub| self.subs.contains(sub))
+        SUBS.iter().find(|row| row.name == name).map(|row| row.sub).filter(|sub| self.subs.contains(sub))
     }
 
     /// Whether status is written through its own door only.
@@ -170,12 +108,7 @@ impl Kind {
 /// The group of Calico's resources.
 pub const CALICO: &str = "crd.projectcalico.org";
 
-const fn core(
-    plural: &'static str,
-    singular: &'static str,
-    kind: &'static str,
-    columns: Columns,
-) -> Kind {
+const fn core(plural: &'static str, singular: &'static str, kind: &'static str, columns: Columns) -> Kind {
     Kind {
         group: "",
         version: "v1",
@@ -201,14 +134,7 @@ const fn apps(
     subs: &'static [Sub],
     columns: Columns,
 ) -> Kind {
-    Kind {
-        group: "apps",
-        short,
-        subs,
-        in_all: true,
-        counts_generation: true,
-        ..core(plural, singular, kind, columns)
-    }
+    Kind { group: "apps", short, subs, in_all: true, counts_generation: true, ..core(plural, singular, kind, columns) }
 }
 
 const fn calico(plural: &'static str, singular: &'static str, kind: &'static str) -> Kind {
@@ -221,45 +147,18 @@ const fn calico(plural: &'static str, singular: &'static str, kind: &'static str
     }
 }
 
-const fn review(
-    group: &'static str,
-    plural: &'static str,
-    singular: &'static str,
-    kind: &'static str,
-) -> Kind {
-    Kind {
-        group,
-        namespaced: false,
-        verbs: ASKED,
-        fields: "Review",
-        ..core(plural, singular, kind, Columns::Plain)
-    }
+const fn review(group: &'static str, plural: &'static str, singular: &'static str, kind: &'static str) -> Kind {
+    Kind { group, namespaced: false, verbs: ASKED, fields: "Review", ..core(plural, singular, kind, Columns::Plain) }
 }
 
-const POD_SUBS: &[Sub] = &[
-    Sub::Attach,
-    Sub::Binding,
-    Sub::Eviction,
-    Sub::Exec,
-    Sub::Log,
-    Sub::PortForward,
-    Sub::Status,
-];
+const POD_SUBS: &[Sub] =
+    &[Sub::Attach, Sub::Binding, Sub::Eviction, Sub::Exec, Sub::Log, Sub::PortForward, Sub::Status];
 
 /// Everything served, in discovery's order.
 pub static KINDS: &[Kind] = &[
-    Kind {
-        short: &["cm"],
-        ..core("configmaps", "configmap", "ConfigMap", Columns::ConfigMap)
-    },
-    Kind {
-        short: &["ep"],
-        ..core("endpoints", "endpoints", "Endpoints", Columns::Endpoints)
-    },
-    Kind {
-        short: &["ev"],
-        ..core("events", "event", "Event", Columns::Event)
-    },
+    Kind { short: &["cm"], ..core("configmaps", "configmap", "ConfigMap", Columns::ConfigMap) },
+    Kind { short: &["ep"], ..core("endpoints", "endpoints", "Endpoints", Columns::Endpoints) },
+    Kind { short: &["ev"], ..core("events", "event", "Event", Columns::Event) },
     Kind {
         short: &["ns"],
         namespaced: false,
@@ -267,12 +166,7 @@ pub static KINDS: &[Kind] = &[
         subs: &[Sub::Finalize, Sub::Status],
         ..core("namespaces", "namespace", "Namespace", Columns::Namespace)
     },
-    Kind {
-        short: &["no"],
-        namespaced: false,
-        subs: &[Sub::Status],
-        ..core("nodes", "node", "Node", Columns::Node)
-    },
+    Kind { short: &["no"], namespaced: false, subs: &[Sub::Status], ..core("nodes", "node", "Node", Columns::Node) },
     Kind {
         short: &["po"],
         in_all: true,
@@ -281,112 +175,43 @@ pub static KINDS: &[Kind] = &[
         ..core("pods", "pod", "Pod", Columns::Pod)
     },
     core("secrets", "secret", "Secret", Columns::Secret),
-    Kind {
-        short: &["sa"],
-        ..core(
-            "serviceaccounts",
-            "serviceaccount",
-            "ServiceAccount",
-            Columns::ServiceAccount,
-        )
-    },
+    Kind { short: &["sa"], ..core("serviceaccounts", "serviceaccount", "ServiceAccount", Columns::ServiceAccount) },
     Kind {
         short: &["svc"],
         in_all: true,
         subs: &[Sub::Status],
         ..core("services", "service", "Service", Columns::Service)
     },
-    apps(
-        "daemonsets",
-        "daemonset",
-        "DaemonSet",
-        &["ds"],
-        &[Sub::Status],
-        Columns::DaemonSet,
-    ),
-    apps(
-        "deployments",
-        "deployment",
-        "Deployment",
-        &["deploy"],
-        &[Sub::Scale, Sub::Status],
-        Columns::Deployment,
-    ),
-    apps(
-        "replicasets",
-        "replicaset",
-        "ReplicaSet",
-        &["rs"],
-        &[Sub::Scale, Sub::Status],
-        Columns::ReplicaSet,
-    ),
+    apps("daemonsets", "daemonset", "DaemonSet", &["ds"], &[Sub::Status], Columns::DaemonSet),
+    apps("deployments", "deployment", "Deployment", &["deploy"], &[Sub::Scale, Sub::Status], Columns::Deployment),
+    apps("replicasets", "replicaset", "ReplicaSet", &["rs"], &[Sub::Scale, Sub::Status], Columns::ReplicaSet),
     Kind {
         group: "events.k8s.io",
         short: &["ev"],
         fields: "EventV1",
         ..core("events", "event", "Event", Columns::Event)
     },
-    review(
-        "authentication.k8s.io",
-        "selfsubjectreviews",
-        "selfsubjectreview",
-        "SelfSubjectReview",
-    ),
-    review(
-        "authentication.k8s.io",
-        "tokenreviews",
-        "tokenreview",
-        "TokenReview",
-    ),
-    review(
-        "authorization.k8s.io",
-        "selfsubjectaccessreviews",
-        "selfsubjectaccessreview",
-        "SelfSubjectAccessReview",
-    ),
+    review("authentication.k8s.io", "selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview"),
+    review("authentication.k8s.io", "tokenreviews", "tokenreview", "TokenReview"),
+    review("authorization.k8s.io", "selfsubjectaccessreviews", "selfsubjectaccessreview", "SelfSubjectAccessReview"),
     Kind {
         group: "networking.k8s.io",
         short: &["netpol"],
         counts_generation: true,
-        ..core(
-            "networkpolicies",
-            "networkpolicy",
-            "NetworkPolicy",
-            Columns::NetworkPolicy,
-        )
+        ..core("networkpolicies", "networkpolicy", "NetworkPolicy", Columns::NetworkPolicy)
     },
-    Kind {
-        group: "coordination.k8s.io",
-        ..core("leases", "lease", "Lease", Columns::Lease)
-    },
+    Kind { group: "coordination.k8s.io", ..core("leases", "lease", "Lease", Columns::Lease) },
     Kind {
         group: "discovery.k8s.io",
         counts_generation: true,
-        ..core(
-            "endpointslices",
-            "endpointslice",
-            "EndpointSlice",
-            Columns::EndpointSlice,
-        )
+        ..core("endpointslices", "endpointslice", "EndpointSlice", Columns::EndpointSlice)
     },
-    calico(
-        "globalnetworkpolicies",
-        "globalnetworkpolicy",
-        "GlobalNetworkPolicy",
-    ),
+    calico("globalnetworkpolicies", "globalnetworkpolicy", "GlobalNetworkPolicy"),
     calico("bgpconfigurations", "bgpconfiguration", "BGPConfiguration"),
     calico("blockaffinities", "blockaffinity", "BlockAffinity"),
-    calico(
-        "clusterinformations",
-        "clusterinformation",
-        "ClusterInformation",
-    ),
+    calico("clusterinformations", "clusterinformation", "ClusterInformation"),
     calico("bgppeers", "bgppeer", "BGPPeer"),
-    calico(
-        "felixconfigurations",
-        "felixconfiguration",
-        "FelixConfiguration",
-    ),
+    calico("felixconfigurations", "felixconfiguration", "FelixConfiguration"),
     calico("ipamconfigs", "ipamconfig", "IPAMConfig"),
     calico("ippools", "ippool", "IPPool"),
     calico("ipamblocks", "ipamblock", "IPAMBlock"),
@@ -398,9 +223,7 @@ pub type KindIndex = usize;
 
 /// The row for a resource of a group and version.
 pub fn find(group: &str, version: &str, plural: &str) -> Option<KindIndex> {
-    KINDS
-        .iter()
-        .position(|row| row.group == group && row.version == version && row.plural == plural)
+    KINDS.iter().position(|row| row.group == group && row.version == version && row.plural == plural)
 }
 
 /// The row of a core resource, known to exist by the table above.
@@ -410,11 +233,7 @@ pub fn core_index(plural: &str) -> KindIndex {
 
 /// Where the objects of a row are kept: both faces of events share one place.
 pub fn stored_as(index: KindIndex) -> KindIndex {
-    if KINDS[index].group == "events.k8s.io" {
-        core_index("events")
-    } else {
-        index
-    }
+    if KINDS[index].group == "events.k8s.io" { core_index("events") } else { index }
 }
 
 /// Named groups in discovery's order, each once.

@@ -68,54 +68,31 @@ impl KubeletDoor {
             .map_err(ApiError::Tls)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
-            token,
-        })
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), token })
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<Sender, String> {
         let late = || format!("dial tcp {address}: i/o timeout");
-        let stream = timeout(CONNECT, TcpStream::connect(address))
-            .await
-            .map_err(|_| late())?;
-        let stream =
-            stream.map_err(|error| format!("dial tcp {address}: connect: {}", plain(&error)))?;
+        let stream = timeout(CONNECT, TcpStream::connect(address)).await.map_err(|_| late())?;
+        let stream = stream.map_err(|error| format!("dial tcp {address}: connect: {}", plain(&error)))?;
         // Keystrokes of a terminal should not wait for each other.
         let _ = stream.set_nodelay(true);
         let name = ServerName::from(address.ip());
-        let stream = timeout(CONNECT, self.connector.connect(name, stream))
-            .await
-            .map_err(|_| late())?;
+        let stream = timeout(CONNECT, self.connector.connect(name, stream)).await.map_err(|_| late())?;
         let stream = stream.map_err(|error| format!("tls: {error}"))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         tokio::spawn(connection.with_upgrades());
         Ok(sender)
     }
 
-    async fn send(
-        &self,
-        address: SocketAddr,
-        path: &str,
-        headers: HeaderMap,
-    ) -> Result<Response<Incoming>, String> {
+    async fn send(&self, address: SocketAddr, path: &str, headers: HeaderMap) -> Result<Response<Incoming>, String> {
         let mut sender = self.connect(address).await?;
-        let mut request = Request::builder()
-            .method(Method::GET)
-            .uri(path)
-            .body(Empty::new())
-            .map_err(|error| error.to_string())?;
+        let mut request =
+            Request::builder().method(Method::GET).uri(path).body(Empty::new()).map_err(|error| error.to_string())?;
         *request.headers_mut() = headers;
-        let host = address
-            .to_string()
-            .parse()
-            .map_err(|_| "the address is no host".to_owned())?;
+        let host = address.to_string().parse().map_err(|_| "the address is no host".to_owned())?;
         request.headers_mut().insert(HOST, host);
-        let token = format!("Bearer {}", self.token)
-            .parse()
-            .map_err(|_| "the token is no header".to_owned())?;
+        let token = format!("Bearer {}", self.token).parse().map_err(|_| "the token is no header".to_owned())?;
         request.headers_mut().insert(AUTHORIZATION, token);
         let answered = timeout(BEGIN, sender.send_request(request)).await;
         answered
@@ -127,10 +104,7 @@ impl KubeletDoor {
 /// The words of the operating system without Rust's error number.
 fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or(&text)
-        .to_lowercase()
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 /// Where a container is.
@@ -155,25 +129,14 @@ fn container(pod: &Value, asked: Option<&str>, name: &str) -> Result<String, Ref
             .collect::<Vec<_>>()
     };
     match asked {
-        Some(asked)
-            if all
-                .iter()
-                .any(|field| named(field).iter().any(|known| known == asked)) =>
-        {
-            Ok(asked.to_owned())
-        }
-        Some(asked) => Err(Refusal::bad_request(format!(
-            "container {asked} is not valid for pod {name}"
-        ))),
+        Some(asked) if all.iter().any(|field| named(field).iter().any(|known| known == asked)) => Ok(asked.to_owned()),
+        Some(asked) => Err(Refusal::bad_request(format!("container {asked} is not valid for pod {name}"))),
         None => {
             let main = named("containers");
-            let annotated =
-                pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
+            let annotated = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
             match (main.as_slice(), annotated) {
                 ([only], _) => Ok(only.clone()),
-                (many, Some(chosen)) if many.iter().any(|known| known == chosen) => {
-                    Ok(chosen.to_owned())
-                }
+                (many, Some(chosen)) if many.iter().any(|known| known == chosen) => Ok(chosen.to_owned()),
                 (many, _) => {
                     let mut message = format!(
                         "a container name must be specified for pod {name}, choose one of: [{}]",
@@ -181,10 +144,7 @@ fn container(pod: &Value, asked: Option<&str>, name: &str) -> Result<String, Ref
                     );
                     let init = named("initContainers");
                     if !init.is_empty() {
-                        message.push_str(&format!(
-                            " or one of the init containers: [{}]",
-                            init.join(" ")
-                        ));
+                        message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
                     }
                     Err(Refusal::bad_request(message))
                 }
@@ -202,41 +162,22 @@ fn place(cluster: &Cluster, target: &Target, query: &Query) -> Result<Option<Pla
         .ok_or_else(|| Refusal::not_found(target.kind(), name))?;
     let mut path = format!("/{}/{name}", target.place());
     if target.sub != Some(Sub::PortForward) {
-        path = format!(
-            "{path}/{}",
-            container(&pod.value, query.get("container"), name)?
-        );
+        path = format!("{path}/{}", container(&pod.value, query.get("container"), name)?);
     }
-    let Some(node) = pod.value["spec"]["nodeName"]
-        .as_str()
-        .filter(|node| !node.is_empty())
-    else {
+    let Some(node) = pod.value["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()) else {
         return Ok(None);
     };
     let nodes = kinds::core_index("nodes");
-    let found = cluster
-        .store
-        .get(nodes, "", node)
-        .ok_or_else(|| Refusal::not_found(&KINDS[nodes], node))?;
+    let found = cluster.store.get(nodes, "", node).ok_or_else(|| Refusal::not_found(&KINDS[nodes], node))?;
     let status = &found.value["status"];
-    let internal = list(&status["addresses"])
-        .iter()
-        .find(|address| address["type"] == "InternalIP");
-    let ip: Option<IpAddr> = internal
-        .and_then(|address| address["address"].as_str())
-        .and_then(|text| text.parse().ok());
+    let internal = list(&status["addresses"]).iter().find(|address| address["type"] == "InternalIP");
+    let ip: Option<IpAddr> =
+        internal.and_then(|address| address["address"].as_str()).and_then(|text| text.parse().ok());
     let ip = ip.ok_or_else(|| {
-        Refusal::kubelet_unreachable(format!(
-            "no preferred addresses found for node {node:?}; known addresses: []"
-        ))
+        Refusal::kubelet_unreachable(format!("no preferred addresses found for node {node:?}; known addresses: []"))
     })?;
-    let port = status["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-        .as_u64()
-        .and_then(|port| u16::try_from(port).ok());
-    Ok(Some(Place {
-        address: SocketAddr::new(ip, port.filter(|port| *port != 0).unwrap_or(PORT)),
-        path,
-    }))
+    let port = status["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().and_then(|port| u16::try_from(port).ok());
+    Ok(Some(Place { address: SocketAddr::new(ip, port.filter(|port| *port != 0).unwrap_or(PORT)), path }))
 }
 
 /// Answers with a container's log, as it comes.
@@ -246,65 +187,36 @@ pub async fn log(cluster: &Cluster, target: &Target, query: &Query) -> Result<An
         return Ok(answer::text(200, ""));
     };
     let path = format!("/containerLogs{}{}", place.path, log_query(query));
-    let answered = cluster
-        .kubelets
-        .send(place.address, &path, HeaderMap::new())
-        .await;
-    let answered = answered.map_err(|why| {
-        Refusal::kubelet_unreachable(format!("Get \"https://{}{path}\": {why}", place.address))
-    })?;
+    let answered = cluster.kubelets.send(place.address, &path, HeaderMap::new()).await;
+    let answered = answered
+        .map_err(|why| Refusal::kubelet_unreachable(format!("Get \"https://{}{path}\": {why}", place.address)))?;
     if !answered.status().is_success() {
         return Err(told(answered).await);
     }
-    let body = answered
-        .into_body()
-        .map_err(std::io::Error::other)
-        .boxed_unsync();
+    let body = answered.into_body().map_err(std::io::Error::other).boxed_unsync();
     let mut answer = Response::new(body);
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static("text/plain"),
-    );
+    answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain"));
     Ok(answer)
 }
 
 fn log_query(query: &Query) -> String {
     let mut text = Serializer::new(String::new());
-    for name in [
-        "follow",
-        "previous",
-        "sinceSeconds",
-        "sinceTime",
-        "timestamps",
-        "tailLines",
-        "limitBytes",
-        "stream",
-    ] {
+    for name in ["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"] {
         for value in query.all(name) {
             text.append_pair(name, value);
         }
     }
     let text = text.finish();
-    if text.is_empty() {
-        text
-    } else {
-        format!("?{text}")
-    }
+    if text.is_empty() { text } else { format!("?{text}") }
 }
 
 /// What a kubelet says it refuses.
 async fn told(answered: Response<Incoming>) -> Refusal {
     let code = answered.status().as_u16();
-    let body = Limited::new(answered.into_body(), LONGEST_ERROR)
-        .collect()
-        .await;
-    let text = body
-        .map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned())
-        .unwrap_or_default();
+    let body = Limited::new(answered.into_body(), LONGEST_ERROR).collect().await;
+    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
     let parsed: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-    let message = parsed["message"]
-        .as_str()
-        .map_or_else(|| text.clone(), str::to_owned);
+    let message = parsed["message"].as_str().map_or_else(|| text.clone(), str::to_owned);
     let reason = match code {
         400 => "BadRequest",
         401 => "Unauthorized",
@@ -313,12 +225,7 @@ async fn told(answered: Response<Incoming>) -> Refusal {
         503 => "ServiceUnavailable",
         _ => "InternalError",
     };
-    Refusal {
-        code,
-        reason,
-        message,
-        details: None,
-    }
+    Refusal { code, reason, message, details: None }
 }
 
 /// The query as kubelets write it.
@@ -330,12 +237,7 @@ fn kubelet_query(sub: Sub, query: &Query) -> String {
         }
         return text.finish();
     }
-    for (asked, said) in [
-        ("stdin", "input"),
-        ("stdout", "output"),
-        ("stderr", "error"),
-        ("tty", "tty"),
-    ] {
+    for (asked, said) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
         if query.is_true(asked) {
             text.append_pair(said, "1");
         }
@@ -360,18 +262,13 @@ pub async fn stream(
     };
     let name = target.named()?;
     let place = place(cluster, target, query)?;
-    let place = place
-        .ok_or_else(|| Refusal::bad_request(format!("pod {name} does not have a host assigned")))?;
+    let place = place.ok_or_else(|| Refusal::bad_request(format!("pod {name} does not have a host assigned")))?;
     if !request.headers().contains_key(UPGRADE) {
         return Err(Refusal::bad_request("Upgrade request required"));
     }
     let path = format!("/{verb}{}?{}", place.path, kubelet_query(sub, query));
-    let answered = cluster
-        .kubelets
-        .send(place.address, &path, handshake(request.headers()))
-        .await;
-    let mut answered = answered
-        .map_err(|why| Refusal::kubelet_unreachable(format!("error dialing backend: {why}")))?;
+    let answered = cluster.kubelets.send(place.address, &path, handshake(request.headers())).await;
+    let mut answered = answered.map_err(|why| Refusal::kubelet_unreachable(format!("error dialing backend: {why}")))?;
     if answered.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(told(answered).await);
     }

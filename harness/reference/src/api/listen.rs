@@ -39,9 +39,7 @@ pub(super) async fn serve(
     for listener in listeners {
         let (cluster, acceptor) = (Arc::clone(&cluster), acceptor.clone());
         let (room, shutdown, tasks) = (Arc::clone(&room), shutdown.clone(), tracker.clone());
-        tracker.spawn(async move {
-            accept(&cluster, &listener, &acceptor, &room, &shutdown, &tasks).await
-        });
+        tracker.spawn(async move { accept(&cluster, &listener, &acceptor, &room, &shutdown, &tasks).await });
     }
     shutdown.cancelled().await;
     tracker.close();
@@ -70,8 +68,7 @@ async fn accept(
             tokio::task::yield_now().await;
             continue;
         };
-        let (cluster, acceptor, shutdown) =
-            (Arc::clone(cluster), acceptor.clone(), shutdown.clone());
+        let (cluster, acceptor, shutdown) = (Arc::clone(cluster), acceptor.clone(), shutdown.clone());
         tasks.spawn(async move {
             connection(cluster, stream, &acceptor, &shutdown).await;
             drop(place);
@@ -79,21 +76,13 @@ async fn accept(
     }
 }
 
-async fn connection(
-    cluster: Arc<Cluster>,
-    stream: TcpStream,
-    acceptor: &TlsAcceptor,
-    shutdown: &CancellationToken,
-) {
+async fn connection(cluster: Arc<Cluster>, stream: TcpStream, acceptor: &TlsAcceptor, shutdown: &CancellationToken) {
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = timeout(HANDSHAKE, acceptor.accept(stream)).await else {
         return;
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -107,24 +107,15 @@ impl ApiServer {
             kubelets,
         };
         bootstrap::furnish(&cluster).map_err(|refusal| ApiError::FirstObjects(refusal.message))?;
-        Ok(Self {
-            cluster: Arc::new(cluster),
-            acceptor,
-            listeners: config.listeners,
-        })
+        Ok(Self { cluster: Arc::new(cluster), acceptor, listeners: config.listeners })
     }
 
     /// Serves until `shutdown`; open watches end then.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ApiError> {
         let mut listeners = Vec::new();
         for listener in self.listeners {
-            let address = listener
-                .local_addr()
-                .map_or_else(|_| "?".to_owned(), |address| address.to_string());
-            let wrong = |source| ApiError::Listen {
-                address: address.clone(),
-                source,
-            };
+            let address = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+            let wrong = |source| ApiError::Listen { address: address.clone(), source };
             listener.set_nonblocking(true).map_err(wrong)?;
             listeners.push(tokio::net::TcpListener::from_std(listener).map_err(wrong)?);
         }

@@ -10,11 +10,7 @@ use super::schema::{self, Shape, Type};
 
 /// The name of the group-version's document, `api/v1` or `apis/apps/v1`.
 fn document_name(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        format!("api/{version}")
-    } else {
-        format!("apis/{group}/{version}")
-    }
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
 /// `/openapi/v3`: where the documents are.
@@ -23,10 +19,7 @@ pub fn index() -> Value {
     let groups = std::iter::once(("", "v1")).chain(kinds::groups());
     for (group, version) in groups {
         let name = document_name(group, version);
-        paths.insert(
-            name.clone(),
-            json!({ "serverRelativeURL": format!("/openapi/v3/{name}") }),
-        );
+        paths.insert(name.clone(), json!({ "serverRelativeURL": format!("/openapi/v3/{name}") }));
     }
     json!({ "paths": paths })
 }
@@ -34,17 +27,9 @@ pub fn index() -> Value {
 /// `/openapi/v3/NAME`: the document of one group and version.
 pub fn v3(name: &str) -> Option<Value> {
     let groups = std::iter::once(("", "v1")).chain(kinds::groups());
-    let (group, version) = groups
-        .into_iter()
-        .find(|(group, version)| document_name(group, version) == name)?;
-    let rows: Vec<&Kind> = KINDS
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version)
-        .collect();
-    let dialect = Dialect {
-        prefix: "#/components/schemas/",
-        v3: true,
-    };
+    let (group, version) = groups.into_iter().find(|(group, version)| document_name(group, version) == name)?;
+    let rows: Vec<&Kind> = KINDS.iter().filter(|kind| kind.group == group && kind.version == version).collect();
+    let dialect = Dialect { prefix: "#/components/schemas/", v3: true };
     let mut paths = Map::new();
     for kind in &rows {
         paths.extend(kind_paths(kind, &dialect));
@@ -58,10 +43,7 @@ pub fn v3(name: &str) -> Option<Value> {
 /// `/openapi/v2`: everything in one document.
 pub fn v2() -> Value {
     let rows: Vec<&Kind> = KINDS.iter().collect();
-    let dialect = Dialect {
-        prefix: "#/definitions/",
-        v3: false,
-    };
+    let dialect = Dialect { prefix: "#/definitions/", v3: false };
     let mut paths = Map::new();
     for kind in &rows {
         paths.extend(kind_paths(kind, &dialect));
@@ -70,6 +52,15 @@ pub fn v2() -> Value {
         "swagger": "2.0", "info": { "title": "Kubernetes", "version": super::discovery::VERSION.2 },
         "paths": paths, "definitions": schemas(&rows, &dialect),
     })
+}
+
+/// The same for clients that take it as protobuf only (kubectl, for the kind `List`): no types at all, since what is
+/// not described is left to the server to validate. Message `Document` of gnostic's `OpenAPIv2.proto`: 1 is the version
+/// of the format, 2 is `info` with 1 title and 2 version.
+pub fn v2_protobuf() -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let info = [field(1, b"Kubernetes"), field(2, super::discovery::VERSION.2.as_bytes())].concat();
+    [field(1, b"2.0"), field(2, &info)].concat()
 }
 
 /// How the two generations of the format differ here.
@@ -82,11 +73,7 @@ impl Dialect {
     fn reference(&self, name: &str) -> Value {
         let target = json!({ "$ref": format!("{}{name}", self.prefix) });
         // A reference may have no siblings in v3, so what is said beside it needs a wrapper.
-        if self.v3 {
-            json!({ "allOf": [target], "default": {} })
-        } else {
-            target
-        }
+        if self.v3 { json!({ "allOf": [target], "default": {} }) } else { target }
     }
 }
 
@@ -107,11 +94,7 @@ fn schema_name(kind: &Kind) -> String {
 /// The name of the schema of a type that is no kind.
 fn part_name(name: &str) -> String {
     match name {
-        "ObjectMeta"
-        | "OwnerReference"
-        | "LabelSelector"
-        | "LabelSelectorRequirement"
-        | "Condition" => {
+        "ObjectMeta" | "OwnerReference" | "LabelSelector" | "LabelSelectorRequirement" | "Condition" => {
             format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}")
         }
         _ => format!("io.k8s.api.core.v1.{name}"),
@@ -120,16 +103,9 @@ fn part_name(name: &str) -> String {
 
 fn kind_paths(kind: &Kind, dialect: &Dialect) -> Vec<(String, Value)> {
     let root = document_name(kind.group, kind.version);
-    let place = if kind.namespaced {
-        "/namespaces/{namespace}"
-    } else {
-        ""
-    };
+    let place = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("/{root}{place}/{}", kind.plural);
-    let mut operations = vec![(
-        collection.clone(),
-        json!({ "post": operation(kind, "post", dialect) }),
-    )];
+    let mut operations = vec![(collection.clone(), json!({ "post": operation(kind, "post", dialect) }))];
     if !kind.verbs.contains(&"patch") {
         return operations;
     }
@@ -150,11 +126,7 @@ fn operation(kind: &Kind, verb: &str, dialect: &Dialect) -> Value {
         .iter()
         .filter(|name| verb == "patch" || **name != "force")
         .map(|name| {
-            let kind = if *name == "force" {
-                "boolean"
-            } else {
-                "string"
-            };
+            let kind = if *name == "force" { "boolean" } else { "string" };
             if dialect.v3 {
                 json!({ "name": name, "in": "query", "schema": { "type": kind } })
             } else {
@@ -163,11 +135,7 @@ fn operation(kind: &Kind, verb: &str, dialect: &Dialect) -> Value {
         })
         .collect();
     let patches: &[&str] = if kind.is_custom() {
-        &[
-            "application/apply-patch+yaml",
-            "application/json-patch+json",
-            "application/merge-patch+json",
-        ]
+        &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"]
     } else {
         &[
             "application/apply-patch+yaml",
@@ -176,23 +144,15 @@ fn operation(kind: &Kind, verb: &str, dialect: &Dialect) -> Value {
             "application/strategic-merge-patch+json",
         ]
     };
-    let accepted: &[&str] = if verb == "patch" {
-        patches
-    } else {
-        &["application/json", "application/yaml"]
-    };
+    let accepted: &[&str] = if verb == "patch" { patches } else { &["application/json", "application/yaml"] };
     let action = if verb == "patch" { "patch" } else { verb };
     let mut told = json!({
         "parameters": parameters, "responses": { "200": { "description": "OK" } },
         "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk(kind),
     });
     if dialect.v3 {
-        let body =
-            json!({ "schema": { "$ref": format!("{}{}", dialect.prefix, schema_name(kind)) } });
-        let content: Map<String, Value> = accepted
-            .iter()
-            .map(|media| ((*media).to_owned(), body.clone()))
-            .collect();
+        let body = json!({ "schema": { "$ref": format!("{}{}", dialect.prefix, schema_name(kind)) } });
+        let content: Map<String, Value> = accepted.iter().map(|media| ((*media).to_owned(), body.clone())).collect();
         told["requestBody"] = json!({ "content": content, "required": true });
     } else {
         told["consumes"] = json!(accepted);
@@ -270,11 +230,7 @@ fn property(shape: &'static Shape, dialect: &Dialect, wanted: &mut Vec<&'static 
             }
             told
         }
-        Shape::List {
-            item,
-            keys,
-            retain_keys,
-        } => {
+        Shape::List { item, keys, retain_keys } => {
             let mut told = json!({ "type": "array", "items": property(item, dialect, wanted) });
             list_merging(&mut told, keys.as_deref(), *retain_keys);
             told
@@ -287,11 +243,7 @@ fn list_merging(told: &mut Value, keys: Option<&[&'static str]>, retain_keys: bo
         told["x-kubernetes-list-type"] = json!("atomic");
         return;
     };
-    told["x-kubernetes-patch-strategy"] = json!(if retain_keys {
-        "merge,retainKeys"
-    } else {
-        "merge"
-    });
+    told["x-kubernetes-patch-strategy"] = json!(if retain_keys { "merge,retainKeys" } else { "merge" });
     match keys.first() {
         Some(first) => {
             told["x-kubernetes-patch-merge-key"] = json!(first);

@@ -1,8 +1,7 @@
 //! The cluster's certificate authority, and what it issues to the API server and to kubelets.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
 /// A certificate could not be made.
@@ -13,10 +12,7 @@ pub enum PkiError {
     Authority { name: String, source: rcgen::Error },
     /// A certificate it issues.
     #[error("no certificate could be issued to `{subject}`")]
-    Issue {
-        subject: String,
-        source: rcgen::Error,
-    },
+    Issue { subject: String, source: rcgen::Error },
 }
 
 /// A certificate authority with its key.
@@ -36,41 +32,25 @@ fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::CrlSign,
-        KeyUsagePurpose::DigitalSignature,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params
 }
 
 impl Authority {
     /// A new authority of this common name.
     pub fn create(name: &str) -> Result<Self, PkiError> {
-        let wrong = |source| PkiError::Authority {
-            name: name.to_owned(),
-            source,
-        };
+        let wrong = |source| PkiError::Authority { name: name.to_owned(), source };
         let key = KeyPair::generate().map_err(wrong)?;
         let params = authority_params(name);
         let ca_pem = params.self_signed(&key).map_err(wrong)?.pem();
-        Ok(Self {
-            ca_pem,
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { ca_pem, issuer: Issuer::new(params, key) })
     }
 
     /// An authority that was made by [`Authority::create`] with this name, from its certificate and key.
     pub fn from_pem(name: &str, ca_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
-        let wrong = |source| PkiError::Authority {
-            name: name.to_owned(),
-            source,
-        };
+        let wrong = |source| PkiError::Authority { name: name.to_owned(), source };
         let key = KeyPair::from_pem(key_pem).map_err(wrong)?;
-        Ok(Self {
-            ca_pem: ca_pem.to_owned(),
-            issuer: Issuer::new(authority_params(name), key),
-        })
+        Ok(Self { ca_pem: ca_pem.to_owned(), issuer: Issuer::new(authority_params(name), key) })
     }
 
     /// Its certificate, which clients trust.
@@ -85,28 +65,14 @@ impl Authority {
 
     /// A certificate for a server and client of this name, valid for the addresses and host names in `sans`.
     pub fn issue(&self, common_name: &str, sans: &[String]) -> Result<Issued, PkiError> {
-        let wrong = |source| PkiError::Issue {
-            subject: common_name.to_owned(),
-            source,
-        };
+        let wrong = |source| PkiError::Issue { subject: common_name.to_owned(), source };
         let key = KeyPair::generate().map_err(wrong)?;
         let mut params = CertificateParams::new(sans.to_vec()).map_err(wrong)?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer).map_err(wrong)?;
-        Ok(Issued {
-            cert_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Issued { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 }

@@ -23,9 +23,7 @@ type Read<T> = Result<T, String>;
 
 /// Reads a body that is expected to hold a message of type `type_name`.
 pub fn read(body: &[u8], type_name: &'static str) -> Read<Value> {
-    let envelope = body
-        .strip_prefix(MAGIC)
-        .ok_or("the body does not begin as protobuf of Kubernetes does")?;
+    let envelope = body.strip_prefix(MAGIC).ok_or("the body does not begin as protobuf of Kubernetes does")?;
     let mut value = json!({});
     let mut message: &[u8] = &[];
     for field in fields(envelope)? {
@@ -83,8 +81,7 @@ fn fields(mut bytes: &[u8]) -> Read<Vec<(u32, Raw<'_>)>> {
                 Raw::Double(f64::from_le_bytes(eight))
             }
             2 => {
-                let length =
-                    usize::try_from(varint(&mut bytes)?).map_err(|_| "a field is too long")?;
+                let length = usize::try_from(varint(&mut bytes)?).map_err(|_| "a field is too long")?;
                 Raw::Bytes(take(&mut bytes, length)?)
             }
             5 => {
@@ -102,29 +99,18 @@ fn utf8(bytes: &[u8]) -> Read<String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| "a text is not UTF-8".to_owned())
 }
 
-fn read_message(
-    bytes: &[u8],
-    known: &Type,
-    into: &mut Map<String, Value>,
-    depth: usize,
-) -> Read<()> {
+fn read_message(bytes: &[u8], known: &Type, into: &mut Map<String, Value>, depth: usize) -> Read<()> {
     if depth > DEEPEST {
         return Err("the message is nested too deeply".to_owned());
     }
     for (number, raw) in fields(bytes)? {
-        let direct = known
-            .fields
-            .iter()
-            .find(|(_, field)| field.wire == Some(Wire::Own(number)));
+        let direct = known.fields.iter().find(|(_, field)| field.wire == Some(Wire::Own(number)));
         if let Some((name, field)) = direct {
             read_field(name, &field.shape, &raw, into, depth)?;
         } else if let Raw::Bytes(embedded) = raw {
             // Go's embedded structs are messages of their own; in JSON their fields belong to the outer one.
             for (inner, raw) in fields(embedded)? {
-                let found = known
-                    .fields
-                    .iter()
-                    .find(|(_, field)| field.wire == Some(Wire::Embedded(number, inner)));
+                let found = known.fields.iter().find(|(_, field)| field.wire == Some(Wire::Embedded(number, inner)));
                 if let Some((name, field)) = found {
                     read_field(name, &field.shape, &raw, into, depth)?;
                 }
@@ -134,13 +120,7 @@ fn read_message(
     Ok(())
 }
 
-fn read_field(
-    name: &str,
-    shape: &Shape,
-    raw: &Raw<'_>,
-    into: &mut Map<String, Value>,
-    depth: usize,
-) -> Read<()> {
+fn read_field(name: &str, shape: &Shape, raw: &Raw<'_>, into: &mut Map<String, Value>, depth: usize) -> Read<()> {
     match (shape, raw) {
         (Shape::Any, _) => {}
         (Shape::List { item, .. }, raw) => {
@@ -209,11 +189,8 @@ fn time(message: &[u8]) -> Read<Value> {
         return Ok(Value::Null);
     };
     let time = Timestamp::new(seconds, nanos).map_err(|error| error.to_string())?;
-    let text = if nanos == 0 {
-        super::time::seconds(time)
-    } else {
-        time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
-    };
+    let text =
+        if nanos == 0 { super::time::seconds(time) } else { time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string() };
     Ok(json!(text))
 }
 
@@ -250,11 +227,7 @@ mod tests {
     fn a_config_map_is_read() {
         let meta = [field(1, b"settings"), field(8, &[])].concat();
         let entry = [field(1, b"a"), field(2, b"1")].concat();
-        let body = envelope(
-            "v1",
-            "ConfigMap",
-            &[field(1, &meta), field(2, &entry)].concat(),
-        );
+        let body = envelope("v1", "ConfigMap", &[field(1, &meta), field(2, &entry)].concat());
         let value = read(&body, "ConfigMap").unwrap();
         let expected = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "1"},
             "metadata": {"name": "settings", "creationTimestamp": null}});
@@ -268,10 +241,7 @@ mod tests {
         let container = [field(1, b"c"), field(11, &probe)].concat();
         let body = envelope("v1", "Pod", &field(2, &field(2, &container)));
         let value = read(&body, "Pod").unwrap();
-        assert_eq!(
-            value["spec"]["containers"][0]["readinessProbe"],
-            json!({"httpGet": {"port": 8080}})
-        );
+        assert_eq!(value["spec"]["containers"][0]["readinessProbe"], json!({"httpGet": {"port": 8080}}));
     }
 
     #[test]

@@ -30,19 +30,14 @@ impl Selection {
     pub fn parse(query: &Query, target: &Target) -> Result<Self, Refusal> {
         Ok(Self {
             labels: LabelSelector::parse(query.get("labelSelector").unwrap_or_default())?,
-            fields: FieldSelector::parse(
-                query.get("fieldSelector").unwrap_or_default(),
-                target.kind(),
-            )?,
+            fields: FieldSelector::parse(query.get("fieldSelector").unwrap_or_default(), target.kind())?,
             name: target.name.clone(),
         })
     }
 
     /// Whether an object is among them.
     pub fn matches(&self, object: &Value) -> bool {
-        self.name
-            .as_ref()
-            .is_none_or(|name| object["metadata"]["name"] == **name)
+        self.name.as_ref().is_none_or(|name| object["metadata"]["name"] == **name)
             && self.labels.matches(object)
             && self.fields.matches(object)
     }
@@ -57,18 +52,13 @@ enum Asked {
 /// One object in a form.
 pub fn one(kind: &Kind, object: &Arc<Object>, form: Form, code: u16) -> Answer {
     match form {
-        Form::Plain if !events::has_two_faces(kind) => {
-            answer::json_bytes(code, object.json.clone())
-        }
+        Form::Plain if !events::has_two_faces(kind) => answer::json_bytes(code, object.json.clone()),
         Form::Plain => answer::json(code, &events::shown(&object.value)),
         Form::Partial => answer::json(code, &table::partial(&object.value)),
         Form::Table(include) => {
             let meta = json!({ "resourceVersion": object.value["metadata"]["resourceVersion"] });
             let rows = std::iter::once(&object.value);
-            answer::json(
-                code,
-                &table::table(kind.columns, rows, meta, include, Timestamp::now()),
-            )
+            answer::json(code, &table::table(kind.columns, rows, meta, include, Timestamp::now()))
         }
     }
 }
@@ -82,39 +72,20 @@ pub fn get(cluster: &Cluster, target: &Target, form: Form) -> Result<Answer, Ref
 }
 
 /// Answers a GET of a collection.
-pub fn list(
-    cluster: &Cluster,
-    target: &Target,
-    query: &Query,
-    form: Form,
-) -> Result<Answer, Refusal> {
+pub fn list(cluster: &Cluster, target: &Target, query: &Query, form: Form) -> Result<Answer, Refusal> {
     let selection = Selection::parse(query, target)?;
     let limit = query.number("limit")?.unwrap_or(0);
     let after = query.get("continue").map(Continue::parse).transpose()?;
     let (revision, mut objects) = match &after {
         Some(after) => {
-            let objects =
-                cluster
-                    .store
-                    .list_at(target.shelf(), target.namespace.as_deref(), after.revision);
-            (
-                after.revision,
-                objects.map_err(|_| Refusal::continue_expired())?,
-            )
+            let objects = cluster.store.list_at(target.shelf(), target.namespace.as_deref(), after.revision);
+            (after.revision, objects.map_err(|_| Refusal::continue_expired())?)
         }
         None => match asked(query, cluster.store.revision())? {
-            Asked::Newest => cluster
-                .store
-                .list(target.shelf(), target.namespace.as_deref()),
+            Asked::Newest => cluster.store.list(target.shelf(), target.namespace.as_deref()),
             Asked::Exactly(revision) => {
-                let objects =
-                    cluster
-                        .store
-                        .list_at(target.shelf(), target.namespace.as_deref(), revision);
-                (
-                    revision,
-                    objects.map_err(|gone| Refusal::expired(revision, gone.oldest))?,
-                )
+                let objects = cluster.store.list_at(target.shelf(), target.namespace.as_deref(), revision);
+                (revision, objects.map_err(|gone| Refusal::expired(revision, gone.oldest))?)
             }
         },
     };
@@ -139,23 +110,19 @@ fn asked(query: &Query, current: u64) -> Result<Asked, Refusal> {
     let rule = query.get("resourceVersionMatch");
     let revision = query.number("resourceVersion")?;
     if query.get("sendInitialEvents").is_some() {
-        return Err(Refusal::bad_request(
-            "sendInitialEvents is forbidden for list",
-        ));
+        return Err(Refusal::bad_request("sendInitialEvents is forbidden for list"));
     }
     match (rule, revision) {
-        (Some(_), None) => Err(Refusal::bad_request(
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        )),
-        (Some("Exact"), Some(0)) => Err(Refusal::bad_request(
-            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-        )),
+        (Some(_), None) => {
+            Err(Refusal::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"))
+        }
+        (Some("Exact"), Some(0)) => {
+            Err(Refusal::bad_request("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
+        }
         (_, Some(revision)) if revision > current => Err(Refusal::too_new(revision, current)),
         (Some("Exact"), Some(revision)) => Ok(Asked::Exactly(revision)),
         (Some("NotOlderThan") | None, _) => Ok(Asked::Newest),
-        (Some(other), _) => Err(Refusal::bad_request(format!(
-            "resourceVersionMatch {other:?} is not supported"
-        ))),
+        (Some(other), _) => Err(Refusal::bad_request(format!("resourceVersionMatch {other:?} is not supported"))),
     }
 }
 
@@ -164,20 +131,15 @@ pub fn collection(kind: &Kind, objects: &[Arc<Object>], meta: Value, form: Form)
     match form {
         Form::Table(include) => answer::json(200, &as_table(kind, objects, meta, include)),
         Form::Partial => {
-            let items: Vec<Value> = objects
-                .iter()
-                .map(|object| table::partial(&object.value))
-                .collect();
+            let items: Vec<Value> = objects.iter().map(|object| table::partial(&object.value)).collect();
             let list = json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items,
             });
             answer::json(200, &list)
         }
         Form::Plain if events::has_two_faces(kind) => {
-            let items: Vec<Bytes> = objects
-                .iter()
-                .map(|object| Bytes::from(events::shown(&object.value).to_string()))
-                .collect();
+            let items: Vec<Bytes> =
+                objects.iter().map(|object| Bytes::from(events::shown(&object.value).to_string())).collect();
             answer::json_bytes(200, joined(kind, &items, &meta))
         }
         Form::Plain => {
@@ -188,13 +150,7 @@ pub fn collection(kind: &Kind, objects: &[Arc<Object>], meta: Value, form: Form)
 }
 
 fn as_table(kind: &Kind, objects: &[Arc<Object>], meta: Value, include: Include) -> Value {
-    table::table(
-        kind.columns,
-        objects.iter().map(|object| &object.value),
-        meta,
-        include,
-        Timestamp::now(),
-    )
+    table::table(kind.columns, objects.iter().map(|object| &object.value), meta, include, Timestamp::now())
 }
 
 /// A list out of items that are already serialised.
@@ -226,17 +182,8 @@ struct Continue {
 
 impl Continue {
     fn after(revision: u64, object: &Value) -> Self {
-        let part = |field: &str| {
-            object["metadata"][field]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        };
-        Self {
-            revision,
-            namespace: part("namespace"),
-            name: part("name"),
-        }
+        let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+        Self { revision, namespace: part("namespace"), name: part("name") }
     }
 
     /// `~` is in no name, and needs no escape in a query.
@@ -247,19 +194,9 @@ impl Continue {
     fn parse(text: &str) -> Result<Self, Refusal> {
         let wrong = || Refusal::bad_request("continue key is not valid");
         let mut parts = text.splitn(3, '~');
-        let revision = parts
-            .next()
-            .and_then(|part| part.parse().ok())
-            .ok_or_else(wrong)?;
-        let (namespace, name) = (
-            parts.next().ok_or_else(wrong)?,
-            parts.next().ok_or_else(wrong)?,
-        );
-        Ok(Self {
-            revision,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        })
+        let revision = parts.next().and_then(|part| part.parse().ok()).ok_or_else(wrong)?;
+        let (namespace, name) = (parts.next().ok_or_else(wrong)?, parts.next().ok_or_else(wrong)?);
+        Ok(Self { revision, namespace: namespace.to_owned(), name: name.to_owned() })
     }
 
     fn is_before(&self, object: &Value) -> bool {
@@ -270,9 +207,5 @@ impl Continue {
 
 /// Whether the server has come up: its own namespaces are there.
 pub fn is_ready(cluster: &Cluster) -> bool {
-    cluster
-        .store
-        .get(core_index("namespaces"), "", "default")
-        .is_some()
-        && !KINDS.is_empty()
+    cluster.store.get(core_index("namespaces"), "", "default").is_some() && !KINDS.is_empty()
 }

@@ -11,43 +11,29 @@ pub struct Query(Vec<(String, String)>);
 impl Query {
     /// Decodes the text after `?`.
     pub fn parse(text: &str) -> Self {
-        Self(
-            form_urlencoded::parse(text.as_bytes())
-                .into_owned()
-                .collect(),
-        )
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
     /// The first value of a parameter, if it is not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-            .filter(|value| !value.is_empty())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// All values of a parameter.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether a parameter says yes, in any of the ways clients write it.
     pub fn is_true(&self, name: &str) -> bool {
-        self.get(name)
-            .is_some_and(|value| matches!(value, "true" | "1" | "True" | "TRUE" | "t" | "T"))
+        self.get(name).is_some_and(|value| matches!(value, "true" | "1" | "True" | "TRUE" | "t" | "T"))
     }
 
     /// A number, if the parameter is there.
     pub fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
         self.get(name)
             .map(|value| {
-                value.parse().map_err(|_| {
-                    Refusal::bad_request(format!("invalid {name}: `{value}` is not a number"))
-                })
+                value.parse().map_err(|_| Refusal::bad_request(format!("invalid {name}: `{value}` is not a number")))
             })
             .transpose()
     }
@@ -111,17 +97,10 @@ impl Target {
                 return None;
             }
             let owned = |text: &str| text.to_owned();
-            Some(Self {
-                index,
-                namespace: namespace.map(owned),
-                name: name.map(owned),
-                sub,
-            })
+            Some(Self { index, namespace: namespace.map(owned), name: name.map(owned), sub })
         };
         match parts {
-            ["namespaces", namespace, plural, rest @ ..]
-                if kinds::find(group, version, plural).is_some() =>
-            {
+            ["namespaces", namespace, plural, rest @ ..] if kinds::find(group, version, plural).is_some() => {
                 of(plural, Some(namespace), rest)
             }
             [plural, rest @ ..] => of(plural, None, rest),
@@ -157,9 +136,7 @@ impl WriteOptions {
             None => false,
             Some("All") => true,
             Some(other) => {
-                return Err(Refusal::bad_request(format!(
-                    "invalid dryRun: `{other}`; supported is `All`"
-                )));
+                return Err(Refusal::bad_request(format!("invalid dryRun: `{other}`; supported is `All`")));
             }
         };
         let validation = match query.get("fieldValidation") {
@@ -168,17 +145,11 @@ impl WriteOptions {
             Some("Strict") => FieldValidation::Strict,
             Some(other) => {
                 let allowed = "supported are `Ignore`, `Warn`, `Strict`";
-                return Err(Refusal::bad_request(format!(
-                    "invalid fieldValidation: `{other}`; {allowed}"
-                )));
+                return Err(Refusal::bad_request(format!("invalid fieldValidation: `{other}`; {allowed}")));
             }
         };
         let given = query.get("fieldManager");
-        let agent = user_agent
-            .split(['/', ' '])
-            .next()
-            .filter(|name| !name.is_empty())
-            .unwrap_or("unknown");
+        let agent = user_agent.split(['/', ' ']).next().filter(|name| !name.is_empty()).unwrap_or("unknown");
         Ok(Self {
             manager: given.unwrap_or(agent).to_owned(),
             manager_given: given.is_some(),
@@ -206,24 +177,16 @@ mod tests {
     #[case("/api/v1/namespaces/a/nodes", None)]
     #[case("/api/v1/nosuch", None)]
     #[case("/apis/apps", None)]
-    fn paths_name_resources(
-        #[case] path: &str,
-        #[case] expected: Option<(&str, Option<&str>, Option<&str>)>,
-    ) {
+    fn paths_name_resources(#[case] path: &str, #[case] expected: Option<(&str, Option<&str>, Option<&str>)>) {
         let found = Target::parse(path);
-        let told = found
-            .as_ref()
-            .map(|t| (t.kind().plural, t.namespace.as_deref(), t.name.as_deref()));
+        let told = found.as_ref().map(|t| (t.kind().plural, t.namespace.as_deref(), t.name.as_deref()));
         assert_eq!(told, expected, "{path}");
     }
 
     #[test]
     fn a_namespace_has_subresources() {
         let found = Target::parse("/api/v1/namespaces/a/finalize").unwrap();
-        assert_eq!(
-            (found.kind().plural, found.sub),
-            ("namespaces", Some(Sub::Finalize))
-        );
+        assert_eq!((found.kind().plural, found.sub), ("namespaces", Some(Sub::Finalize)));
     }
 
     #[test]

@@ -29,14 +29,8 @@ const BODY_LIMIT: usize = 3 << 20;
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Answers a request. Whatever goes wrong inside becomes a Status.
-pub(super) async fn answer(
-    cluster: Arc<Cluster>,
-    request: Request<Incoming>,
-    shutdown: CancellationToken,
-) -> Answer {
-    let caught = AssertUnwindSafe(respond(cluster, request, shutdown))
-        .catch_unwind()
-        .await;
+pub(super) async fn answer(cluster: Arc<Cluster>, request: Request<Incoming>, shutdown: CancellationToken) -> Answer {
+    let caught = AssertUnwindSafe(respond(cluster, request, shutdown)).catch_unwind().await;
     match caught {
         Ok(Ok(answer)) => answer,
         Ok(Err(refusal)) => answer::refusal(&refusal),
@@ -55,10 +49,12 @@ async fn respond(
     auth::may(&user, request.method(), &path, &query)?;
     match Target::parse(&path) {
         Some(target) => resource(&cluster, &user, &target, &query, request, shutdown).await,
-        None => about_server(&cluster, request.method(), &path, request.headers())
-            .ok_or_else(Refusal::no_such_path)?,
+        None => about_server(&cluster, request.method(), &path, request.headers()).ok_or_else(Refusal::no_such_path)?,
     }
 }
+
+/// The OpenAPI document of the second generation as kubectl asks for it.
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Paths that are about the server itself.
 fn about_server(
@@ -69,10 +65,7 @@ fn about_server(
 ) -> Option<Result<Answer, Refusal>> {
     let path = path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    let accept = headers
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let told = match parts.as_slice() {
         [] => {
             json!({ "paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] })
@@ -81,10 +74,7 @@ fn about_server(
         ["healthz" | "livez", ..] => return Some(Ok(answer::text(200, "ok"))),
         ["readyz", ..] => {
             let ready = read::is_ready(cluster);
-            return Some(Ok(answer::text(
-                if ready { 200 } else { 500 },
-                if ready { "ok" } else { "not ready" },
-            )));
+            return Some(Ok(answer::text(if ready { 200 } else { 500 }, if ready { "ok" } else { "not ready" })));
         }
         ["api"] | ["apis"] if accept.contains("as=APIGroupDiscoveryList") => {
             return Some(Ok(aggregated(parts[0] == "api", accept)));
@@ -96,6 +86,10 @@ fn about_server(
         ["apis", group, version] => discovery::resources(group, version)?,
         ["openapi", "v3"] => openapi::index(),
         ["openapi", "v3", rest @ ..] => openapi::v3(&rest.join("/"))?,
+        ["openapi", "v2"] if accept.contains(OPENAPI_PROTOBUF) => {
+            let document = openapi::v2_protobuf();
+            return Some(Ok(answer::bytes(200, HeaderValue::from_static(OPENAPI_PROTOBUF), document)));
+        }
         ["openapi", "v2"] => openapi::v2(),
         _ => return None,
     };
@@ -113,8 +107,7 @@ fn aggregated(core: bool, accept: &str) -> Answer {
         .is_none_or(|form| !form.contains("v=v2beta1"));
     let version = if stable { "v2" } else { "v2beta1" };
     let mut answer = answer::json(200, &discovery::aggregated(core, stable));
-    let told =
-        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let told = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     if let Ok(told) = HeaderValue::from_str(&told) {
         answer.headers_mut().insert(CONTENT_TYPE, told);
     }
@@ -131,9 +124,7 @@ async fn resource(
 ) -> Result<Answer, Refusal> {
     let method = request.method().clone();
     match target.sub {
-        Some(Sub::Exec | Sub::Attach | Sub::PortForward)
-            if matches!(method, Method::GET | Method::POST) =>
-        {
+        Some(Sub::Exec | Sub::Attach | Sub::PortForward) if matches!(method, Method::GET | Method::POST) => {
             return kubelet::stream(cluster, target, query, request).await;
         }
         Some(Sub::Log) if method == Method::GET => {
@@ -144,23 +135,11 @@ async fn resource(
     if matches!(method, Method::GET | Method::HEAD) {
         return reading(cluster, target, query, request.headers(), shutdown);
     }
-    let agent = request
-        .headers()
-        .get(USER_AGENT)
-        .and_then(|agent| agent.to_str().ok())
-        .unwrap_or_default();
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let options = WriteOptions::parse(query, agent)?;
     let (parts, body) = request.into_parts();
     let body = whole_body(&parts.headers, body).await?;
-    let asked = Asked {
-        cluster,
-        user,
-        target,
-        query,
-        headers: &parts.headers,
-        options,
-        body,
-    };
+    let asked = Asked { cluster, user, target, query, headers: &parts.headers, options, body };
     match method {
         Method::POST => asked.post(),
         Method::PUT => asked.put(),
@@ -182,9 +161,9 @@ fn reading(
         return Err(Refusal::no_such_verb());
     }
     match (target.sub, target.name.is_some()) {
-        (None, _) if query.is_true("watch") => Ok(answer::stream(watching::watch(
-            cluster, target, query, form, shutdown,
-        )?)),
+        (None, _) if query.is_true("watch") => {
+            Ok(answer::stream(watching::watch(cluster, target, query, form, shutdown)?))
+        }
         (None, false) => read::list(cluster, target, query, form),
         (None | Some(Sub::Status), true) => read::get(cluster, target, form),
         (Some(Sub::Scale), true) => {
@@ -205,15 +184,12 @@ async fn whole_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusa
     if announced.is_some_and(|length| length > BODY_LIMIT) {
         return Err(Refusal::too_large(BODY_LIMIT));
     }
-    let collected = timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect())
-        .await
-        .map_err(|_| Refusal::too_slow())?;
+    let collected =
+        timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await.map_err(|_| Refusal::too_slow())?;
     match collected {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Refusal::too_large(BODY_LIMIT)),
-        Err(error) => Err(Refusal::bad_request(format!(
-            "the body of the request could not be read: {error}"
-        ))),
+        Err(error) => Err(Refusal::bad_request(format!("the body of the request could not be read: {error}"))),
     }
 }
 
@@ -245,11 +221,7 @@ impl Asked<'_> {
     /// the other answers do not depend on what is asked.
     fn read_question(&self) -> Result<Value, Refusal> {
         let kind = self.target.kind();
-        let fields = if kind.kind == "TokenReview" {
-            ""
-        } else {
-            kind.fields
-        };
+        let fields = if kind.kind == "TokenReview" { "" } else { kind.fields };
         write::read_body(self.headers, &self.body, kind.kind, fields)
     }
 
@@ -260,12 +232,7 @@ impl Asked<'_> {
         match (self.target.sub, self.target.name.is_some()) {
             (None, false) => {
                 let body = self.read()?;
-                self.written(write::create(
-                    self.cluster,
-                    self.target,
-                    body,
-                    &self.options,
-                )?)
+                self.written(write::create(self.cluster, self.target, body, &self.options)?)
             }
             (Some(Sub::Binding), true) => {
                 write::bind(self.cluster, self.target, &self.read()?, &self.options)?;
@@ -283,21 +250,14 @@ impl Asked<'_> {
         match (self.target.sub, self.target.name.is_some()) {
             (None | Some(Sub::Status), true) => {
                 let body = self.read()?;
-                self.written(write::replace(
-                    self.cluster,
-                    self.target,
-                    body,
-                    &self.options,
-                )?)
+                self.written(write::replace(self.cluster, self.target, body, &self.options)?)
             }
             (Some(Sub::Scale), true) => {
-                let object =
-                    write::put_scale(self.cluster, self.target, &self.read()?, &self.options)?;
+                let object = write::put_scale(self.cluster, self.target, &self.read()?, &self.options)?;
                 Ok(answer::json(200, &write::scale(&object.value)))
             }
             (Some(Sub::Finalize), true) => {
-                let object =
-                    write::finalize(self.cluster, self.target, &self.read()?, &self.options)?;
+                let object = write::finalize(self.cluster, self.target, &self.read()?, &self.options)?;
                 Ok(answer::json_bytes(200, object.json.clone()))
             }
             _ => Err(Refusal::no_such_verb()),
@@ -305,11 +265,7 @@ impl Asked<'_> {
     }
 
     fn read_patch(&self) -> Result<Patch, Refusal> {
-        let header = self
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
+        let header = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media = header.split(';').next().unwrap_or_default().trim();
         let json = || {
             serde_json::from_slice::<Value>(&self.body)
@@ -319,9 +275,7 @@ impl Asked<'_> {
             "application/json-patch+json" => json().map(Patch::Json),
             "application/merge-patch+json" => json().map(Patch::Merge),
             "application/strategic-merge-patch+json" => json().map(Patch::Strategic),
-            "application/apply-patch+yaml" => {
-                write::read_yaml(&self.body, self.target.kind().kind).map(Patch::Apply)
-            }
+            "application/apply-patch+yaml" => write::read_yaml(&self.body, self.target.kind().kind).map(Patch::Apply),
             _ => Err(Refusal::patch_format()),
         }
     }
@@ -330,12 +284,7 @@ impl Asked<'_> {
         match (self.target.sub, self.target.name.is_some()) {
             (None | Some(Sub::Status), true) => {
                 let patch = self.read_patch()?;
-                self.written(write::patch(
-                    self.cluster,
-                    self.target,
-                    patch,
-                    &self.options,
-                )?)
+                self.written(write::patch(self.cluster, self.target, patch, &self.options)?)
             }
             (Some(Sub::Scale), true) => {
                 let patch = self.read_patch()?;
@@ -362,21 +311,14 @@ impl Asked<'_> {
                 return Err(Refusal::no_such_verb());
             }
             let chosen = Selection::parse(self.query, self.target)?;
-            let gone = write::delete_collection(
-                self.cluster,
-                self.target,
-                &chosen.labels,
-                &chosen.fields,
-                &options,
-            )?;
+            let gone = write::delete_collection(self.cluster, self.target, &chosen.labels, &chosen.fields, &options)?;
             let meta = json!({ "resourceVersion": self.cluster.store.revision().to_string() });
             return Ok(read::collection(kind, &gone, meta, answer::Form::Plain));
         }
         match write::delete(self.cluster, self.target, &options)? {
             write::Deleted::Gone(object) if !kind.is_core("pods") => {
                 let meta = &object.value["metadata"];
-                let mut details =
-                    json!({ "name": meta["name"], "kind": kind.plural, "uid": meta["uid"] });
+                let mut details = json!({ "name": meta["name"], "kind": kind.plural, "uid": meta["uid"] });
                 if !kind.group.is_empty() {
                     details["group"] = json!(kind.group);
                 }
@@ -430,8 +372,7 @@ impl Asked<'_> {
 }
 
 fn success(details: Option<Value>) -> Value {
-    let mut status =
-        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" });
+    let mut status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" });
     match details {
         Some(details) => status["details"] = details,
         None => status["code"] = json!(201),

@@ -63,8 +63,7 @@ pub struct Type {
     pub fields: BTreeMap<&'static str, Field>,
 }
 
-static TYPES: LazyLock<BTreeMap<&'static str, Type>> =
-    LazyLock::new(|| parse(include_str!("fields.txt")));
+static TYPES: LazyLock<BTreeMap<&'static str, Type>> = LazyLock::new(|| parse(include_str!("fields.txt")));
 
 /// The type called `name`.
 pub fn type_of(name: &str) -> Option<&'static Type> {
@@ -76,17 +75,8 @@ fn parse(text: &'static str) -> BTreeMap<&'static str, Type> {
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(": "))
         .map(|(name, fields)| {
-            let fields = fields
-                .split("; ")
-                .filter_map(|field| field.split_once(' '))
-                .map(parse_field);
-            (
-                name.trim_end_matches('='),
-                Type {
-                    atomic: name.ends_with('='),
-                    fields: fields.collect(),
-                },
-            )
+            let fields = fields.split("; ").filter_map(|field| field.split_once(' ')).map(parse_field);
+            (name.trim_end_matches('='), Type { atomic: name.ends_with('='), fields: fields.collect() })
         })
         .collect()
 }
@@ -94,11 +84,9 @@ fn parse(text: &'static str) -> BTreeMap<&'static str, Type> {
 fn parse_field((name, shape): (&'static str, &'static str)) -> (&'static str, Field) {
     let (name, wire) = name.split_once('#').unwrap_or((name, ""));
     let wire = match wire.split_once('.') {
-        Some((outer, inner)) => outer
-            .parse()
-            .ok()
-            .zip(inner.parse().ok())
-            .map(|(outer, inner)| Wire::Embedded(outer, inner)),
+        Some((outer, inner)) => {
+            outer.parse().ok().zip(inner.parse().ok()).map(|(outer, inner)| Wire::Embedded(outer, inner))
+        }
         None => wire.parse().ok().map(Wire::Own),
     };
     let field = Field {
@@ -111,36 +99,18 @@ fn parse_field((name, shape): (&'static str, &'static str)) -> (&'static str, Fi
 }
 
 fn parse_shape(text: &'static str) -> Shape {
-    if let Some(inner) = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let (item, keys) = match inner.split_once('@') {
             Some((item, keys)) => (item, Some(keys)),
             None => (inner, None),
         };
         let retain_keys = keys.is_some_and(|keys| keys.ends_with('!'));
-        let keys = keys.map(|keys| {
-            keys.trim_end_matches('!')
-                .split(',')
-                .filter(|key| !key.is_empty())
-                .collect()
-        });
-        return Shape::List {
-            item: Box::new(parse_shape(item)),
-            keys,
-            retain_keys,
-        };
+        let keys = keys.map(|keys| keys.trim_end_matches('!').split(',').filter(|key| !key.is_empty()).collect());
+        return Shape::List { item: Box::new(parse_shape(item)), keys, retain_keys };
     }
-    if let Some(inner) = text
-        .strip_prefix('{')
-        .and_then(|rest| rest.strip_suffix('}'))
-    {
+    if let Some(inner) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         let item = Box::new(parse_shape(inner.trim_end_matches('=')));
-        return Shape::Map {
-            item,
-            atomic: inner.ends_with('='),
-        };
+        return Shape::Map { item, atomic: inner.ends_with('=') };
     }
     match text {
         "str" => Shape::Str,
@@ -152,29 +122,23 @@ fn parse_shape(text: &'static str) -> Shape {
         "bytes" => Shape::Bytes,
         "iors" => Shape::IntOrStr,
         "any" => Shape::Any,
-        name => Shape::Struct {
-            name: name.trim_end_matches('!'),
-            retain_keys: name.ends_with('!'),
-        },
+        name => Shape::Struct { name: name.trim_end_matches('!'), retain_keys: name.ends_with('!') },
     }
 }
 
 impl Shape {
     /// The shape of a struct type.
     pub fn of_type(name: &'static str) -> Self {
-        Self::Struct {
-            name,
-            retain_keys: false,
-        }
+        Self::Struct { name, retain_keys: false }
     }
 
     /// The shape of the child called `key`; fields nobody describes are not looked into.
     pub fn child(&self, key: &str) -> &Shape {
         static ANY: Shape = Shape::Any;
         match self {
-            Self::Struct { name, .. } => type_of(name)
-                .and_then(|known| known.fields.get(key))
-                .map_or(&ANY, |field| &field.shape),
+            Self::Struct { name, .. } => {
+                type_of(name).and_then(|known| known.fields.get(key)).map_or(&ANY, |field| &field.shape)
+            }
             Self::Map { item, .. } => item,
             _ => &ANY,
         }
@@ -199,9 +163,7 @@ impl Shape {
 
     fn go_name(&self) -> String {
         match self {
-            Self::Str | Self::Quantity | Self::Time | Self::Bytes | Self::IntOrStr | Self::Any => {
-                "string".to_owned()
-            }
+            Self::Str | Self::Quantity | Self::Time | Self::Bytes | Self::IntOrStr | Self::Any => "string".to_owned(),
             Self::Int => "int32".to_owned(),
             Self::Bool => "bool".to_owned(),
             Self::Num => "float64".to_owned(),
@@ -215,13 +177,9 @@ impl Shape {
 /// Takes what the type does not know out of `value`, with nulls, empty lists and empty maps, as a server that
 /// decodes into structs does. Returns the paths of unknown fields; a value of a wrong type is refused.
 pub fn decode(type_name: &'static str, value: &mut Value) -> Result<Vec<String>, Refusal> {
-    let mut decoder = Decoder {
-        unknown: Vec::new(),
-    };
+    let mut decoder = Decoder { unknown: Vec::new() };
     let shape = Shape::of_type(type_name);
-    decoder
-        .visit(&shape, value, &mut Vec::new(), type_name, 0)
-        .map_err(Refusal::bad_request)?;
+    decoder.visit(&shape, value, &mut Vec::new(), type_name, 0).map_err(Refusal::bad_request)?;
     Ok(decoder.unknown)
 }
 
@@ -258,9 +216,7 @@ impl Decoder {
                 Ok(())
             }
             (Shape::Int, Value::Number(number))
-                if number
-                    .as_f64()
-                    .is_some_and(|n| n.fract() == 0.0 && n.abs() < 9e15) =>
+                if number.as_f64().is_some_and(|n| n.fract() == 0.0 && n.abs() < 9e15) =>
             {
                 // YAML and some clients write whole numbers with a fraction of zero.
                 #[allow(clippy::cast_possible_truncation)]
@@ -284,9 +240,7 @@ impl Decoder {
                 }
                 Ok(())
             }
-            (Shape::Struct { name, .. }, Value::Object(entries)) => {
-                self.fields(name, entries, path, depth)
-            }
+            (Shape::Struct { name, .. }, Value::Object(entries)) => self.fields(name, entries, path, depth),
             _ => wrong(value, path),
         }
     }
@@ -361,11 +315,7 @@ fn mismatch(shape: &Shape, value: &Value, path: &[String], owner: &str) -> Strin
 }
 
 fn unmarshal(found: &str, shape: &Shape, path: &[String], owner: &str) -> String {
-    let names: Vec<&str> = path
-        .iter()
-        .filter(|part| !part.starts_with('['))
-        .map(String::as_str)
-        .collect();
+    let names: Vec<&str> = path.iter().filter(|part| !part.starts_with('[')).map(String::as_str).collect();
     format!(
         "json: cannot unmarshal {found} into Go struct field {owner}.{} of type {}",
         names.join("."),
@@ -383,10 +333,7 @@ mod tests {
     fn every_named_type_is_described() {
         fn check(shape: &Shape, from: &str) {
             match shape {
-                Shape::Struct { name, .. } => assert!(
-                    type_of(name).is_some(),
-                    "`{name}` of `{from}` is not described"
-                ),
+                Shape::Struct { name, .. } => assert!(type_of(name).is_some(), "`{name}` of `{from}` is not described"),
                 Shape::List { item, .. } | Shape::Map { item, .. } => check(item, from),
                 _ => {}
             }
@@ -397,11 +344,7 @@ mod tests {
             }
         }
         for kind in super::super::kinds::KINDS {
-            assert!(
-                type_of(kind.fields).is_some(),
-                "`{}` is not described",
-                kind.fields
-            );
+            assert!(type_of(kind.fields).is_some(), "`{}` is not described", kind.fields);
         }
     }
 
@@ -410,20 +353,13 @@ mod tests {
         let mut policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "x"},
             "spec": {"podSelector": {}, "ingres": [], "ingress": [{"from": [{"podSelecter": {}}]}], "egress": []}});
         let unknown = decode("NetworkPolicy", &mut policy).unwrap();
-        assert_eq!(
-            unknown,
-            ["spec.ingres", "spec.ingress[0].from[0].podSelecter"]
-        );
-        assert_eq!(
-            policy["spec"],
-            json!({"podSelector": {}, "ingress": [{"from": [{}]}]})
-        );
+        assert_eq!(unknown, ["spec.ingres", "spec.ingress[0].from[0].podSelecter"]);
+        assert_eq!(policy["spec"], json!({"podSelector": {}, "ingress": [{"from": [{}]}]}));
     }
 
     #[test]
     fn a_wrong_type_is_refused() {
-        let mut pod =
-            json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": "x"}]}]}});
+        let mut pod = json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": "x"}]}]}});
         let refusal = decode("Pod", &mut pod).unwrap_err();
         assert_eq!(
             refusal.message,

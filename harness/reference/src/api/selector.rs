@@ -13,11 +13,7 @@ enum Requirement {
     NotIn(String, Vec<String>),
     Exists(String),
     Absent(String),
-    Compare {
-        key: String,
-        above: bool,
-        bound: i64,
-    },
+    Compare { key: String, above: bool, bound: i64 },
 }
 
 /// Requirements that must all hold.
@@ -39,9 +35,7 @@ fn tokens(text: &str) -> Vec<Token> {
             found.push(Token::Op(op));
             rest = &rest[op.len()..];
         } else {
-            let end = rest
-                .find(|c: char| c.is_whitespace() || "=!(),<>".contains(c))
-                .unwrap_or(rest.len());
+            let end = rest.find(|c: char| c.is_whitespace() || "=!(),<>".contains(c)).unwrap_or(rest.len());
             found.push(Token::Word(rest[..end].to_owned()));
             rest = &rest[end..];
         }
@@ -61,9 +55,7 @@ fn unparsable(found: Option<&Token>, expected: &str) -> Refusal {
         Some(Token::Op(op)) => op,
         None => "",
     };
-    Refusal::bad_request(format!(
-        "unable to parse requirement: found '{found}', expected: {expected}"
-    ))
+    Refusal::bad_request(format!("unable to parse requirement: found '{found}', expected: {expected}"))
 }
 
 impl Reader {
@@ -97,9 +89,7 @@ impl Reader {
             Some(Token::Word(word)) if word == "in" => Ok(Requirement::In(key, self.set()?)),
             Some(Token::Word(word)) if word == "notin" => Ok(Requirement::NotIn(key, self.set()?)),
             Some(Token::Op(op @ (">" | "<"))) => self.bound(key, op == ">"),
-            Some(Token::Word(word)) if word == "gt" || word == "lt" => {
-                self.bound(key, word == "gt")
-            }
+            Some(Token::Word(word)) if word == "gt" || word == "lt" => self.bound(key, word == "gt"),
             other => Err(unparsable(other.as_ref(), "in, notin, =, ==, !=, gt, lt")),
         }
     }
@@ -107,9 +97,7 @@ impl Reader {
     fn bound(&mut self, key: String, above: bool) -> Result<Requirement, Refusal> {
         let bound = self.word("integer")?;
         let bound = bound.parse().map_err(|_| {
-            Refusal::bad_request(format!(
-                "for 'Gt', 'Lt' operators, the value must be an integer: {bound}"
-            ))
+            Refusal::bad_request(format!("for 'Gt', 'Lt' operators, the value must be an integer: {bound}"))
         })?;
         Ok(Requirement::Compare { key, above, bound })
     }
@@ -144,10 +132,7 @@ impl Reader {
 impl LabelSelector {
     /// Reads a selector; the empty text selects everything.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let mut reader = Reader {
-            tokens: tokens(text),
-            at: 0,
-        };
+        let mut reader = Reader { tokens: tokens(text), at: 0 };
         let mut requirements = Vec::new();
         while reader.at < reader.tokens.len() {
             requirements.push(reader.requirement()?);
@@ -169,24 +154,16 @@ impl LabelSelector {
     pub fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.0.iter().all(|requirement| match requirement {
-            Requirement::In(key, values) => labels[key]
-                .as_str()
-                .is_some_and(|label| values.iter().any(|v| v == label)),
-            Requirement::NotIn(key, values) => labels[key]
-                .as_str()
-                .is_none_or(|label| !values.iter().any(|v| v == label)),
+            Requirement::In(key, values) => labels[key].as_str().is_some_and(|label| values.iter().any(|v| v == label)),
+            Requirement::NotIn(key, values) => {
+                labels[key].as_str().is_none_or(|label| !values.iter().any(|v| v == label))
+            }
             Requirement::Exists(key) => labels[key].is_string(),
             Requirement::Absent(key) => !labels[key].is_string(),
             Requirement::Compare { key, above, bound } => labels[key]
                 .as_str()
                 .and_then(|label| label.parse::<i64>().ok())
-                .is_some_and(|number| {
-                    if *above {
-                        number > *bound
-                    } else {
-                        number < *bound
-                    }
-                }),
+                .is_some_and(|number| if *above { number > *bound } else { number < *bound }),
         })
     }
 }
@@ -236,30 +213,19 @@ impl FieldSelector {
     /// Reads a selector over the fields this kind can be selected by.
     pub fn parse(text: &str, kind: &Kind) -> Result<Self, Refusal> {
         let mut terms = Vec::new();
-        for term in text
-            .split(',')
-            .map(str::trim)
-            .filter(|term| !term.is_empty())
-        {
+        for term in text.split(',').map(str::trim).filter(|term| !term.is_empty()) {
             let (key, equal, value) = if let Some((key, value)) = term.split_once("!=") {
                 (key, false, value)
-            } else if let Some((key, value)) =
-                term.split_once("==").or_else(|| term.split_once('='))
-            {
+            } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
                 (key, true, value)
             } else {
-                return Err(Refusal::bad_request(format!(
-                    "invalid selector: '{text}'; can't understand '{term}'"
-                )));
+                return Err(Refusal::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")));
             };
-            let general =
-                key == "metadata.name" || (key == "metadata.namespace" && kind.namespaced);
+            let general = key == "metadata.name" || (key == "metadata.namespace" && kind.namespaced);
             // The other face of events has its own word for what an event is about.
             let key = key.replace("regarding.", "involvedObject.");
             if !general && !supported(kind).contains(&key.as_str()) {
-                return Err(Refusal::bad_request(format!(
-                    "field label not supported: {key}"
-                )));
+                return Err(Refusal::bad_request(format!("field label not supported: {key}")));
             }
             terms.push((key, equal, value.to_owned()));
         }
@@ -273,9 +239,7 @@ impl FieldSelector {
 
     /// Whether the stored object's fields meet every term.
     pub fn matches(&self, object: &Value) -> bool {
-        self.0
-            .iter()
-            .all(|(key, equal, wanted)| (field_text(object, key) == *wanted) == *equal)
+        self.0.iter().all(|(key, equal, wanted)| (field_text(object, key) == *wanted) == *equal)
     }
 }
 
@@ -287,9 +251,7 @@ fn field_text(object: &Value, key: &str) -> String {
     };
     match key.split('.').fold(object, |value, part| &value[part]) {
         Value::String(text) => text.clone(),
-        Value::Null if key == "spec.unschedulable" || key == "spec.hostNetwork" => {
-            "false".to_owned()
-        }
+        Value::Null if key == "spec.unschedulable" || key == "spec.hostNetwork" => "false".to_owned(),
         Value::Null => String::new(),
         other => other.to_string(),
     }
@@ -319,11 +281,7 @@ mod tests {
     #[case("app in (web),!other,count<9", true)]
     fn labels_are_selected(#[case] text: &str, #[case] expected: bool) {
         let object = json!({"metadata": {"labels": {"app": "web", "count": "3", "empty": ""}}});
-        assert_eq!(
-            LabelSelector::parse(text).unwrap().matches(&object),
-            expected,
-            "{text}"
-        );
+        assert_eq!(LabelSelector::parse(text).unwrap().matches(&object), expected, "{text}");
     }
 
     #[rstest]

@@ -38,34 +38,18 @@ impl Cause {
 
     /// As [`Cause::invalid`], for a value that is already worded.
     pub fn invalid_text(field: impl Into<String>, value: &str, why: &str) -> Self {
-        Self {
-            field: field.into(),
-            reason: "FieldValueInvalid",
-            message: format!("Invalid value: {value}: {why}"),
-        }
+        Self { field: field.into(), reason: "FieldValueInvalid", message: format!("Invalid value: {value}: {why}") }
     }
 
     /// The field must be given.
     pub fn required(field: impl Into<String>, why: &str) -> Self {
-        let message = if why.is_empty() {
-            "Required value".to_owned()
-        } else {
-            format!("Required value: {why}")
-        };
-        Self {
-            field: field.into(),
-            reason: "FieldValueRequired",
-            message,
-        }
+        let message = if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") };
+        Self { field: field.into(), reason: "FieldValueRequired", message }
     }
 
     /// The field must not be given here.
     pub fn forbidden(field: impl Into<String>, why: &str) -> Self {
-        Self {
-            field: field.into(),
-            reason: "FieldValueForbidden",
-            message: format!("Forbidden: {why}"),
-        }
+        Self { field: field.into(), reason: "FieldValueForbidden", message: format!("Forbidden: {why}") }
     }
 
     /// The field holds none of the allowed words.
@@ -74,11 +58,7 @@ impl Cause {
         Self {
             field: field.into(),
             reason: "FieldValueNotSupported",
-            message: format!(
-                "Unsupported value: {}: supported values: {}",
-                shown(value),
-                allowed.join(", ")
-            ),
+            message: format!("Unsupported value: {}: supported values: {}", shown(value), allowed.join(", ")),
         }
     }
 
@@ -101,34 +81,17 @@ fn shown(value: &Value) -> String {
 
 impl Refusal {
     fn plain(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason,
-            message: message.into(),
-            details: None,
-        }
+        Self { code, reason, message: message.into(), details: None }
     }
 
-    fn about(
-        code: u16,
-        reason: &'static str,
-        message: String,
-        group: &str,
-        kind: &str,
-        name: &str,
-    ) -> Self {
+    fn about(code: u16, reason: &'static str, message: String, group: &str, kind: &str, name: &str) -> Self {
         let mut details = Map::new();
         for (key, value) in [("name", name), ("group", group), ("kind", kind)] {
             if !value.is_empty() {
                 details.insert(key.to_owned(), json!(value));
             }
         }
-        Self {
-            code,
-            reason,
-            message,
-            details: Some(Value::Object(details)),
-        }
+        Self { code, reason, message, details: Some(Value::Object(details)) }
     }
 
     /// No object of this name.
@@ -140,10 +103,7 @@ impl Refusal {
     /// No such path.
     pub fn no_such_path() -> Self {
         let message = "the server could not find the requested resource";
-        Self {
-            details: Some(json!({})),
-            ..Self::plain(404, "NotFound", message)
-        }
+        Self { details: Some(json!({})), ..Self::plain(404, "NotFound", message) }
     }
 
     /// The name is taken.
@@ -154,10 +114,7 @@ impl Refusal {
 
     /// The object is not at the version the client has seen.
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {} {name:?}: {why}",
-            kind.resource()
-        );
+        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", kind.resource());
         Self::about(409, "Conflict", message, kind.group, kind.plural, name)
     }
 
@@ -169,23 +126,13 @@ impl Refusal {
 
     /// Fields that server-side apply may not take from their managers.
     pub fn apply_conflict(message: String, causes: Vec<Value>) -> Self {
-        Self {
-            details: Some(json!({ "causes": causes })),
-            ..Self::plain(409, "Conflict", message)
-        }
+        Self { details: Some(json!({ "causes": causes })), ..Self::plain(409, "Conflict", message) }
     }
 
     /// The object's fields are wrong.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
-        let subject = if group.is_empty() {
-            kind.to_owned()
-        } else {
-            format!("{kind}.{group}")
-        };
-        let worded: Vec<String> = causes
-            .iter()
-            .map(|cause| format!("{}: {}", cause.field, cause.message))
-            .collect();
+        let subject = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let worded: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         let told = match worded.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -217,10 +164,7 @@ impl Refusal {
     /// A patch of a type that is not known here.
     pub fn patch_format() -> Self {
         let message = "415: Unsupported Media Type";
-        Self {
-            details: Some(json!({})),
-            ..Self::plain(415, "UnsupportedMediaType", message)
-        }
+        Self { details: Some(json!({})), ..Self::plain(415, "UnsupportedMediaType", message) }
     }
 
     /// The client accepts nothing that can be given.
@@ -231,17 +175,12 @@ impl Refusal {
 
     /// Allowed to others, not to this user.
     pub fn forbidden(message: String, details: Option<Value>) -> Self {
-        Self {
-            details,
-            ..Self::plain(403, "Forbidden", message)
-        }
+        Self { details, ..Self::plain(403, "Forbidden", message) }
     }
 
     /// Nothing may be created in a namespace that is going away.
     pub fn terminating(kind: &Kind, name: &str, namespace: &str) -> Self {
-        let why = format!(
-            "unable to create new content in namespace {namespace} because it is being terminated"
-        );
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
         let message = format!("{} {name:?} is forbidden: {why}", kind.resource());
         let mut refusal = Self::about(403, "Forbidden", message, kind.group, kind.plural, name);
         if let Some(Value::Object(details)) = &mut refusal.details {
@@ -260,28 +199,18 @@ impl Refusal {
     /// The verb is not one of the resource's.
     pub fn no_such_verb() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self {
-            details: Some(json!({})),
-            ..Self::plain(405, "MethodNotAllowed", message)
-        }
+        Self { details: Some(json!({})), ..Self::plain(405, "MethodNotAllowed", message) }
     }
 
     /// The body is longer than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("Request entity too large: limit is {limit}");
-        Self {
-            details: Some(json!({})),
-            ..Self::plain(413, "RequestEntityTooLarge", message)
-        }
+        Self { details: Some(json!({})), ..Self::plain(413, "RequestEntityTooLarge", message) }
     }
 
     /// The history before this version is gone; `oldest` is the first that is left.
     pub fn expired(asked: u64, oldest: u64) -> Self {
-        Self::plain(
-            410,
-            "Expired",
-            format!("too old resource version: {asked} ({oldest})"),
-        )
+        Self::plain(410, "Expired", format!("too old resource version: {asked} ({oldest})"))
     }
 
     /// A list cannot go on from where it stopped.
@@ -294,22 +223,14 @@ impl Refusal {
     /// The client has seen a later version than the server.
     pub fn too_new(asked: u64, current: u64) -> Self {
         let message = format!("Too large resource version: {asked}, current: {current}");
-        let cause =
-            json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
+        let cause = json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
         let details = json!({ "causes": [cause], "retryAfterSeconds": 1 });
-        Self {
-            details: Some(details),
-            ..Self::plain(504, "Timeout", message)
-        }
+        Self { details: Some(details), ..Self::plain(504, "Timeout", message) }
     }
 
     /// The body did not come in time.
     pub fn too_slow() -> Self {
-        Self::plain(
-            408,
-            "Timeout",
-            "the body of the request did not arrive in time",
-        )
+        Self::plain(408, "Timeout", "the body of the request did not arrive in time")
     }
 
     /// Something went wrong on this side.
@@ -317,10 +238,7 @@ impl Refusal {
         let message = message.into();
         let details = json!({ "causes": [{ "message": message.clone() }] });
         let told = format!("Internal error occurred: {message}");
-        Self {
-            details: Some(details),
-            ..Self::plain(500, "InternalError", told)
-        }
+        Self { details: Some(details), ..Self::plain(500, "InternalError", told) }
     }
 
     /// The node's kubelet cannot be spoken to.

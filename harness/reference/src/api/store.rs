@@ -83,10 +83,7 @@ impl Default for Store {
             })
             .collect();
         Self {
-            state: RwLock::new(State {
-                revision: FIRST_REVISION,
-                shelves,
-            }),
+            state: RwLock::new(State { revision: FIRST_REVISION, shelves }),
             bells: KINDS.iter().map(|_| watch::Sender::new(0)).collect(),
         }
     }
@@ -105,48 +102,25 @@ impl Store {
 
     /// One object; `namespace` is empty for cluster-scoped kinds.
     pub fn get(&self, kind: KindIndex, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        self.read().shelves[kind]
-            .objects
-            .get(&(namespace.to_owned(), name.to_owned()))
-            .cloned()
+        self.read().shelves[kind].objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// The objects of a kind in order of namespace and name, and the revision they are the truth of.
     pub fn list(&self, kind: KindIndex, namespace: Option<&str>) -> (u64, Vec<Arc<Object>>) {
         let state = self.read();
-        (
-            state.revision,
-            state.shelves[kind]
-                .within(namespace)
-                .map(|(_, object)| Arc::clone(object))
-                .collect(),
-        )
+        (state.revision, state.shelves[kind].within(namespace).map(|(_, object)| Arc::clone(object)).collect())
     }
 
     /// The objects of a kind as they were at `revision`.
-    pub fn list_at(
-        &self,
-        kind: KindIndex,
-        namespace: Option<&str>,
-        revision: u64,
-    ) -> Result<Vec<Arc<Object>>, Gone> {
+    pub fn list_at(&self, kind: KindIndex, namespace: Option<&str>, revision: u64) -> Result<Vec<Arc<Object>>, Gone> {
         let state = self.read();
         let shelf = &state.shelves[kind];
         if revision < shelf.floor {
-            return Err(Gone {
-                oldest: shelf.floor,
-            });
+            return Err(Gone { oldest: shelf.floor });
         }
-        let mut objects: BTreeMap<Key, Arc<Object>> = shelf
-            .within(namespace)
-            .map(|(key, object)| (key.clone(), Arc::clone(object)))
-            .collect();
-        for event in shelf
-            .history
-            .iter()
-            .rev()
-            .take_while(|event| event.revision > revision)
-        {
+        let mut objects: BTreeMap<Key, Arc<Object>> =
+            shelf.within(namespace).map(|(key, object)| (key.clone(), Arc::clone(object))).collect();
+        for event in shelf.history.iter().rev().take_while(|event| event.revision > revision) {
             let key = key_of(&event.object.value);
             if namespace.is_some_and(|namespace| namespace != key.0) {
                 continue;
@@ -160,34 +134,16 @@ impl Store {
     }
 
     /// Up to `limit` events of a kind after `revision`, and the revision up to which they are complete.
-    pub fn events_after(
-        &self,
-        kind: KindIndex,
-        revision: u64,
-        limit: usize,
-    ) -> Result<(Vec<Event>, u64), Gone> {
+    pub fn events_after(&self, kind: KindIndex, revision: u64, limit: usize) -> Result<(Vec<Event>, u64), Gone> {
         let state = self.read();
         let shelf = &state.shelves[kind];
         if revision < shelf.floor {
-            return Err(Gone {
-                oldest: shelf.floor,
-            });
+            return Err(Gone { oldest: shelf.floor });
         }
-        let start = shelf
-            .history
-            .partition_point(|event| event.revision <= revision);
-        let events: Vec<Event> = shelf
-            .history
-            .iter()
-            .skip(start)
-            .take(limit)
-            .cloned()
-            .collect();
-        let complete = if events.len() == limit {
-            events.last().map_or(revision, |last| last.revision)
-        } else {
-            state.revision
-        };
+        let start = shelf.history.partition_point(|event| event.revision <= revision);
+        let events: Vec<Event> = shelf.history.iter().skip(start).take(limit).cloned().collect();
+        let complete =
+            if events.len() == limit { events.last().map_or(revision, |last| last.revision) } else { state.revision };
         Ok((events, complete))
     }
 
@@ -200,10 +156,7 @@ impl Store {
     pub fn write<T>(&self, work: impl FnOnce(&mut Transaction<'_>) -> T) -> T {
         let (result, touched, revision) = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            let mut transaction = Transaction {
-                state: &mut state,
-                touched: BTreeSet::new(),
-            };
+            let mut transaction = Transaction { state: &mut state, touched: BTreeSet::new() };
             let result = work(&mut transaction);
             let touched = transaction.touched;
             (result, touched, state.revision)
@@ -219,9 +172,7 @@ impl Shelf {
     fn within(&self, namespace: Option<&str>) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
         let namespace = namespace.map(str::to_owned);
         let start = (namespace.clone().unwrap_or_default(), String::new());
-        self.objects
-            .range(start..)
-            .take_while(move |(key, _)| namespace.as_ref().is_none_or(|wanted| *wanted == key.0))
+        self.objects.range(start..).take_while(move |(key, _)| namespace.as_ref().is_none_or(|wanted| *wanted == key.0))
     }
 
     fn remember(&mut self, event: Event) {
@@ -246,10 +197,7 @@ pub struct Transaction<'a> {
 impl Transaction<'_> {
     /// One object.
     pub fn get(&self, kind: KindIndex, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        self.state.shelves[kind]
-            .objects
-            .get(&(namespace.to_owned(), name.to_owned()))
-            .cloned()
+        self.state.shelves[kind].objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// The objects of a kind.
@@ -261,14 +209,8 @@ impl Transaction<'_> {
     pub fn put(&mut self, kind: KindIndex, value: Value) -> Arc<Object> {
         let key = key_of(&value);
         let object = self.next(value);
-        let previous = self.state.shelves[kind]
-            .objects
-            .insert(key, Arc::clone(&object));
-        let change = if previous.is_some() {
-            Change::Modified
-        } else {
-            Change::Added
-        };
+        let previous = self.state.shelves[kind].objects.insert(key, Arc::clone(&object));
+        let change = if previous.is_some() { Change::Modified } else { Change::Added };
         self.record(kind, change, &object, previous);
         object
     }
@@ -291,38 +233,18 @@ impl Transaction<'_> {
             meta["resourceVersion"] = json!(revision.to_string());
         }
         let json = Bytes::from(serde_json::to_vec(&value).unwrap_or_default());
-        Arc::new(Object {
-            value,
-            json,
-            revision,
-        })
+        Arc::new(Object { value, json, revision })
     }
 
-    fn record(
-        &mut self,
-        kind: KindIndex,
-        change: Change,
-        object: &Arc<Object>,
-        previous: Option<Arc<Object>>,
-    ) {
+    fn record(&mut self, kind: KindIndex, change: Change, object: &Arc<Object>, previous: Option<Arc<Object>>) {
         self.touched.insert(kind);
-        let event = Event {
-            revision: object.revision,
-            change,
-            object: Arc::clone(object),
-            previous,
-        };
+        let event = Event { revision: object.revision, change, object: Arc::clone(object), previous };
         self.state.shelves[kind].remember(event);
     }
 }
 
 fn key_of(value: &Value) -> Key {
-    let part = |name: &str| {
-        value["metadata"][name]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let part = |name: &str| value["metadata"][name].as_str().unwrap_or_default().to_owned();
     (part("namespace"), part("name"))
 }
 
@@ -347,12 +269,7 @@ mod tests {
             .list_at(0, Some("a"), then)
             .unwrap()
             .iter()
-            .map(|object| {
-                format!(
-                    "{}={}",
-                    object.value["metadata"]["name"], object.value["data"]["k"]
-                )
-            })
+            .map(|object| format!("{}={}", object.value["metadata"]["name"], object.value["data"]["k"]))
             .collect();
         assert_eq!(seen, ["\"one\"=\"1\"", "\"two\"=\"1\""]);
     }
@@ -373,12 +290,7 @@ mod tests {
     fn a_namespace_lists_only_its_own() {
         let store = Store::default();
         for namespace in ["a", "aa", "b"] {
-            store.write(|tx| {
-                tx.put(
-                    0,
-                    json!({"metadata": {"namespace": namespace, "name": "x"}}),
-                )
-            });
+            store.write(|tx| tx.put(0, json!({"metadata": {"namespace": namespace, "name": "x"}})));
         }
         assert_eq!(store.list(0, Some("a")).1.len(), 1);
         assert_eq!(store.list(0, None).1.len(), 3);

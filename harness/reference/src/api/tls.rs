@@ -28,25 +28,16 @@ pub(super) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Ap
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(ApiError::Pem {
-            what: "certificate",
-            why: "there is none".to_owned(),
-        }),
-        Err(error) => Err(ApiError::Pem {
-            what: "certificate",
-            why: error.to_string(),
-        }),
+        Ok(_) => Err(ApiError::Pem { what: "certificate", why: "there is none".to_owned() }),
+        Err(error) => Err(ApiError::Pem { what: "certificate", why: error.to_string() }),
     }
 }
 
 /// What accepts TLS connections, for HTTP/2 and HTTP/1.1.
 pub(super) fn acceptor(tls: &ServerTls) -> Result<TlsAcceptor, ApiError> {
     let chain = certificates(&tls.cert_pem)?;
-    let key =
-        PrivateKeyDer::from_pem_slice(tls.key_pem.as_bytes()).map_err(|error| ApiError::Pem {
-            what: "private key",
-            why: error.to_string(),
-        })?;
+    let key = PrivateKeyDer::from_pem_slice(tls.key_pem.as_bytes())
+        .map_err(|error| ApiError::Pem { what: "private key", why: error.to_string() })?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(ApiError::Tls)?

@@ -65,13 +65,9 @@ pub fn watch(
     let selection = Selection::parse(query, target)?;
     let bookmarks = query.is_true("allowWatchBookmarks");
     let start = start(query, cluster.store.revision(), bookmarks)?;
-    let seconds = query
-        .number("timeoutSeconds")?
-        .filter(|seconds| *seconds > 0);
-    let lasting = seconds.map_or_else(
-        || SHORTEST + Duration::from_secs(random::below(1800).into()),
-        Duration::from_secs,
-    );
+    let seconds = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+    let lasting =
+        seconds.map_or_else(|| SHORTEST + Duration::from_secs(random::below(1800).into()), Duration::from_secs);
     let now = Instant::now();
     // The bell is taken before anything is read, so that no change falls between.
     let bell = cluster.store.subscribe(target.shelf());
@@ -90,9 +86,7 @@ pub fn watch(
         over: false,
     };
     watch.begin(&start);
-    Ok(stream::unfold(watch, |mut watch| async move {
-        watch.next().await.map(|chunk| (chunk, watch))
-    }))
+    Ok(stream::unfold(watch, |mut watch| async move { watch.next().await.map(|chunk| (chunk, watch)) }))
 }
 
 fn start(query: &Query, current: u64, bookmarks: bool) -> Result<Start, Refusal> {
@@ -110,12 +104,8 @@ fn start(query: &Query, current: u64, bookmarks: bool) -> Result<Start, Refusal>
             let why = "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
             Err(Refusal::bad_request(why))
         }
-        Some("true" | "1") => Ok(Start::State {
-            mark_end: bookmarks,
-        }),
-        Some(_) => Ok(Start::After(
-            revision.filter(|revision| *revision > 0).unwrap_or(current),
-        )),
+        Some("true" | "1") => Ok(Start::State { mark_end: bookmarks }),
+        Some(_) => Ok(Start::After(revision.filter(|revision| *revision > 0).unwrap_or(current))),
         None => match revision {
             Some(revision) if revision > 0 => Ok(Start::After(revision)),
             _ => Ok(Start::State { mark_end: false }),
@@ -132,15 +122,11 @@ impl Watch {
         match start {
             Start::After(revision) => self.position = *revision,
             Start::State { mark_end } => {
-                let (revision, objects) = self
-                    .cluster
-                    .store
-                    .list(self.target.shelf(), self.target.namespace.as_deref());
+                let (revision, objects) =
+                    self.cluster.store.list(self.target.shelf(), self.target.namespace.as_deref());
                 self.position = revision;
-                let matching: Vec<Arc<Object>> = objects
-                    .into_iter()
-                    .filter(|object| self.selection.matches(&object.value))
-                    .collect();
+                let matching: Vec<Arc<Object>> =
+                    objects.into_iter().filter(|object| self.selection.matches(&object.value)).collect();
                 for object in matching {
                     self.send("ADDED", &object);
                 }
@@ -192,11 +178,7 @@ impl Watch {
     }
 
     fn catch_up(&mut self) {
-        match self
-            .cluster
-            .store
-            .events_after(self.target.shelf(), self.position, BATCH)
-        {
+        match self.cluster.store.events_after(self.target.shelf(), self.position, BATCH) {
             Ok((changes, complete)) => {
                 let more = changes.len() == BATCH;
                 for change in &changes {
@@ -218,18 +200,10 @@ impl Watch {
     /// Sends an event as this watch sees it: an object that comes to match is added, one that ceases to is deleted.
     fn consider(&mut self, event: &Event) {
         let place = &event.object.value["metadata"]["namespace"];
-        if self
-            .target
-            .namespace
-            .as_ref()
-            .is_some_and(|namespace| *place != **namespace)
-        {
+        if self.target.namespace.as_ref().is_some_and(|namespace| *place != **namespace) {
             return;
         }
-        let before = event
-            .previous
-            .as_ref()
-            .is_some_and(|previous| self.selection.matches(&previous.value));
+        let before = event.previous.as_ref().is_some_and(|previous| self.selection.matches(&previous.value));
         let after = event.change != Change::Deleted && self.selection.matches(&event.object.value);
         match (before, after) {
             (false, false) => {}
@@ -245,16 +219,9 @@ impl Watch {
             Form::Plain => text(&events::shown(&object.value)),
             Form::Partial => text(&table::partial(&object.value)),
             Form::Table(include) => {
-                let meta =
-                    json!({ "resourceVersion": object.value["metadata"]["resourceVersion"] });
+                let meta = json!({ "resourceVersion": object.value["metadata"]["resourceVersion"] });
                 let rows = std::iter::once(&object.value);
-                text(&table::table(
-                    self.kind().columns,
-                    rows,
-                    meta,
-                    include,
-                    Timestamp::now(),
-                ))
+                text(&table::table(self.kind().columns, rows, meta, include, Timestamp::now()))
             }
         };
         self.ready.push_back(line(kind, &body));
@@ -262,8 +229,7 @@ impl Watch {
 
     fn bookmark(&self, initial_end: bool) -> Bytes {
         let kind = self.kind();
-        let mut meta =
-            json!({ "resourceVersion": self.position.to_string(), "creationTimestamp": null });
+        let mut meta = json!({ "resourceVersion": self.position.to_string(), "creationTimestamp": null });
         if initial_end {
             meta["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
@@ -277,13 +243,7 @@ impl Watch {
             Form::Table(include) => {
                 let mark = json!({ "metadata": meta });
                 let meta = json!({ "resourceVersion": self.position.to_string() });
-                table::table(
-                    kind.columns,
-                    std::iter::once(&mark),
-                    meta,
-                    include,
-                    Timestamp::now(),
-                )
+                table::table(kind.columns, std::iter::once(&mark), meta, include, Timestamp::now())
             }
         };
         line("BOOKMARK", &text(&object))

@@ -42,10 +42,7 @@ impl Round {
     }
 
     pub(super) fn and(self, other: Round) -> Self {
-        Self {
-            failed: self.failed || other.failed,
-            again: earliest(self.again, other.again),
-        }
+        Self { failed: self.failed || other.failed, again: earliest(self.again, other.again) }
     }
 }
 
@@ -82,11 +79,7 @@ impl Backoff {
 }
 
 /// Runs `controller` until `shutdown`: once at the start, then at every ring of `bell` and when a round asked for it.
-pub(super) async fn drive<C: Controller>(
-    mut controller: C,
-    bell: Bell,
-    shutdown: CancellationToken,
-) {
+pub(super) async fn drive<C: Controller>(mut controller: C, bell: Bell, shutdown: CancellationToken) {
     let mut backoff = Backoff::default();
     let mut wake = Some(Instant::now());
     loop {
@@ -153,10 +146,7 @@ mod tests {
     async fn another_round_comes_by_itself(#[case] first: Round, #[case] delay: Duration) {
         let (told, mut seen) = mpsc::unbounded_channel();
         let shutdown = CancellationToken::new();
-        let scripted = Scripted {
-            rounds: vec![first],
-            told,
-        };
+        let scripted = Scripted { rounds: vec![first], told };
         let task = tokio::spawn(drive(scripted, Bell::default(), shutdown.clone()));
         let first = seen.recv().await.unwrap();
         assert!(seen.recv().await.unwrap() - first >= delay);
@@ -168,10 +158,7 @@ mod tests {
     async fn many_rings_are_few_rounds() {
         let (told, mut seen) = mpsc::unbounded_channel();
         let (bell, shutdown) = (Bell::default(), CancellationToken::new());
-        let scripted = Scripted {
-            rounds: Vec::new(),
-            told,
-        };
+        let scripted = Scripted { rounds: Vec::new(), told };
         let task = tokio::spawn(drive(scripted, bell.clone(), shutdown.clone()));
         seen.recv().await.unwrap();
         for _ in 0..100 {

@@ -42,22 +42,14 @@ impl Note {
     where
         K: Resource<DynamicType = ()>,
     {
-        Self {
-            about: object.object_ref(&()),
-            warning: false,
-            reason,
-            message,
-        }
+        Self { about: object.object_ref(&()), warning: false, reason, message }
     }
 
     pub(super) fn warning<K>(object: &K, reason: &'static str, message: String) -> Self
     where
         K: Resource<DynamicType = ()>,
     {
-        Self {
-            warning: true,
-            ..Self::normal(object, reason, message)
-        }
+        Self { warning: true, ..Self::normal(object, reason, message) }
     }
 }
 
@@ -98,31 +90,15 @@ async fn write_all(client: Client, mut notes: mpsc::Receiver<(&'static str, Note
             && !(cause.is_gone() || cause.is_terminating())
         {
             let about = note.about.name.as_deref().unwrap_or_default();
-            log::warn(
-                "events",
-                format_args!(
-                    "event {} of `{about}` is lost: {}",
-                    note.reason,
-                    cause.message()
-                ),
-            );
+            log::warn("events", format_args!("event {} of `{about}` is lost: {}", note.reason, cause.message()));
         }
     }
 }
 
-async fn create(
-    client: &Client,
-    component: &str,
-    note: &Note,
-    name: String,
-) -> Result<(), super::write::WriteError> {
+async fn create(client: &Client, component: &str, note: &Note, name: String) -> Result<(), super::write::WriteError> {
     let now = Time(Timestamp::now());
     let event = Event {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(namespace(note).to_owned()),
-            ..Default::default()
-        },
+        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace(note).to_owned()), ..Default::default() },
         involved_object: note.about.clone(),
         reason: Some(note.reason.to_owned()),
         message: Some(note.message.clone()),
@@ -130,31 +106,19 @@ async fn create(
         count: Some(1),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
-        source: Some(EventSource {
-            component: Some(component.to_owned()),
-            host: None,
-        }),
+        source: Some(EventSource { component: Some(component.to_owned()), host: None }),
         reporting_component: Some(component.to_owned()),
         reporting_instance: Some(String::new()),
         ..Default::default()
     };
     let api: Api<Event> = Api::namespaced(client.clone(), namespace(note));
-    within(api.create(&PostParams::default(), &event))
-        .await
-        .map(drop)
+    within(api.create(&PostParams::default(), &event)).await.map(drop)
 }
 
-async fn recount(
-    client: &Client,
-    note: &Note,
-    name: &str,
-    count: i32,
-) -> Result<(), super::write::WriteError> {
+async fn recount(client: &Client, note: &Note, name: &str, count: i32) -> Result<(), super::write::WriteError> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace(note));
     let patch = json!({"count": count, "lastTimestamp": Time(Timestamp::now())});
-    within(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)))
-        .await
-        .map(drop)
+    within(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
 }
 
 /// Events of objects that live in no namespace are kept in `default`.
@@ -196,10 +160,7 @@ impl Memory {
                 return Verdict::Drop;
             }
             told.written = now;
-            return Verdict::Again {
-                name: told.name.clone(),
-                count: told.count,
-            };
+            return Verdict::Again { name: told.name.clone(), count: told.count };
         }
         if !self.affords(uid, now) {
             return Verdict::Drop;
@@ -209,19 +170,14 @@ impl Memory {
         let stamp = Timestamp::now().as_microsecond().unsigned_abs();
         let about = note.about.name.as_deref().unwrap_or_default();
         let name = format!("{about}.{stamp:x}{:03x}", self.made & 0xfff);
-        let told = Told {
-            name: name.clone(),
-            count: 1,
-            written: now,
-        };
+        let told = Told { name: name.clone(), count: 1, written: now };
         self.told.insert(key, told);
         Verdict::New { name }
     }
 
     fn affords(&mut self, uid: String, now: Instant) -> bool {
         let (left, since) = self.budgets.entry(uid).or_insert((BURST, now));
-        let refills =
-            (now.duration_since(*since).as_secs() / REFILL.as_secs()).min(u64::from(BURST));
+        let refills = (now.duration_since(*since).as_secs() / REFILL.as_secs()).min(u64::from(BURST));
         if refills > 0 {
             *left = (*left + refills as u32).min(BURST);
             *since = now;
@@ -261,19 +217,11 @@ mod tests {
     fn one_object_cannot_flood() {
         let (mut memory, start) = (Memory::default(), Instant::now());
         let new = |memory: &mut Memory, index: u32, now| {
-            matches!(
-                memory.consider(&note(&index.to_string()), now),
-                Verdict::New { .. }
-            )
+            matches!(memory.consider(&note(&index.to_string()), now), Verdict::New { .. })
         };
-        let told = (0..BURST * 2)
-            .filter(|&index| new(&mut memory, index, start))
-            .count();
+        let told = (0..BURST * 2).filter(|&index| new(&mut memory, index, start)).count();
         assert_eq!(told, BURST as usize);
-        assert!(
-            new(&mut memory, 1000, start + REFILL),
-            "one more after a while"
-        );
+        assert!(new(&mut memory, 1000, start + REFILL), "one more after a while");
         assert!(!new(&mut memory, 1001, start + REFILL));
     }
 }

@@ -21,13 +21,7 @@ pub(crate) fn error(component: &str, message: impl Display) {
 }
 
 fn line(level: char, component: &str, message: &dyn Display) {
-    let text = render(
-        level,
-        Timestamp::now(),
-        std::process::id(),
-        component,
-        message,
-    );
+    let text = render(level, Timestamp::now(), std::process::id(), component, message);
     // A closed stderr is no reason to stop a controller.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

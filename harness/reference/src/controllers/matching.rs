@@ -4,9 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
-};
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 pub(super) type Labels = BTreeMap<String, String>;
@@ -23,18 +21,12 @@ pub(super) fn selects(selector: &LabelSelector, labels: Option<&Labels>) -> bool
 /// A workload without a selector owns nothing, rather than everything.
 pub(super) fn owns(selector: &LabelSelector, labels: Option<&Labels>) -> bool {
     let empty = selector.match_labels.as_ref().is_none_or(Labels::is_empty)
-        && selector
-            .match_expressions
-            .as_ref()
-            .is_none_or(Vec::is_empty);
+        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
     !empty && selects(selector, labels)
 }
 
 /// Whether `labels` has each of the `wanted` pairs.
-pub(super) fn contains<'a>(
-    mut wanted: impl Iterator<Item = (&'a String, &'a String)>,
-    labels: &Labels,
-) -> bool {
+pub(super) fn contains<'a>(mut wanted: impl Iterator<Item = (&'a String, &'a String)>, labels: &Labels) -> bool {
     wanted.all(|(key, value)| labels.get(key) == Some(value))
 }
 
@@ -61,15 +53,11 @@ pub(super) fn admits_node(pod: &PodSpec, node: &Node) -> bool {
         .affinity
         .as_ref()
         .and_then(|affinity| affinity.node_affinity.as_ref())
-        .and_then(|node| {
-            node.required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
+        .and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
     match required {
-        Some(selector) => selector
-            .node_selector_terms
-            .iter()
-            .any(|term| term_admits(term, labels, node.metadata.name.as_deref())),
+        Some(selector) => {
+            selector.node_selector_terms.iter().any(|term| term_admits(term, labels, node.metadata.name.as_deref()))
+        }
         None => true,
     }
 }
@@ -79,12 +67,8 @@ fn term_admits(term: &NodeSelectorTerm, labels: &Labels, name: Option<&str>) -> 
     let fields = term.match_fields.as_deref().unwrap_or_default();
     // A term without any requirement selects no node.
     !(expressions.is_empty() && fields.is_empty())
-        && expressions
-            .iter()
-            .all(|wanted| requirement_holds(wanted, labels.get(&wanted.key).map(String::as_str)))
-        && fields
-            .iter()
-            .all(|wanted| wanted.key == "metadata.name" && requirement_holds(wanted, name))
+        && expressions.iter().all(|wanted| requirement_holds(wanted, labels.get(&wanted.key).map(String::as_str)))
+        && fields.iter().all(|wanted| wanted.key == "metadata.name" && requirement_holds(wanted, name))
 }
 
 fn requirement_holds(wanted: &NodeSelectorRequirement, found: Option<&str>) -> bool {
@@ -107,16 +91,9 @@ fn requirement_holds(wanted: &NodeSelectorRequirement, found: Option<&str>) -> b
 }
 
 /// The first of `taints` with one of `effects` that none of `tolerations` tolerates.
-pub(super) fn untolerated<'t>(
-    taints: &'t [Taint],
-    tolerations: &[Toleration],
-    effects: &[&str],
-) -> Option<&'t Taint> {
+pub(super) fn untolerated<'t>(taints: &'t [Taint], tolerations: &[Toleration], effects: &[&str]) -> Option<&'t Taint> {
     taints.iter().find(|taint| {
-        effects.contains(&taint.effect.as_str())
-            && !tolerations
-                .iter()
-                .any(|toleration| tolerates(toleration, taint))
+        effects.contains(&taint.effect.as_str()) && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
     })
 }
 
@@ -132,10 +109,7 @@ pub(super) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
     match toleration.operator.as_deref() {
         Some("Exists") => true,
-        _ => {
-            toleration.value.as_deref().unwrap_or_default()
-                == taint.value.as_deref().unwrap_or_default()
-        }
+        _ => toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default(),
     }
 }
 
@@ -179,8 +153,7 @@ mod tests {
     #[case(term(json!({"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]})), false)]
     #[case(term(json!({})), false)]
     fn node_affinity(#[case] pod: Value, #[case] expected: bool) {
-        let node: Node =
-            from(json!({"metadata": {"name": "n1", "labels": {"zone": "a", "rank": "3"}}}));
+        let node: Node = from(json!({"metadata": {"name": "n1", "labels": {"zone": "a", "rank": "3"}}}));
         let mut pod = pod;
         pod["containers"] = json!([]);
         assert_eq!(admits_node(&from(pod), &node), expected);

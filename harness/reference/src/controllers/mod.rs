@@ -46,9 +46,7 @@ pub struct ControllersConfig {
 
 impl Default for ControllersConfig {
     fn default() -> Self {
-        Self {
-            node_grace: Duration::from_secs(4),
-        }
+        Self { node_grace: Duration::from_secs(4) }
     }
 }
 
@@ -67,36 +65,14 @@ pub async fn run(client: Client, config: ControllersConfig, shutdown: Cancellati
         () = world.listed() => {}
     }
     let recorder = Recorder::start(client.clone(), shutdown.clone());
-    let mut tasks = Tasks {
-        set: JoinSet::new(),
-        shutdown,
-    };
+    let mut tasks = Tasks { set: JoinSet::new(), shutdown };
     let (c, w, r) = (|| client.clone(), || world.clone(), || recorder.clone());
-    tasks.add(
-        bells.nodes,
-        node::Nodes::new(c(), w(), r(), config.node_grace),
-    );
+    tasks.add(bells.nodes, node::Nodes::new(c(), w(), r(), config.node_grace));
     tasks.add(bells.daemon_sets, daemonset::DaemonSets::new(c(), w(), r()));
     tasks.add(bells.scheduler, scheduler::Scheduler::new(c(), w(), r()));
-    tasks.add(
-        bells.deployments,
-        deployment::Deployments {
-            client: c(),
-            world: w(),
-            recorder: r(),
-        },
-    );
-    tasks.add(
-        bells.replica_sets,
-        replicaset::ReplicaSets::new(c(), w(), r()),
-    );
-    tasks.add(
-        bells.endpoints,
-        endpoints::EndpointSlices {
-            client: c(),
-            world: w(),
-        },
-    );
+    tasks.add(bells.deployments, deployment::Deployments { client: c(), world: w(), recorder: r() });
+    tasks.add(bells.replica_sets, replicaset::ReplicaSets::new(c(), w(), r()));
+    tasks.add(bells.endpoints, endpoints::EndpointSlices { client: c(), world: w() });
     tasks.add(bells.namespaces, namespace::Namespaces::new(c(), w()));
     tasks.add(bells.garbage, garbage::Garbage::new(c(), w()));
     log::info("controllers", "started");
@@ -111,10 +87,7 @@ pub async fn run(client: Client, config: ControllersConfig, shutdown: Cancellati
 async fn answering(client: &Client) {
     let mut backoff = Backoff::default();
     while let Err(cause) = write::within(client.apiserver_version()).await {
-        log::warn(
-            "controllers",
-            format_args!("the API does not answer yet: {}", cause.message()),
-        );
+        log::warn("controllers", format_args!("the API does not answer yet: {}", cause.message()));
         tokio::time::sleep(backoff.delay()).await;
     }
 }
@@ -126,8 +99,7 @@ struct Tasks {
 
 impl Tasks {
     fn add(&mut self, bell: Bell, controller: impl Controller) {
-        self.set
-            .spawn(drive(controller, bell, self.shutdown.clone()));
+        self.set.spawn(drive(controller, bell, self.shutdown.clone()));
     }
 }
 

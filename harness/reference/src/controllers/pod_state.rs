@@ -16,9 +16,7 @@ pub(super) enum Availability {
 
 pub(super) fn phase(pod: &Pod) -> &str {
     let status = pod.status.as_ref();
-    status
-        .and_then(|status| status.phase.as_deref())
-        .unwrap_or("Pending")
+    status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
 
 /// Ended for good: its containers will not run again.
@@ -48,10 +46,7 @@ pub(super) fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
     if min.is_zero() {
         return Availability::Available;
     }
-    let since = ready
-        .last_transition_time
-        .as_ref()
-        .map_or(now, |time| time.0);
+    let since = ready.last_transition_time.as_ref().map_or(now, |time| time.0);
     let been = Duration::try_from(now.duration_since(since)).unwrap_or_default();
     match min.checked_sub(been) {
         Some(left) if !left.is_zero() => Availability::In(left),

@@ -14,11 +14,7 @@ pub(super) const TEMPLATE_HASH: &str = "pod-template-hash";
 /// `collisions` makes another name for the same template when the first one is taken by somebody else.
 pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let mut template = template.clone();
-    if let Some(labels) = template
-        .metadata
-        .as_mut()
-        .and_then(|meta| meta.labels.as_mut())
-    {
+    if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
         labels.remove(TEMPLATE_HASH);
     }
     let text = serde_json::to_string(&template).unwrap_or_default();
@@ -28,11 +24,7 @@ pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>)
 /// `count` letters, at most 32, that depend on nothing but `text`.
 pub(super) fn letters(text: &str, count: usize) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest
-        .iter()
-        .take(count)
-        .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
-        .collect()
+    digest.iter().take(count).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
 }
 
 /// A pod of `template` that the server will give a name beginning with that of its owner.
@@ -65,16 +57,11 @@ mod tests {
 
     #[test]
     fn the_hash_follows_the_template_and_not_its_own_label() {
-        let plain =
-            template(json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": []}}));
+        let plain = template(json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": []}}));
         let labelled = template(json!({
             "metadata": {"labels": {"app": "a", "pod-template-hash": "x"}}, "spec": {"containers": []}}));
-        let other =
-            template(json!({"metadata": {"labels": {"app": "b"}}, "spec": {"containers": []}}));
-        assert_eq!(
-            template_hash(&plain, None),
-            template_hash(&labelled, Some(0))
-        );
+        let other = template(json!({"metadata": {"labels": {"app": "b"}}, "spec": {"containers": []}}));
+        assert_eq!(template_hash(&plain, None), template_hash(&labelled, Some(0)));
         assert_ne!(template_hash(&plain, None), template_hash(&other, None));
         assert_ne!(template_hash(&plain, None), template_hash(&plain, Some(1)));
         assert_eq!(template_hash(&plain, None).len(), 10);

@@ -59,9 +59,7 @@ impl Unseen {
     /// When the oldest write is given up, unless it is seen before.
     pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
         let untils = self.writes.values().flatten().map(|(_, _, until)| *until);
-        untils
-            .min()
-            .map(|until| until.saturating_duration_since(now))
+        untils.min().map(|until| until.saturating_duration_since(now))
     }
 }
 

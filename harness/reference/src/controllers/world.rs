@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, Secret, Service, ServiceAccount,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -72,16 +70,10 @@ impl World {
                     &b.namespaces,
                 ],
             ),
-            nodes: shared(
-                client,
-                &[&b.nodes, &b.scheduler, &b.daemon_sets, &b.garbage],
-            ),
+            nodes: shared(client, &[&b.nodes, &b.scheduler, &b.daemon_sets, &b.garbage]),
             namespaces: shared(client, &[&b.namespaces]),
             deployments: shared(client, &[&b.deployments, &b.garbage, &b.namespaces]),
-            replica_sets: shared(
-                client,
-                &[&b.replica_sets, &b.deployments, &b.garbage, &b.namespaces],
-            ),
+            replica_sets: shared(client, &[&b.replica_sets, &b.deployments, &b.garbage, &b.namespaces]),
             daemon_sets: shared(client, &[&b.daemon_sets, &b.garbage, &b.namespaces]),
             services: shared(client, &[&b.endpoints, &b.garbage, &b.namespaces]),
             endpoint_slices: shared(client, &[&b.endpoints, &b.garbage, &b.namespaces]),
@@ -136,11 +128,7 @@ where
 
 /// The reference to the controller that manages an object, if one does.
 pub(super) fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
-    let owners = object
-        .meta()
-        .owner_references
-        .as_deref()
-        .unwrap_or_default();
+    let owners = object.meta().owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|owner| owner.controller == Some(true))
 }
 
@@ -161,10 +149,7 @@ pub(super) fn orphans<K: Resource>(objects: &[Arc<K>]) -> HashMap<&str, Vec<&K>>
     for object in objects {
         let meta = object.meta();
         if controller_of(object.as_ref()).is_none() && meta.deletion_timestamp.is_none() {
-            grouped
-                .entry(namespace_of(object.as_ref()))
-                .or_default()
-                .push(object);
+            grouped.entry(namespace_of(object.as_ref())).or_default().push(object);
         }
     }
     grouped

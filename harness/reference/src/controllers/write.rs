@@ -93,9 +93,7 @@ impl WriteError {
 }
 
 /// Waits for `request`, but not for ever.
-pub(super) async fn within<T>(
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, WriteError> {
+pub(super) async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
     match tokio::time::timeout(REQUEST_DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(WriteError::Late),
@@ -116,22 +114,14 @@ pub(super) async fn replace<K: Namespaced>(client: &Client, object: &K) -> Resul
 }
 
 /// Merges `patch` into `object`; with a `resourceVersion` in it the server refuses if the object has changed since.
-pub(super) async fn merge<K: Namespaced>(
-    client: &Client,
-    object: &K,
-    patch: Value,
-) -> Result<(), WriteError> {
+pub(super) async fn merge<K: Namespaced>(client: &Client, object: &K, patch: Value) -> Result<(), WriteError> {
     let (namespace, name) = place(object);
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     within(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await?;
     Ok(())
 }
 
-pub(super) async fn merge_status<K: Namespaced>(
-    client: &Client,
-    object: &K,
-    patch: Value,
-) -> Result<(), WriteError> {
+pub(super) async fn merge_status<K: Namespaced>(client: &Client, object: &K, patch: Value) -> Result<(), WriteError> {
     let (namespace, name) = place(object);
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     within(api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch))).await?;
@@ -139,27 +129,17 @@ pub(super) async fn merge_status<K: Namespaced>(
 }
 
 /// Deletes exactly this object, not a later one of the same name.
-pub(super) async fn delete<K: Namespaced>(
-    client: &Client,
-    object: &K,
-    params: DeleteParams,
-) -> Result<(), WriteError> {
+pub(super) async fn delete<K: Namespaced>(client: &Client, object: &K, params: DeleteParams) -> Result<(), WriteError> {
     let (namespace, name) = place(object);
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let params = params.preconditions(Preconditions {
-        uid: object.meta().uid.clone(),
-        resource_version: None,
-    });
+    let params = params.preconditions(Preconditions { uid: object.meta().uid.clone(), resource_version: None });
     within(api.delete(name, &params)).await?;
     Ok(())
 }
 
 fn place<K: Resource>(object: &K) -> (&str, &str) {
     let meta = object.meta();
-    (
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default(),
-    )
+    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 /// A merge patch that turns the status `old` into `new`: what is gone from it is set to null.
@@ -182,9 +162,7 @@ where
     F: Future<Output = Result<(), (String, WriteError)>>,
 {
     let left_over = actions.len() > PER_ROUND;
-    let mut outcomes = futures::stream::iter(actions.into_iter().take(PER_ROUND))
-        .map(act)
-        .buffer_unordered(CONCURRENT);
+    let mut outcomes = futures::stream::iter(actions.into_iter().take(PER_ROUND)).map(act).buffer_unordered(CONCURRENT);
     let mut round = Round::done();
     while let Some(outcome) = outcomes.next().await {
         if let Err((what, cause)) = outcome {
@@ -224,10 +202,7 @@ mod tests {
     #[case::conflict(refused(409, "the object has been modified"), true)]
     #[case::gone(refused(404, "not found"), false)]
     #[case::terminating(
-        refused(
-            403,
-            "unable to create new content in namespace a because it is being terminated"
-        ),
+        refused(403, "unable to create new content in namespace a because it is being terminated"),
         false
     )]
     #[case::forbidden(refused(403, "quota"), true)]
@@ -238,17 +213,10 @@ mod tests {
 
     #[test]
     fn a_count_that_fell_to_nothing_is_removed() {
-        let old = ReplicaSetStatus {
-            replicas: 2,
-            ready_replicas: Some(2),
-            ..Default::default()
-        };
+        let old = ReplicaSetStatus { replicas: 2, ready_replicas: Some(2), ..Default::default() };
         let new = ReplicaSetStatus::default();
         let patch = status_patch(Some(&old), &new);
-        assert_eq!(
-            patch,
-            json!({"status": {"replicas": 0, "readyReplicas": null}})
-        );
+        assert_eq!(patch, json!({"status": {"replicas": 0, "readyReplicas": null}}));
     }
 
     #[tokio::test]

@@ -41,19 +41,10 @@ pub(super) fn answer(index: &Index, message: &[u8], transport: Transport) -> Rep
     let meaning = meaning(index, &query.name, query.asked);
     let mut reply = begun(&query);
     match meaning {
-        Meaning::Records {
-            answers,
-            additional,
-        } => {
+        Meaning::Records { answers, additional } => {
             let turned = turned(answers, query.id);
-            reply.answers = turned
-                .iter()
-                .filter_map(|one| record(one, &query, index))
-                .collect();
-            reply.additional_records = additional
-                .iter()
-                .filter_map(|one| record(one, &query, index))
-                .collect();
+            reply.answers = turned.iter().filter_map(|one| record(one, &query, index)).collect();
+            reply.additional_records = additional.iter().filter_map(|one| record(one, &query, index)).collect();
         }
         Meaning::NoData => reply.name_servers.extend(authority(&query, index)),
         Meaning::NoSuchName => {
@@ -63,16 +54,12 @@ pub(super) fn answer(index: &Index, message: &[u8], transport: Transport) -> Rep
         Meaning::Outside => {
             *reply.rcode_mut() = RCODE::ServerFailure;
             reply.remove_flags(PacketFlag::AUTHORITATIVE_ANSWER);
-            return Reply::Elsewhere {
-                otherwise: written(reply, &query, transport),
-            };
+            return Reply::Elsewhere { otherwise: written(reply, &query, transport) };
         }
         Meaning::OtherAddress => {
             *reply.rcode_mut() = RCODE::NameError;
             reply.name_servers.extend(authority(&query, index));
-            return Reply::Elsewhere {
-                otherwise: written(reply, &query, transport),
-            };
+            return Reply::Elsewhere { otherwise: written(reply, &query, transport) };
         }
     }
     finished(written(reply, &query, transport))
@@ -88,11 +75,7 @@ pub(super) fn unready(message: &[u8]) -> Reply {
 }
 
 fn finished(message: Vec<u8>) -> Reply {
-    if message.is_empty() {
-        Reply::Nothing
-    } else {
-        Reply::Message(message)
-    }
+    if message.is_empty() { Reply::Nothing } else { Reply::Message(message) }
 }
 
 /// A header that says nothing but `code`.
@@ -110,24 +93,16 @@ fn begun<'a>(query: &Query) -> Packet<'a> {
     }
     reply.questions.push(query.question.clone());
     if query.edns.is_some() {
-        *reply.opt_mut() = Some(OPT {
-            opt_codes: Vec::new(),
-            udp_packet_size: EDNS,
-            version: 0,
-        });
+        *reply.opt_mut() = Some(OPT { opt_codes: Vec::new(), udp_packet_size: EDNS, version: 0 });
     }
     reply
 }
 
 /// Turns the addresses of an answer so that each asker begins with another one; aliases stay in front.
 fn turned(mut answers: Vec<Record>, by: u16) -> Vec<Record> {
-    let first = answers
-        .iter()
-        .position(|one| matches!(one.data, Data::Address(_)));
+    let first = answers.iter().position(|one| matches!(one.data, Data::Address(_)));
     if let Some(addresses) = first.map(|first| &mut answers[first..])
-        && addresses
-            .iter()
-            .all(|one| matches!(one.data, Data::Address(_)))
+        && addresses.iter().all(|one| matches!(one.data, Data::Address(_)))
     {
         let by = usize::from(by) % addresses.len();
         addresses.rotate_left(by);
@@ -165,16 +140,9 @@ fn record(record: &Record, query: &Query, index: &Index) -> Option<ResourceRecor
     };
     let data = match &record.data {
         Data::Address(address) => RData::A(A::from(*address)),
-        Data::Service {
-            port,
-            weight,
-            target,
-        } => RData::SRV(SRV {
-            priority: 0,
-            weight: *weight,
-            port: *port,
-            target: name(target)?,
-        }),
+        Data::Service { port, weight, target } => {
+            RData::SRV(SRV { priority: 0, weight: *weight, port: *port, target: name(target)? })
+        }
         Data::Pointer(target) => RData::PTR(PTR(name(target)?)),
         Data::Alias(target) => RData::CNAME(CNAME(name(target)?)),
         Data::NameServer(server) => RData::NS(NS(name(server)?)),
@@ -186,17 +154,8 @@ fn record(record: &Record, query: &Query, index: &Index) -> Option<ResourceRecor
 
 /// Who says that there is nothing, and how long to believe it.
 fn authority(query: &Query, index: &Index) -> Option<ResourceRecord<'static>> {
-    let zone = if query.name.ends_with(".in-addr.arpa") {
-        "in-addr.arpa"
-    } else {
-        &index.domain
-    };
-    Some(ResourceRecord::new(
-        name(zone)?,
-        CLASS::IN,
-        TTL,
-        RData::SOA(start(index)?),
-    ))
+    let zone = if query.name.ends_with(".in-addr.arpa") { "in-addr.arpa" } else { &index.domain };
+    Some(ResourceRecord::new(name(zone)?, CLASS::IN, TTL, RData::SOA(start(index)?)))
 }
 
 fn start(index: &Index) -> Option<SOA<'static>> {

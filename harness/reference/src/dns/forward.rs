@@ -22,27 +22,18 @@ pub(super) fn upstreams() -> Vec<SocketAddr> {
 }
 
 fn name_servers(text: &str) -> Vec<SocketAddr> {
-    let words = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let servers = words.filter_map(|words| match words.as_slice() {
         ["nameserver", address, ..] => address.parse::<IpAddr>().ok(),
         _ => None,
     });
     // In a pod the loopback is not the machine's resolver, but this server itself.
     let servers = servers.filter(|address| !address.is_loopback() && !address.is_unspecified());
-    servers
-        .take(MOST)
-        .map(|address| SocketAddr::new(address, 53))
-        .collect()
+    servers.take(MOST).map(|address| SocketAddr::new(address, 53)).collect()
 }
 
 /// The first answer that one of `upstreams` gives to `message`.
-pub(super) async fn ask(
-    message: &[u8],
-    upstreams: &[SocketAddr],
-    transport: Transport,
-) -> Option<Vec<u8>> {
+pub(super) async fn ask(message: &[u8], upstreams: &[SocketAddr], transport: Transport) -> Option<Vec<u8>> {
     for &upstream in upstreams {
         let asked = async {
             match transport {
@@ -109,29 +100,19 @@ mod tests {
         let text = "# a comment\nsearch example.org\nnameserver 192.0.2.1\nnameserver nonsense\nnameserver 127.0.0.53\nnameserver 2001:db8::1\n\
                     nameserver 192.0.2.2\nnameserver 192.0.2.3\n";
         let servers: Vec<_> = name_servers(text).iter().map(ToString::to_string).collect();
-        assert_eq!(
-            servers,
-            ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]
-        );
+        assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]);
     }
 
     #[tokio::test]
     async fn a_server_that_refuses_is_passed_over_at_once() {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let good = socket.local_addr().unwrap();
-        let closed = UdpSocket::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let server = tokio::spawn(async move {
             let mut buffer = [0; 512];
             let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
             socket.send_to(b"no", from).await.unwrap();
-            socket
-                .send_to(&[&buffer[..length], b"!"].concat(), from)
-                .await
-                .unwrap();
+            socket.send_to(&[&buffer[..length], b"!"].concat(), from).await.unwrap();
         });
         let answer = ask(b"question", &[closed, good], Transport::Udp).await;
         assert_eq!(answer.as_deref(), Some(&b"question!"[..]));

@@ -16,9 +16,7 @@ pub(super) async fn listen(
     path: &'static str,
     holds: impl Fn() -> bool + Send + Sync + 'static,
 ) -> Result<(), DnsError> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|cause| DnsError::Listen { address, cause })?;
+    let listener = TcpListener::bind(address).await.map_err(|cause| DnsError::Listen { address, cause })?;
     let holds = Arc::new(holds);
     let answer = move || {
         let answer = match holds() {

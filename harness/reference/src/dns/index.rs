@@ -66,10 +66,7 @@ impl Index {
     ) -> Self {
         let mut index = Self {
             domain: domain.to_owned(),
-            namespaces: namespaces
-                .iter()
-                .map(|namespace| namespace.name_any())
-                .collect(),
+            namespaces: namespaces.iter().map(|namespace| namespace.name_any()).collect(),
             ..Self::default()
         };
         let mut targets = targets(slices);
@@ -103,22 +100,16 @@ impl Index {
                 self.names.entry(target.address).or_default().push(name);
             }
         }
-        self.services
-            .entry(namespace)
-            .or_default()
-            .insert(name, entry);
+        self.services.entry(namespace).or_default().insert(name, entry);
     }
 }
 
 fn entry(service: &Service, endpoints: Vec<Target>) -> Option<Entry> {
     let spec = service.spec.as_ref()?;
     let kind = match spec.cluster_ip.as_deref() {
-        _ if spec.type_.as_deref() == Some("ExternalName") => Kind::External(
-            spec.external_name
-                .clone()?
-                .trim_end_matches('.')
-                .to_lowercase(),
-        ),
+        _ if spec.type_.as_deref() == Some("ExternalName") => {
+            Kind::External(spec.external_name.clone()?.trim_end_matches('.').to_lowercase())
+        }
         Some("None") => Kind::Headless,
         address => Kind::Cluster(address?.parse().ok()?),
     };
@@ -127,11 +118,7 @@ fn entry(service: &Service, endpoints: Vec<Target>) -> Option<Entry> {
         .iter()
         .flatten()
         .filter_map(|one| port(one.name.as_deref(), one.protocol.as_deref(), Some(one.port)));
-    Some(Entry {
-        kind,
-        ports: ports.collect(),
-        endpoints,
-    })
+    Some(Entry { kind, ports: ports.collect(), endpoints })
 }
 
 fn port(name: Option<&str>, protocol: Option<&str>, number: Option<i32>) -> Option<Port> {
@@ -149,11 +136,8 @@ fn targets(slices: &[Arc<EndpointSlice>]) -> HashMap<(String, String), Vec<Targe
         let Some(service) = slice.labels().get(SERVICE_LABEL) else {
             continue;
         };
-        let ports = slice
-            .ports
-            .iter()
-            .flatten()
-            .filter_map(|one| port(one.name.as_deref(), one.protocol.as_deref(), one.port));
+        let ports =
+            slice.ports.iter().flatten().filter_map(|one| port(one.name.as_deref(), one.protocol.as_deref(), one.port));
         let ports: Vec<Port> = ports.collect();
         let ready = slice.endpoints.iter().filter(|endpoint| is_ready(endpoint));
         let found = ready.flat_map(|endpoint| ends(endpoint, &ports));
@@ -168,24 +152,13 @@ fn targets(slices: &[Arc<EndpointSlice>]) -> HashMap<(String, String), Vec<Targe
 
 /// A readiness that nobody tells of counts as ready.
 fn is_ready(endpoint: &Endpoint) -> bool {
-    endpoint
-        .conditions
-        .as_ref()
-        .and_then(|conditions| conditions.ready)
-        != Some(false)
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
 }
 
 fn ends(endpoint: &Endpoint, ports: &[Port]) -> Vec<Target> {
-    let addresses = endpoint
-        .addresses
-        .iter()
-        .filter_map(|address| address.parse().ok());
+    let addresses = endpoint.addresses.iter().filter_map(|address| address.parse().ok());
     let target = |address: Ipv4Addr| Target {
-        label: match endpoint
-            .hostname
-            .as_deref()
-            .filter(|hostname| !hostname.is_empty())
-        {
+        label: match endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
             Some(hostname) => hostname.to_lowercase(),
             None => address.to_string().replace('.', "-"),
         },

@@ -37,14 +37,10 @@ use serve::Server;
 /// The API is found through the kubeconfig file that `KUBECONFIG` names, or `/etc/kubernetes/kubelet.conf`; in a pod
 /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT` replace the address in it.
 pub fn main(args: impl IntoIterator<Item = String>) -> ExitCode {
-    let outcome = Options::parse(args)
-        .map_err(DnsError::from)
-        .and_then(|options| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime.map_err(DnsError::Runtime)?.block_on(run(options))
-        });
+    let outcome = Options::parse(args).map_err(DnsError::from).and_then(|options| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(DnsError::Runtime)?.block_on(run(options))
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
@@ -66,10 +62,7 @@ enum DnsError {
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
     #[error("cannot listen on `{address}`: {cause}")]
-    Listen {
-        address: std::net::SocketAddr,
-        cause: std::io::Error,
-    },
+    Listen { address: std::net::SocketAddr, cause: std::io::Error },
 }
 
 async fn run(options: Options) -> Result<(), DnsError> {
@@ -81,10 +74,7 @@ async fn run(options: Options) -> Result<(), DnsError> {
     health::listen(options.health, "/health", || true).await?;
     health::listen(options.ready, "/ready", move || ready.is_ready()).await?;
     serve::listen(server.clone(), options.listen).await?;
-    log(
-        "INFO",
-        format_args!("serving {} on {}", options.domain, options.listen),
-    );
+    log("INFO", format_args!("serving {} on {}", options.domain, options.listen));
     tokio::select! {
         () = keep_index(client, &server, &options.domain) => {}
         _ = terminate.recv() => {}
@@ -102,18 +92,9 @@ async fn keep_index(client: Client, server: &Server, domain: &str) {
     let slices = follow::<EndpointSlice>(Api::all(client.clone()), config(), &bell);
     let namespaces = follow::<Namespace>(Api::all(client), config(), &bell);
     // A store whose writer is gone ends with the runtime.
-    let _ = tokio::join!(
-        services.wait_until_ready(),
-        slices.wait_until_ready(),
-        namespaces.wait_until_ready()
-    );
+    let _ = tokio::join!(services.wait_until_ready(), slices.wait_until_ready(), namespaces.wait_until_ready());
     loop {
-        server.set_index(Index::build(
-            domain,
-            &services.state(),
-            &slices.state(),
-            &namespaces.state(),
-        ));
+        server.set_index(Index::build(domain, &services.state(), &slices.state(), &namespaces.state()));
         bell.rung().await;
     }
 }
@@ -126,10 +107,7 @@ async fn answering(client: &Client) {
         match tokio::time::timeout(DEADLINE, client.apiserver_version()).await {
             Ok(Ok(_)) => return,
             Ok(Err(cause)) => log("WARNING", format_args!("waiting for the API: {cause}")),
-            Err(_) => log(
-                "WARNING",
-                format_args!("waiting for the API: no answer within 2 s"),
-            ),
+            Err(_) => log("WARNING", format_args!("waiting for the API: no answer within 2 s")),
         }
         tokio::time::sleep(delay).await;
         delay = (delay * 2).min(Duration::from_secs(1));

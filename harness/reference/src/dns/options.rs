@@ -17,13 +17,7 @@ pub(super) struct Options {
 impl Default for Options {
     fn default() -> Self {
         let port = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        Self {
-            domain: "cluster.local".to_owned(),
-            listen: port(53),
-            health: port(8080),
-            ready: port(8181),
-            log: false,
-        }
+        Self { domain: "cluster.local".to_owned(), listen: port(53), health: port(8080), ready: port(8181), log: false }
     }
 }
 
@@ -47,9 +41,7 @@ impl Options {
                 options.log = true;
                 continue;
             }
-            let value = args
-                .next()
-                .ok_or_else(|| OptionError::Missing(option.clone()));
+            let value = args.next().ok_or_else(|| OptionError::Missing(option.clone()));
             match option.as_str() {
                 "--domain" => options.domain = value?.trim_matches('.').to_lowercase(),
                 "--listen" => options.listen = address(&option, value?)?,
@@ -65,10 +57,7 @@ impl Options {
 }
 
 fn address(option: &str, value: String) -> Result<SocketAddr, OptionError> {
-    value.parse().map_err(|_| OptionError::Address {
-        option: option.to_owned(),
-        value,
-    })
+    value.parse().map_err(|_| OptionError::Address { option: option.to_owned(), value })
 }
 
 #[cfg(test)]
@@ -82,10 +71,8 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let options = parsed(
-            "-conf /etc/coredns/Corefile --domain Example.Org. --listen 127.0.0.1:5353 --log",
-        )
-        .unwrap();
+        let options =
+            parsed("-conf /etc/coredns/Corefile --domain Example.Org. --listen 127.0.0.1:5353 --log").unwrap();
         assert_eq!(options.domain, "example.org");
         assert_eq!(options.listen.to_string(), "127.0.0.1:5353");
         assert!(options.log);
@@ -93,18 +80,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        assert_eq!(
-            parsed("--zone x"),
-            Err(OptionError::Unknown("--zone".into()))
-        );
-        assert_eq!(
-            parsed("--domain"),
-            Err(OptionError::Missing("--domain".into()))
-        );
+        assert_eq!(parsed("--zone x"), Err(OptionError::Unknown("--zone".into())));
+        assert_eq!(parsed("--domain"), Err(OptionError::Missing("--domain".into())));
         let error = parsed("--listen 53").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "`53` for option `--listen` of cluster DNS is not an address with a port"
-        );
+        assert_eq!(error, "`53` for option `--listen` of cluster DNS is not an address with a port");
     }
 }

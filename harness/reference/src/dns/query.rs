@@ -2,9 +2,7 @@
 //!
 //! A type that the parser does not know is no mistake of the asker: it gets the answer that there is none of it.
 
-use simple_dns::{
-    CLASS, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, SimpleDnsError, TYPE,
-};
+use simple_dns::{CLASS, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, SimpleDnsError, TYPE};
 
 use super::zone::Asked;
 
@@ -41,9 +39,7 @@ pub(super) enum Unreadable {
 impl Query {
     pub(super) fn read(message: &[u8]) -> Result<Self, Unreadable> {
         let header = message.first_chunk::<HEADER>();
-        let header = header
-            .filter(|header| is_query(header))
-            .ok_or(Unreadable::Ignore)?;
+        let header = header.filter(|header| is_query(header)).ok_or(Unreadable::Ignore)?;
         let id = u16::from_be_bytes([header[0], header[1]]);
         let refuse = |code| Unreadable::Refuse { id, code };
         match Packet::parse(message) {
@@ -72,11 +68,7 @@ impl Query {
         }
         Ok(Self {
             id: packet.id(),
-            name: question
-                .qname
-                .to_string()
-                .trim_end_matches('.')
-                .to_lowercase(),
+            name: question.qname.to_string().trim_end_matches('.').to_lowercase(),
             asked: asked(question.qtype),
             question: question.clone().into_owned(),
             recursion: packet.has_flags(PacketFlag::RECURSION_DESIRED),

@@ -33,12 +33,7 @@ impl Server {
     }
 
     fn with_upstreams(options: &Options, upstreams: Vec<SocketAddr>) -> Self {
-        Self {
-            index: RwLock::default(),
-            upstreams,
-            forwarded: Semaphore::new(FORWARDED),
-            log: options.log,
-        }
+        Self { index: RwLock::default(), upstreams, forwarded: Semaphore::new(FORWARDED), log: options.log }
     }
 
     pub(super) fn set_index(&self, index: Index) {
@@ -50,10 +45,7 @@ impl Server {
     }
 
     fn index(&self) -> Option<Arc<Index>> {
-        self.index
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn answer(&self, message: &[u8], transport: Transport) -> Reply {
@@ -70,15 +62,8 @@ impl Server {
         };
         // Asking oneself through the service would go round in circles.
         let own = self.index().and_then(|index| index.own).map(IpAddr::V4);
-        let upstreams: Vec<_> = self
-            .upstreams
-            .iter()
-            .copied()
-            .filter(|upstream| Some(upstream.ip()) != own)
-            .collect();
-        forward::ask(message, &upstreams, transport)
-            .await
-            .unwrap_or(otherwise)
+        let upstreams: Vec<_> = self.upstreams.iter().copied().filter(|upstream| Some(upstream.ip()) != own).collect();
+        forward::ask(message, &upstreams, transport).await.unwrap_or(otherwise)
     }
 
     fn tell(&self, message: &[u8], reply: &[u8], from: SocketAddr, began: Instant) {
@@ -86,18 +71,12 @@ impl Server {
             return;
         }
         let asked = match Query::read(message) {
-            Ok(query) => format!(
-                "{} \"{:?} {}.\"",
-                query.id, query.question.qtype, query.name
-            ),
+            Ok(query) => format!("{} \"{:?} {}.\"", query.id, query.question.qtype, query.name),
             Err(_) => "-".to_owned(),
         };
         let code = reply.get(3).map_or(0, |flags| flags & 0xf);
         let took = began.elapsed().as_secs_f64();
-        log(
-            "INFO",
-            format_args!("{from} - {asked} rcode {code} {} {took:.9}s", reply.len()),
-        );
+        log("INFO", format_args!("{from} - {asked} rcode {code} {} {took:.9}s", reply.len()));
     }
 }
 
@@ -161,20 +140,14 @@ async fn connections(server: Arc<Server>, listener: TcpListener) {
     }
 }
 
-async fn connection(
-    server: &Server,
-    mut stream: TcpStream,
-    from: SocketAddr,
-) -> std::io::Result<()> {
+async fn connection(server: &Server, mut stream: TcpStream, from: SocketAddr) -> std::io::Result<()> {
     loop {
         let message = tokio::time::timeout(IDLE, forward::read(&mut stream)).await??;
         let began = Instant::now();
         let reply = match server.answer(&message, Transport::Tcp) {
             Reply::Nothing => return Ok(()),
             Reply::Message(reply) => reply,
-            Reply::Elsewhere { otherwise } => {
-                server.elsewhere(&message, otherwise, Transport::Tcp).await
-            }
+            Reply::Elsewhere { otherwise } => server.elsewhere(&message, otherwise, Transport::Tcp).await,
         };
         tokio::time::timeout(IDLE, forward::write(&mut stream, &reply)).await??;
         server.tell(&message, &reply, from, began);

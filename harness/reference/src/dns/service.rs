@@ -16,8 +16,7 @@ struct Wanted<'n> {
 
 impl Wanted<'_> {
     fn means(self, port: &Port) -> bool {
-        self.port
-            .is_none_or(|(name, protocol)| port.name == name && port.protocol == protocol)
+        self.port.is_none_or(|(name, protocol)| port.name == name && port.protocol == protocol)
     }
 
     fn any(self, ports: &[Port]) -> bool {
@@ -39,20 +38,11 @@ impl Seat<'_> {
         match before {
             [] => self.whole(Wanted { port: None }, asked),
             [label] => {
-                let named = self
-                    .entry
-                    .endpoints
-                    .iter()
-                    .filter(|target| target.label == *label);
+                let named = self.entry.endpoints.iter().filter(|target| target.label == *label);
                 self.ends(named.collect(), Wanted { port: None }, asked)
             }
             [port, protocol] => match (port.strip_prefix('_'), protocol.strip_prefix('_')) {
-                (Some(port), Some(protocol)) => self.whole(
-                    Wanted {
-                        port: Some((port, protocol)),
-                    },
-                    asked,
-                ),
+                (Some(port), Some(protocol)) => self.whole(Wanted { port: Some((port, protocol)) }, asked),
                 _ => Meaning::NoSuchName,
             },
             _ => Meaning::NoSuchName,
@@ -73,62 +63,37 @@ impl Seat<'_> {
     }
 
     fn full_name(&self) -> String {
-        format!(
-            "{}.{}.svc.{}",
-            self.service, self.namespace, self.index.domain
-        )
+        format!("{}.{}.svc.{}", self.service, self.namespace, self.index.domain)
     }
 
     fn cluster_ports(&self, address: Ipv4Addr, wanted: Wanted<'_>) -> Meaning {
         let target = self.full_name();
-        let ports: Vec<&Port> = self
-            .entry
-            .ports
-            .iter()
-            .filter(|port| wanted.means(port))
-            .collect();
-        let answers = ports
-            .iter()
-            .map(|port| self.service_record(port, ports.len(), &target));
-        let additional = Record {
-            name: target.clone(),
-            data: Data::Address(address),
-        };
+        let ports: Vec<&Port> = self.entry.ports.iter().filter(|port| wanted.means(port)).collect();
+        let answers = ports.iter().map(|port| self.service_record(port, ports.len(), &target));
+        let additional = Record { name: target.clone(), data: Data::Address(address) };
         records(answers.collect(), vec![additional])
     }
 
     fn service_record(&self, port: &Port, of: usize, target: &str) -> Record {
         // The weights of all targets add up to about a hundred.
         let weight = u16::try_from(100 / of.max(1)).unwrap_or(1).max(1);
-        let data = Data::Service {
-            port: port.number,
-            weight,
-            target: target.to_owned(),
-        };
-        Record {
-            name: self.name.to_owned(),
-            data,
-        }
+        let data = Data::Service { port: port.number, weight, target: target.to_owned() };
+        Record { name: self.name.to_owned(), data }
     }
 
     /// The endpoints themselves. Where none is ready there is no name.
     fn ends(&self, targets: Vec<&Target>, wanted: Wanted<'_>, asked: Asked) -> Meaning {
-        let meant: Vec<&Target> = targets
-            .into_iter()
-            .filter(|target| wanted.any(&target.ports))
-            .collect();
+        let meant: Vec<&Target> = targets.into_iter().filter(|target| wanted.any(&target.ports)).collect();
         if meant.is_empty() {
             return Meaning::NoSuchName;
         }
         match asked {
             Asked::Address => {
-                let mut addresses: Vec<Ipv4Addr> =
-                    meant.iter().map(|target| target.address).collect();
+                let mut addresses: Vec<Ipv4Addr> = meant.iter().map(|target| target.address).collect();
                 addresses.dedup();
-                let answers = addresses.into_iter().map(|address| Record {
-                    name: self.name.to_owned(),
-                    data: Data::Address(address),
-                });
+                let answers = addresses
+                    .into_iter()
+                    .map(|address| Record { name: self.name.to_owned(), data: Data::Address(address) });
                 records(answers.collect(), Vec::new())
             }
             Asked::Service => self.end_ports(&meant, wanted),
@@ -138,13 +103,7 @@ impl Seat<'_> {
 
     fn end_ports(&self, targets: &[&Target], wanted: Wanted<'_>) -> Meaning {
         let whole = self.full_name();
-        let ports = |target: &&&Target| {
-            target
-                .ports
-                .iter()
-                .filter(|port| wanted.means(port))
-                .count()
-        };
+        let ports = |target: &&&Target| target.ports.iter().filter(|port| wanted.means(port)).count();
         let total: usize = targets.iter().map(|target| ports(&target)).sum();
         let (mut answers, mut additional) = (Vec::new(), Vec::new());
         for target in targets {
@@ -152,10 +111,7 @@ impl Seat<'_> {
             for port in target.ports.iter().filter(|port| wanted.means(port)) {
                 answers.push(self.service_record(port, total, &name));
             }
-            additional.push(Record {
-                name,
-                data: Data::Address(target.address),
-            });
+            additional.push(Record { name, data: Data::Address(target.address) });
         }
         records(answers, additional)
     }
@@ -165,10 +121,7 @@ impl Seat<'_> {
         if !matches!(asked, Asked::Address | Asked::Alias) {
             return Meaning::NoData;
         }
-        let mut answers = vec![Record {
-            name: self.name.to_owned(),
-            data: Data::Alias(target.to_owned()),
-        }];
+        let mut answers = vec![Record { name: self.name.to_owned(), data: Data::Alias(target.to_owned()) }];
         let mut next = Some(target.to_owned()).filter(|_| asked == Asked::Address);
         while let Some(name) = next.take() {
             let is_loop = answers.iter().any(|record| record.name == name);
@@ -178,8 +131,7 @@ impl Seat<'_> {
             if let Some((record, target)) = alias(self.index, &name) {
                 answers.push(record);
                 next = Some(target);
-            } else if let Meaning::Records { answers: more, .. } = meaning(self.index, &name, asked)
-            {
+            } else if let Meaning::Records { answers: more, .. } = meaning(self.index, &name, asked) {
                 answers.extend(more);
             }
         }
@@ -196,9 +148,6 @@ fn alias(index: &Index, name: &str) -> Option<(Record, String)> {
     let Kind::External(target) = &index.service(namespace, service)?.kind else {
         return None;
     };
-    let record = Record {
-        name: name.to_owned(),
-        data: Data::Alias(target.clone()),
-    };
+    let record = Record { name: name.to_owned(), data: Data::Alias(target.clone()) };
     Some((record, target.clone()))
 }

@@ -31,11 +31,7 @@ pub(super) struct Record {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Data {
     Address(Ipv4Addr),
-    Service {
-        port: u16,
-        weight: u16,
-        target: String,
-    },
+    Service { port: u16, weight: u16, target: String },
     Pointer(String),
     Alias(String),
     Authority,
@@ -83,14 +79,7 @@ pub(super) fn meaning(index: &Index, name: &str, asked: Asked) -> Meaning {
         [namespace, "svc" | "pod"] => exists(index.namespaces.contains(*namespace)),
         [pod, namespace, "pod"] => pod_address(index, name, pod, namespace, asked),
         [before @ .., service, namespace, "svc"] => match index.service(namespace, service) {
-            Some(entry) => Seat {
-                index,
-                name,
-                service,
-                namespace,
-                entry,
-            }
-            .meaning(before, asked),
+            Some(entry) => Seat { index, name, service, namespace, entry }.meaning(before, asked),
             None => Meaning::NoSuchName,
         },
         _ => Meaning::NoSuchName,
@@ -102,25 +91,15 @@ pub(super) fn below<'n>(name: &'n str, domain: &str) -> Option<&'n str> {
 }
 
 fn exists(there: bool) -> Meaning {
-    if there {
-        Meaning::NoData
-    } else {
-        Meaning::NoSuchName
-    }
+    if there { Meaning::NoData } else { Meaning::NoSuchName }
 }
 
 pub(super) fn one(holds: bool, name: &str, data: Data) -> Meaning {
     if !holds {
         return Meaning::NoData;
     }
-    let answers = vec![Record {
-        name: name.to_owned(),
-        data,
-    }];
-    Meaning::Records {
-        answers,
-        additional: Vec::new(),
-    }
+    let answers = vec![Record { name: name.to_owned(), data }];
+    Meaning::Records { answers, additional: Vec::new() }
 }
 
 fn apex(index: &Index, name: &str, asked: Asked) -> Meaning {
@@ -128,15 +107,9 @@ fn apex(index: &Index, name: &str, asked: Asked) -> Meaning {
         Asked::Authority => one(true, name, Data::Authority),
         Asked::NameServer => {
             let server = format!("ns.dns.{}", index.domain);
-            let additional = index.own.map(|address| Record {
-                name: server.clone(),
-                data: Data::Address(address),
-            });
+            let additional = index.own.map(|address| Record { name: server.clone(), data: Data::Address(address) });
             Meaning::Records {
-                answers: vec![Record {
-                    name: name.to_owned(),
-                    data: Data::NameServer(server),
-                }],
+                answers: vec![Record { name: name.to_owned(), data: Data::NameServer(server) }],
                 additional: additional.into_iter().collect(),
             }
         }
@@ -147,25 +120,15 @@ fn apex(index: &Index, name: &str, asked: Asked) -> Meaning {
 fn pointer(index: &Index, name: &str, reversed: &str, asked: Asked) -> Meaning {
     let mut parts: Vec<&str> = reversed.split('.').collect();
     parts.reverse();
-    let names = parts
-        .join(".")
-        .parse()
-        .ok()
-        .and_then(|address: Ipv4Addr| index.names.get(&address));
+    let names = parts.join(".").parse().ok().and_then(|address: Ipv4Addr| index.names.get(&address));
     let Some(names) = names else {
         return Meaning::OtherAddress;
     };
     if asked != Asked::Pointer {
         return Meaning::NoData;
     }
-    let answers = names.iter().map(|target| Record {
-        name: name.to_owned(),
-        data: Data::Pointer(target.clone()),
-    });
-    Meaning::Records {
-        answers: answers.collect(),
-        additional: Vec::new(),
-    }
+    let answers = names.iter().map(|target| Record { name: name.to_owned(), data: Data::Pointer(target.clone()) });
+    Meaning::Records { answers: answers.collect(), additional: Vec::new() }
 }
 
 /// A pod's name is its address: whether there is such a pod is not looked at, but its namespace has to be there.
@@ -184,10 +147,7 @@ pub(super) fn records(answers: Vec<Record>, additional: Vec<Record>) -> Meaning 
     if answers.is_empty() {
         return Meaning::NoData;
     }
-    Meaning::Records {
-        answers,
-        additional,
-    }
+    Meaning::Records { answers, additional }
 }
 
 #[cfg(test)]

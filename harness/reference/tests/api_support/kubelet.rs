@@ -31,20 +31,16 @@ pub struct FakeKubelet {
 impl FakeKubelet {
     /// Starts it on loopback with a certificate of the server's authority.
     pub async fn start(server: &Server) -> Self {
-        let issued = server
-            .authority
-            .issue("system:node:n1", &["127.0.0.1".to_owned()])
+        let issued = server.authority.issue("system:node:n1", &["127.0.0.1".to_owned()]).unwrap();
+        let config = ServerConfig::builder_with_provider(std::sync::Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(issued.cert_pem.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap(),
+            )
             .unwrap();
-        let config =
-            ServerConfig::builder_with_provider(std::sync::Arc::new(ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(
-                    vec![CertificateDer::from_pem_slice(issued.cert_pem.as_bytes()).unwrap()],
-                    PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap(),
-                )
-                .unwrap();
         let acceptor = TlsAcceptor::from(std::sync::Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -63,16 +59,11 @@ impl FakeKubelet {
                     };
                     let service = TowerToHyperService::new(router());
                     let builder = auto::Builder::new(TokioExecutor::new());
-                    let _ = builder
-                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                        .await;
+                    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
                 });
             }
         });
-        Self {
-            address,
-            _stop: stop.drop_guard(),
-        }
+        Self { address, _stop: stop.drop_guard() }
     }
 
     /// Makes it the node `n1`.
@@ -95,46 +86,27 @@ fn router() -> Router {
 }
 
 async fn check(request: Request, next: Next) -> Response {
-    let header = request
-        .headers()
-        .get("authorization")
-        .and_then(|header| header.to_str().ok());
+    let header = request.headers().get("authorization").and_then(|header| header.to_str().ok());
     if header != Some(&format!("Bearer {KUBELET_TOKEN}")) {
         return (axum::http::StatusCode::UNAUTHORIZED, "Unauthorized").into_response();
     }
     next.run(request).await
 }
 
-async fn log(
-    Path((namespace, pod, container)): Path<(String, String, String)>,
-    RawQuery(query): RawQuery,
-) -> String {
-    format!(
-        "log of {namespace}/{pod}/{container} {}\n",
-        query.unwrap_or_default()
-    )
+async fn log(Path((namespace, pod, container)): Path<(String, String, String)>, RawQuery(query): RawQuery) -> String {
+    format!("log of {namespace}/{pod}/{container} {}\n", query.unwrap_or_default())
 }
 
 async fn exec(RawQuery(query): RawQuery, upgrade: WebSocketUpgrade) -> Response {
-    let query: Vec<(String, String)> = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-        .into_owned()
-        .collect();
-    upgrade
-        .protocols(["v5.channel.k8s.io", "v4.channel.k8s.io"])
-        .on_upgrade(|socket| run(socket, query))
+    let query: Vec<(String, String)> =
+        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    upgrade.protocols(["v5.channel.k8s.io", "v4.channel.k8s.io"]).on_upgrade(|socket| run(socket, query))
 }
 
 async fn run(mut socket: WebSocket, query: Vec<(String, String)>) {
-    let command: Vec<&String> = query
-        .iter()
-        .filter(|(key, _)| key == "command")
-        .map(|(_, value)| value)
-        .collect();
+    let command: Vec<&String> = query.iter().filter(|(key, _)| key == "command").map(|(_, value)| value).collect();
     let mut status = json!({"metadata": {}, "status": "Success"});
-    if query
-        .iter()
-        .any(|(key, value)| key == "input" && value == "1")
-    {
+    if query.iter().any(|(key, value)| key == "input" && value == "1") {
         // Gives back what comes in, until the client closes its side.
         while let Some(Ok(message)) = socket.recv().await {
             match message {
@@ -159,10 +131,7 @@ async fn run(mut socket: WebSocket, query: Vec<(String, String)>) {
     let mut end = vec![3];
     end.extend(status.to_string().bytes());
     socket.send(Message::Binary(end.into())).await.unwrap();
-    let close = CloseFrame {
-        code: 1000,
-        reason: "".into(),
-    };
+    let close = CloseFrame { code: 1000, reason: "".into() };
     let _ = socket.send(Message::Close(Some(close))).await;
     // The connection stays until the client has read the end.
     while let Some(Ok(_)) = socket.recv().await {}

@@ -69,19 +69,12 @@ impl Server {
         let stop = CancellationToken::new();
         let server = ApiServer::new(config).unwrap();
         tokio::spawn(server.serve(stop.clone()));
-        Self {
-            address,
-            authority,
-            _stop: stop.drop_guard(),
-        }
+        Self { address, authority, _stop: stop.drop_guard() }
     }
 
     /// A kubeconfig for this server.
     pub fn kubeconfig(&self) -> String {
-        let ca = serde_json::to_value(k8s_openapi::ByteString(
-            self.authority.ca_pem().as_bytes().to_vec(),
-        ))
-        .unwrap();
+        let ca = serde_json::to_value(k8s_openapi::ByteString(self.authority.ca_pem().as_bytes().to_vec())).unwrap();
         let address = self.address;
         format!(
             "apiVersion: v1\nkind: Config\nclusters:\n- name: t\n  cluster:\n    server: https://{address}\n    \
@@ -94,18 +87,14 @@ impl Server {
     /// A client of the `kube` crate.
     pub async fn client(&self) -> kube::Client {
         let config: kube::config::Kubeconfig = serde_saphyr::from_str(&self.kubeconfig()).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(config, &Default::default())
-            .await
-            .unwrap();
+        let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
         kube::Client::try_from(config).unwrap()
     }
 
     /// A connection of its own.
     pub async fn connect(&self) -> SendRequest<Full<Bytes>> {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap())
-            .unwrap();
+        roots.add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -113,39 +102,22 @@ impl Server {
             .with_no_client_auth();
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::from(self.address.ip());
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
-            .unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         sender
     }
 
     /// Sends a request with headers and returns the answer's head and body as they come.
-    pub async fn send(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Response<Incoming> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .header("user-agent", "curl/8");
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response<Incoming> {
+        let mut request =
+            Request::builder().method(method).uri(path).header("host", "localhost").header("user-agent", "curl/8");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .body(Full::new(Bytes::copy_from_slice(body)))
-            .unwrap();
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
         let mut connection = self.connect().await;
-        let answer =
-            tokio::time::timeout(Duration::from_secs(20), connection.send_request(request)).await;
+        let answer = tokio::time::timeout(Duration::from_secs(20), connection.send_request(request)).await;
         answer.expect("an answer within 20 s").unwrap()
     }
 
@@ -164,23 +136,15 @@ impl Server {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.ask("POST", path, "application/json", &body.to_string())
-            .await
+        self.ask("POST", path, "application/json", &body.to_string()).await
     }
 
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.ask("PUT", path, "application/json", &body.to_string())
-            .await
+        self.ask("PUT", path, "application/json", &body.to_string()).await
     }
 
     pub async fn merge(&self, path: &str, body: &Value) -> Answer {
-        self.ask(
-            "PATCH",
-            path,
-            "application/merge-patch+json",
-            &body.to_string(),
-        )
-        .await
+        self.ask("PATCH", path, "application/merge-patch+json", &body.to_string()).await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
@@ -190,40 +154,19 @@ impl Server {
     /// Opens a watch.
     pub async fn watch(&self, path: &str) -> Watch {
         let bearer = format!("Bearer {TOKEN}");
-        let answer = self
-            .send("GET", path, &[("authorization", &bearer)], b"")
-            .await;
+        let answer = self.send("GET", path, &[("authorization", &bearer)], b"").await;
         assert_eq!(answer.status().as_u16(), 200);
-        Watch {
-            body: answer.into_body(),
-            left: Vec::new(),
-        }
+        Watch { body: answer.into_body(), left: Vec::new() }
     }
 }
 
 /// Reads an answer to its end.
 pub async fn whole(answer: Response<Incoming>) -> Answer {
     let code = answer.status().as_u16();
-    let warnings = answer
-        .headers()
-        .get_all("warning")
-        .iter()
-        .map(|w| w.to_str().unwrap().to_owned())
-        .collect();
+    let warnings = answer.headers().get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
     let body = tokio::time::timeout(Duration::from_secs(20), answer.into_body().collect()).await;
-    let text = String::from_utf8(
-        body.expect("a whole body within 20 s")
-            .unwrap()
-            .to_bytes()
-            .to_vec(),
-    )
-    .unwrap();
-    Answer {
-        code,
-        warnings,
-        body: serde_json::from_str(&text).unwrap_or(Value::Null),
-        text,
-    }
+    let text = String::from_utf8(body.expect("a whole body within 20 s").unwrap().to_bytes().to_vec()).unwrap();
+    Answer { code, warnings, body: serde_json::from_str(&text).unwrap_or(Value::Null), text }
 }
 
 /// A watch that is read event by event.
@@ -242,17 +185,14 @@ impl Watch {
             }
             let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame()).await;
             let frame = frame.expect("an event within 20 s")?;
-            self.left
-                .extend_from_slice(&frame.unwrap().into_data().unwrap());
+            self.left.extend_from_slice(&frame.unwrap().into_data().unwrap());
         }
     }
 
     /// The next event as `TYPE name`.
     pub async fn told(&mut self) -> String {
         let event = self.next().await.unwrap();
-        let name = event["object"]["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default();
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
         format!("{} {name}", event["type"].as_str().unwrap())
     }
 }

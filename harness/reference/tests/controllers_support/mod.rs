@@ -40,12 +40,7 @@ impl Cluster {
         let stop = CancellationToken::new();
         let config = ControllersConfig { node_grace: GRACE };
         tokio::spawn(controllers::run(client.clone(), config, stop.clone()));
-        let mut cluster = Self {
-            server,
-            client,
-            kubelets: HashMap::new(),
-            _stop: stop.drop_guard(),
-        };
+        let mut cluster = Self { server, client, kubelets: HashMap::new(), _stop: stop.drop_guard() };
         for node in nodes {
             cluster.join(node).await;
         }
@@ -54,14 +49,9 @@ impl Cluster {
 
     /// Adds a node that is ready and starts its kubelet.
     pub async fn join(&mut self, name: &str) {
-        let node: Node = from(
-            json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name,
-            "kubernetes.io/os": "linux"}}}),
-        );
-        Api::all(self.client.clone())
-            .create(&PostParams::default(), &node)
-            .await
-            .unwrap();
+        let node: Node = from(json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name,
+            "kubernetes.io/os": "linux"}}}));
+        Api::all(self.client.clone()).create(&PostParams::default(), &node).await.unwrap();
         self.set_ready(name, "True").await;
         self.speak(name);
     }
@@ -69,10 +59,7 @@ impl Cluster {
     pub async fn set_ready(&self, name: &str, ready: &str) {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let status = json!({"status": {"conditions": [{"type": "Ready", "status": ready, "reason": "Test"}]}});
-        nodes
-            .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
-            .await
-            .unwrap();
+        nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     }
 
     /// Starts the kubelet of a node.
@@ -98,20 +85,14 @@ impl Cluster {
     }
 
     pub async fn pods(&self, namespace: &str) -> Vec<Pod> {
-        self.in_namespace::<Pod>(namespace)
-            .list(&ListParams::default())
-            .await
-            .unwrap()
-            .items
+        self.in_namespace::<Pod>(namespace).list(&ListParams::default()).await.unwrap().items
     }
 
     pub async fn deploy(&self, namespace: &str, name: &str, replicas: i32, more: Value) {
         let mut value = deployment(name, replicas);
         merge(&mut value, &more);
         let api = self.in_namespace::<Deployment>(namespace);
-        api.create(&PostParams::default(), &from(value))
-            .await
-            .unwrap();
+        api.create(&PostParams::default(), &from(value)).await.unwrap();
     }
 
     /// Waits until the newest version of a deployment is all there is of it, as `kubectl rollout status` does.
@@ -165,10 +146,7 @@ where
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(
-            start.elapsed() < DEADLINE,
-            "{what}: not within {DEADLINE:?}"
-        );
+        assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -185,10 +163,7 @@ where
         if found == wanted {
             return;
         }
-        assert!(
-            start.elapsed() < DEADLINE,
-            "{what}: {found:?} instead of {wanted:?} after {DEADLINE:?}"
-        );
+        assert!(start.elapsed() < DEADLINE, "{what}: {found:?} instead of {wanted:?} after {DEADLINE:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -198,57 +173,34 @@ async fn renew(client: Client, node: String) {
     let mut ticks = tokio::time::interval(Duration::from_millis(300));
     loop {
         ticks.tick().await;
-        let now = Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
-            .to_string();
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
         let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": node},
             "spec": {"holderIdentity": node, "renewTime": now}});
-        let _ = leases
-            .patch(
-                &node,
-                &PatchParams::apply("kubelet").force(),
-                &Patch::Apply(lease),
-            )
-            .await;
+        let _ = leases.patch(&node, &PatchParams::apply("kubelet").force(), &Patch::Apply(lease)).await;
     }
 }
 
 /// Says of every pod of the node that it runs, and lets those go that are deleted.
 async fn serve(client: Client, node: String) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let pods = watcher(Api::<Pod>::all(client.clone()), config)
-        .default_backoff()
-        .applied_objects();
+    let pods = watcher(Api::<Pod>::all(client.clone()), config).default_backoff().applied_objects();
     let mut pods = std::pin::pin!(pods);
     let mut next = 1u8;
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { continue };
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
         if pod.metadata.deletion_timestamp.is_some() {
-            let _ = api
-                .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
-                .await;
-        } else if pod
-            .status
-            .as_ref()
-            .and_then(|status| status.pod_ip.as_ref())
-            .is_none()
+            let _ = api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+        } else if pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).is_none()
             && pod.spec.as_ref().unwrap().containers[0].image.as_deref() != Some("broken")
         {
             let digit = node.bytes().last().unwrap();
             let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let condition =
-                |kind| json!({"type": kind, "status": "True", "lastTransitionTime": now});
+            let condition = |kind| json!({"type": kind, "status": "True", "lastTransitionTime": now});
             let status = json!({"status": {"phase": "Running", "podIP": format!("10.1.{digit}.{next}"),
                 "conditions": [condition("PodScheduled"), condition("ContainersReady"), condition("Ready")]}});
             next += 1;
-            let _ = api
-                .patch_status(
-                    &pod.name_any(),
-                    &PatchParams::default(),
-                    &Patch::Merge(status),
-                )
-                .await;
+            let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
         }
     }
 }

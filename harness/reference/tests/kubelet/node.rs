@@ -54,35 +54,23 @@ pub struct Addresses {
 
 impl PodNetwork for Addresses {
     fn readiness(&self) -> Result<PathBuf, String> {
-        let mut files: Vec<PathBuf> = fs::read_dir(&*self.folder.lock().unwrap())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(&*self.folder.lock().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
-        files
-            .into_iter()
-            .next()
-            .ok_or_else(|| "no networks found".to_string())
+        files.into_iter().next().ok_or_else(|| "no networks found".to_string())
     }
 
     fn add<'a>(&'a self, sandbox: PodSandbox<'a>) -> BoxFuture<'a, Result<Ipv4Addr, String>> {
         Box::pin(async move {
-            let is_stuck = self
-                .stuck
-                .lock()
-                .unwrap()
-                .as_ref()
-                .is_some_and(|stuck| sandbox.name.starts_with(stuck.as_str()));
+            let is_stuck =
+                self.stuck.lock().unwrap().as_ref().is_some_and(|stuck| sandbox.name.starts_with(stuck.as_str()));
             if is_stuck {
                 std::future::pending::<()>().await;
             }
             if let Some(problem) = self.refused.lock().unwrap().clone() {
                 return Err(problem);
             }
-            self.given
-                .lock()
-                .unwrap()
-                .insert(sandbox.container_id.into());
+            self.given.lock().unwrap().insert(sandbox.container_id.into());
             let mut next = self.next.lock().unwrap();
             *next += 1;
             Ok(Ipv4Addr::new(10, 1, 0, *next))
@@ -105,10 +93,7 @@ pub struct TestNode {
     pub addresses: Arc<Addresses>,
     pub kubelet_port: u16,
     config: KubeletConfig,
-    kubelet: Option<(
-        CancellationToken,
-        JoinHandle<Result<(), kubelet::KubeletError>>,
-    )>,
+    kubelet: Option<(CancellationToken, JoinHandle<Result<(), kubelet::KubeletError>>)>,
 }
 
 /// Set for the process that is the node.
@@ -126,37 +111,21 @@ where
     }
     if NetNs::create().is_err() {
         let required = std::env::var("CKNET_REQUIRE").is_ok_and(|list| list.contains("netns"));
-        assert!(
-            !required,
-            "CKNET_REQUIRE names netns, but no namespace can be made here"
-        );
+        assert!(!required, "CKNET_REQUIRE names netns, but no namespace can be made here");
         eprintln!("ignored: making namespaces needs CAP_SYS_ADMIN");
         return;
     }
-    let name = std::thread::current()
-        .name()
-        .expect("a test has a name")
-        .to_string();
+    let name = std::thread::current().name().expect("a test has a name").to_string();
     // On a thread of its own, which nobody uses afterwards.
     let output = std::thread::spawn(move || {
-        let own = CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWPID;
+        let own =
+            CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID;
         unshare(own).unwrap();
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
-        again
-            .args([&name, "--exact", "--nocapture", "--test-threads=1"])
-            .env(INSIDE, "1")
-            .output()
-            .unwrap()
+        again.args([&name, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1").output().unwrap()
     });
     let output = output.join().unwrap();
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}");
     assert!(text.contains("1 passed"), "{text}");
     eprintln!("{text}");
@@ -166,33 +135,12 @@ fn be_the_node<F>(test: impl FnOnce(TestNode) -> F)
 where
     F: Future<Output = ()>,
 {
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )
-    .unwrap();
-    mount(
-        Some("proc"),
-        "/proc",
-        Some("proc"),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .unwrap();
-    let up = std::process::Command::new("ip")
-        .args(["link", "set", "lo", "up"])
-        .status()
-        .unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).unwrap();
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
     assert!(up.success(), "the loopback device cannot be set up");
     let folder = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let node = TestNode::start(folder.path()).await;
         test(node).await;
@@ -207,9 +155,7 @@ where
 impl TestNode {
     async fn start(folder: &Path) -> Self {
         let authority = Authority::create("test").unwrap();
-        let issued = authority
-            .issue("node", &["127.0.0.1".into(), "n1".into()])
-            .unwrap();
+        let issued = authority.issue("node", &["127.0.0.1".into(), "n1".into()]).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let advertise = listener.local_addr().unwrap();
         let server = ApiServer::new(ApiConfig {
@@ -232,14 +178,8 @@ impl TestNode {
         tokio::spawn(server.serve(CancellationToken::new()));
         let kubeconfig = folder.join("kubeconfig");
         fs::write(folder.join("ca.pem"), authority.ca_pem()).unwrap();
-        fs::write(
-            &kubeconfig,
-            kubeconfig_text(advertise, &folder.join("ca.pem")),
-        )
-        .unwrap();
-        let client = cknet_reference::watched::client_from(&kubeconfig)
-            .await
-            .unwrap();
+        fs::write(&kubeconfig, kubeconfig_text(advertise, &folder.join("ca.pem"))).unwrap();
+        let client = cknet_reference::watched::client_from(&kubeconfig).await.unwrap();
 
         let executable = folder.join("personalities");
         fs::write(&executable, PERSONALITIES).unwrap();
@@ -247,10 +187,7 @@ impl TestNode {
         let cni = folder.join("cni");
         fs::create_dir(&cni).unwrap();
         fs::write(cni.join("10-test.conflist"), "{}").unwrap();
-        let addresses = Arc::new(Addresses {
-            folder: Mutex::new(cni.clone()),
-            ..Addresses::default()
-        });
+        let addresses = Arc::new(Addresses { folder: Mutex::new(cni.clone()), ..Addresses::default() });
         let identity = NodeIdentity {
             name: "n1".into(),
             address: Ipv4Addr::LOCALHOST,
@@ -258,28 +195,15 @@ impl TestNode {
             cert_pem: issued.cert_pem,
             key_pem: issued.key_pem,
         };
-        let mut config = KubeletConfig::new(
-            identity,
-            client.clone(),
-            Arc::clone(&addresses) as Arc<dyn PodNetwork>,
-        );
+        let mut config = KubeletConfig::new(identity, client.clone(), Arc::clone(&addresses) as Arc<dyn PodNetwork>);
         config.pod_root = folder.join("pods");
         config.netns_root = folder.join("netns");
         config.cni_config_dir = cni;
         config.executable = executable;
-        config
-            .labels
-            .insert("node-role.kubernetes.io/worker".into(), String::new());
+        config.labels.insert("node-role.kubernetes.io/worker".into(), String::new());
         let kubelet_port = config.port;
-        let mut node = Self {
-            client,
-            folder: folder.into(),
-            kubeconfig,
-            addresses,
-            kubelet_port,
-            config,
-            kubelet: None,
-        };
+        let mut node =
+            Self { client, folder: folder.into(), kubeconfig, addresses, kubelet_port, config, kubelet: None };
         node.start_kubelet();
         node
     }
@@ -293,11 +217,7 @@ impl TestNode {
     pub async fn stop_kubelet(&mut self) {
         let (shutdown, task) = self.kubelet.take().unwrap();
         shutdown.cancel();
-        tokio::time::timeout(DEADLINE, task)
-            .await
-            .expect("the kubelet ends")
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(DEADLINE, task).await.expect("the kubelet ends").unwrap().unwrap();
     }
 
     pub fn pods(&self) -> Api<Pod> {
@@ -311,29 +231,14 @@ impl TestNode {
     /// Creates a pod on the node: `spec` needs containers only.
     pub async fn create(&self, name: &str, mut spec: Value) -> Pod {
         spec["nodeName"] = json!("n1");
-        spec.as_object_mut()
-            .unwrap()
-            .entry("terminationGracePeriodSeconds")
-            .or_insert(json!(5));
+        spec.as_object_mut().unwrap().entry("terminationGracePeriodSeconds").or_insert(json!(5));
         let pod = json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec});
-        self.pods()
-            .create(
-                &PostParams::default(),
-                &serde_json::from_value(pod).unwrap(),
-            )
-            .await
-            .unwrap()
+        self.pods().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap()
     }
 
     /// Waits until `holds` for the pod's JSON.
-    pub async fn await_pod(
-        &self,
-        name: &str,
-        what: &str,
-        holds: impl Fn(&Value) -> bool + Send + Sync,
-    ) -> Value {
-        let condition =
-            |pod: Option<&Pod>| pod.is_some_and(|pod| holds(&serde_json::to_value(pod).unwrap()));
+    pub async fn await_pod(&self, name: &str, what: &str, holds: impl Fn(&Value) -> bool + Send + Sync) -> Value {
+        let condition = |pod: Option<&Pod>| pod.is_some_and(|pod| holds(&serde_json::to_value(pod).unwrap()));
         match tokio::time::timeout(DEADLINE, await_condition(self.pods(), name, condition)).await {
             Ok(found) => serde_json::to_value(found.unwrap().unwrap()).unwrap(),
             Err(_) => {
@@ -345,51 +250,34 @@ impl TestNode {
     }
 
     pub async fn await_running(&self, name: &str) -> Value {
-        self.await_pod(name, "ready", |pod| condition(pod, "Ready") == "True")
-            .await
+        self.await_pod(name, "ready", |pod| condition(pod, "Ready") == "True").await
     }
 
     pub async fn await_gone(&self, name: &str) {
         let gone = await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
-        tokio::time::timeout(DEADLINE, gone)
-            .await
-            .unwrap_or_else(|_| panic!("pod `{name}` is still there"))
-            .unwrap();
+        tokio::time::timeout(DEADLINE, gone).await.unwrap_or_else(|_| panic!("pod `{name}` is still there")).unwrap();
     }
 
     pub async fn delete(&self, name: &str) {
-        self.pods()
-            .delete(name, &DeleteParams::default())
-            .await
-            .unwrap();
+        self.pods().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     /// The reasons and sentences of all events about `name`, in the order they were written.
     pub async fn events(&self, name: &str) -> Vec<String> {
-        let events: Api<k8s_openapi::api::core::v1::Event> =
-            Api::namespaced(self.client.clone(), "default");
+        let events: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(self.client.clone(), "default");
         let mut events: Vec<_> = events.list(&Default::default()).await.unwrap().items;
         events.retain(|event| event.involved_object.name.as_deref() == Some(name));
         events.sort_by_key(|event| event.metadata.name.clone());
         events
             .into_iter()
-            .map(|event| {
-                format!(
-                    "{}: {}",
-                    event.reason.unwrap_or_default(),
-                    event.message.unwrap_or_default()
-                )
-            })
+            .map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
             .collect()
     }
 
     /// Waits until an event about `name` begins with `start`.
     pub async fn await_event(&self, name: &str, start: &str) -> String {
         eventually(&format!("an event `{start}` about `{name}`"), async || {
-            self.events(name)
-                .await
-                .into_iter()
-                .find(|event| event.starts_with(start))
+            self.events(name).await.into_iter().find(|event| event.starts_with(start))
         })
         .await
     }
@@ -405,32 +293,19 @@ pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, found)
-        .await
-        .unwrap_or_else(|_| panic!("{what} did not come in {DEADLINE:?}"))
+    tokio::time::timeout(DEADLINE, found).await.unwrap_or_else(|_| panic!("{what} did not come in {DEADLINE:?}"))
 }
 
 pub fn condition(object: &Value, kind: &str) -> String {
-    let conditions = object["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let found = conditions
-        .iter()
-        .find(|condition| condition["type"] == kind);
-    found
-        .and_then(|condition| condition["status"].as_str())
-        .unwrap_or_default()
-        .into()
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.iter().find(|condition| condition["type"] == kind);
+    found.and_then(|condition| condition["status"].as_str()).unwrap_or_default().into()
 }
 
 /// One container with the probing image and these fields besides.
 pub fn container(fields: Value) -> Value {
     let mut container = json!({"name": "c", "image": "cknet-probe"});
-    container
-        .as_object_mut()
-        .unwrap()
-        .extend(fields.as_object().unwrap().clone());
+    container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     json!({"containers": [container]})
 }
 

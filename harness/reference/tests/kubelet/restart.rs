@@ -14,20 +14,9 @@ fn pods_outlive_their_kubelet() {
         let id = &before["status"]["containerStatuses"][0]["containerID"];
         node.stop_kubelet().await;
         node.start_kubelet();
-        let last = async || {
-            node.pods()
-                .logs("lasting", &Default::default())
-                .await
-                .unwrap_or_default()
-        };
-        let seen = eventually("its log", async || {
-            Some(last().await).filter(|text| text.contains("tick"))
-        })
-        .await;
-        eventually("more of its log", async || {
-            Some(last().await).filter(|text| text.len() > seen.len())
-        })
-        .await;
+        let last = async || node.pods().logs("lasting", &Default::default()).await.unwrap_or_default();
+        let seen = eventually("its log", async || Some(last().await).filter(|text| text.contains("tick"))).await;
+        eventually("more of its log", async || Some(last().await).filter(|text| text.len() > seen.len())).await;
         let after = node.await_running("lasting").await;
         assert_eq!(&after["status"]["containerStatuses"][0]["containerID"], id);
         assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
@@ -45,27 +34,17 @@ fn pods_outlive_their_kubelet() {
 #[test]
 fn a_container_that_died_meanwhile_is_started_again() {
     on_a_node(async |mut node| {
-        node.create("mortal", shell("echo $$$$; exec sleep 600"))
-            .await;
+        node.create("mortal", shell("echo $$$$; exec sleep 600")).await;
         node.await_running("mortal").await;
         let text = eventually("its pid", async || {
-            node.pods()
-                .logs("mortal", &Default::default())
-                .await
-                .ok()
-                .filter(|text| !text.is_empty())
+            node.pods().logs("mortal", &Default::default()).await.ok().filter(|text| !text.is_empty())
         });
         let pid: i32 = text.await.trim().parse().unwrap();
         node.stop_kubelet().await;
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid),
-            nix::sys::signal::Signal::SIGKILL,
-        )
-        .unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
         nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
         node.start_kubelet();
-        let restarted =
-            |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1;
+        let restarted = |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["restartCount"] == 1;
         let pod = node.await_pod("mortal", "restarted", restarted).await;
         let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
         assert_eq!(last["reason"], "ContainerStatusUnknown");
@@ -80,16 +59,13 @@ fn what_the_api_forgot_meanwhile_is_cleared_away() {
         let pod = node.await_running("orphan").await;
         let uid = pod["metadata"]["uid"].as_str().unwrap().to_string();
         node.stop_kubelet().await;
-        let forced = DeleteParams {
-            grace_period_seconds: Some(0),
-            ..DeleteParams::default()
-        };
+        let forced = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
         node.pods().delete("orphan", &forced).await.unwrap();
         assert_eq!(node.addresses.given.lock().unwrap().len(), 1);
         node.start_kubelet();
         eventually("the sandbox's end", async || {
-            let gone = !node.folder.join(format!("netns/cni-{uid}")).exists()
-                && !node.folder.join("pods").join(&uid).exists();
+            let gone =
+                !node.folder.join(format!("netns/cni-{uid}")).exists() && !node.folder.join("pods").join(&uid).exists();
             gone.then_some(())
         })
         .await;

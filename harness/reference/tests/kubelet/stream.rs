@@ -19,18 +19,10 @@ async fn read(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
 }
 
 /// Output, errors and the exit code of a command in pod `web`.
-async fn exec(
-    node: &TestNode,
-    command: &[&str],
-    input: Option<&[u8]>,
-) -> (String, String, serde_json::Value) {
+async fn exec(node: &TestNode, command: &[&str], input: Option<&[u8]>) -> (String, String, serde_json::Value) {
     let parameters = AttachParams::default().stdin(input.is_some());
     let work = async {
-        let mut process = node
-            .pods()
-            .exec("web", command.to_vec(), &parameters)
-            .await
-            .unwrap();
+        let mut process = node.pods().exec("web", command.to_vec(), &parameters).await.unwrap();
         let status = process.take_status().unwrap();
         let (stdout, stderr) = (process.stdout(), process.stderr());
         let stdin = process.stdin();
@@ -52,9 +44,7 @@ async fn exec(
         };
         (stdout, stderr, serde_json::to_value(status.await).unwrap())
     };
-    tokio::time::timeout(DEADLINE, work)
-        .await
-        .unwrap_or_else(|_| panic!("{command:?} did not end"))
+    tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{command:?} did not end"))
 }
 
 #[test]
@@ -62,20 +52,13 @@ fn a_command_has_its_own_streams_and_code() {
     on_a_node(async |node| {
         node.create("web", container(json!({}))).await;
         node.await_running("web").await;
-        let (out, err, status) =
-            exec(&node, &["sh", "-c", "echo out; echo err >&2; exit 4"], None).await;
+        let (out, err, status) = exec(&node, &["sh", "-c", "echo out; echo err >&2; exit 4"], None).await;
         assert_eq!((out.as_str(), err.as_str()), ("out\n", "err\n"));
         assert_eq!(status["reason"], "NonZeroExitCode");
-        assert_eq!(
-            status["details"]["causes"][0],
-            json!({"reason": "ExitCode", "message": "4"})
-        );
+        assert_eq!(status["details"]["causes"][0], json!({"reason": "ExitCode", "message": "4"}));
 
         let (out, _, status) = exec(&node, &["cat"], Some(b"typed")).await;
-        assert_eq!(
-            (out.as_str(), &status["status"]),
-            ("typed", &json!("Success"))
-        );
+        assert_eq!((out.as_str(), &status["status"]), ("typed", &json!("Success")));
         let (out, _, _) = exec(&node, &["uname", "-n"], None).await;
         assert_eq!(out, "web\n");
         let (out, _, _) = exec(&node, &["/agnhost", "connect", "10.0.0.1:80"], None).await;
@@ -83,14 +66,8 @@ fn a_command_has_its_own_streams_and_code() {
 
         let (_, _, status) = exec(&node, &["nope"], None).await;
         let message = status["message"].as_str().unwrap();
-        assert!(
-            message.starts_with("Internal error occurred: error executing command in container: "),
-            "{message}"
-        );
-        assert!(
-            message.contains("exec: \"nope\": executable file not found in $PATH"),
-            "{message}"
-        );
+        assert!(message.starts_with("Internal error occurred: error executing command in container: "), "{message}");
+        assert!(message.contains("exec: \"nope\": executable file not found in $PATH"), "{message}");
     });
 }
 
@@ -101,10 +78,7 @@ fn much_data_goes_both_ways() {
         node.await_running("web").await;
         let input = vec![b'x'; 3 << 20];
         let (out, _, status) = exec(&node, &["cat"], Some(&input)).await;
-        assert_eq!(
-            (out.len(), &status["status"]),
-            (input.len(), &json!("Success"))
-        );
+        assert_eq!((out.len(), &status["status"]), (input.len(), &json!("Success")));
         // Who does not read its input is no obstacle.
         let (out, _, _) = exec(&node, &["echo", "done"], Some(&input)).await;
         assert_eq!(out, "done\n");
@@ -117,25 +91,14 @@ fn a_client_that_leaves_takes_its_command_along() {
         node.create("web", container(json!({}))).await;
         node.await_running("web").await;
         let command = ["sh", "-c", "echo $$; sleep 600 & exec sleep 600"];
-        let mut process = node
-            .pods()
-            .exec("web", command, &AttachParams::default())
-            .await
-            .unwrap();
+        let mut process = node.pods().exec("web", command, &AttachParams::default()).await.unwrap();
         let mut line = [0; 32];
         let count = process.stdout().unwrap().read(&mut line).await.unwrap();
-        let pid: i32 = std::str::from_utf8(&line[..count])
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
+        let pid: i32 = std::str::from_utf8(&line[..count]).unwrap().trim().parse().unwrap();
         assert!(living_in_group(pid) > 0);
         process.abort();
         drop(process);
-        eventually("the group's end", async || {
-            (living_in_group(pid) == 0).then_some(())
-        })
-        .await;
+        eventually("the group's end", async || (living_in_group(pid) == 0).then_some(())).await;
     });
 }
 
@@ -148,11 +111,7 @@ fn a_terminal_has_a_size_and_job_control() {
         let mut process = node.pods().exec("web", ["sh"], &parameters).await.unwrap();
         let mut size = process.terminal_size().unwrap();
         let status = process.take_status().unwrap();
-        size.try_send(kube::api::TerminalSize {
-            width: 101,
-            height: 33,
-        })
-        .unwrap();
+        size.try_send(kube::api::TerminalSize { width: 101, height: 33 }).unwrap();
         let (mut stdin, mut stdout) = (process.stdin().unwrap(), process.stdout().unwrap());
         let mut seen = String::new();
         let mut await_text = async |seen: &mut String, text: &str| {
@@ -164,26 +123,17 @@ fn a_terminal_has_a_size_and_job_control() {
                     seen.push_str(&String::from_utf8_lossy(&block[..count]));
                 }
             };
-            tokio::time::timeout(DEADLINE, reading)
-                .await
-                .unwrap_or_else(|_| panic!("`{text}` was not seen"));
+            tokio::time::timeout(DEADLINE, reading).await.unwrap_or_else(|_| panic!("`{text}` was not seen"));
         };
         // The size arrives on its own way; asked until it is there.
-        stdin
-            .write_all(b"until stty size | grep '33 101'; do :; done; tty\n")
-            .await
-            .unwrap();
+        stdin.write_all(b"until stty size | grep '33 101'; do :; done; tty\n").await.unwrap();
         await_text(&mut seen, "/dev/pts/").await;
-        stdin
-            .write_all(b"sleep 600; echo after=$?\n")
-            .await
-            .unwrap();
+        stdin.write_all(b"sleep 600; echo after=$?\n").await.unwrap();
         await_text(&mut seen, "echo after").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         stdin.write_all(b"\x03").await.unwrap();
         stdin.write_all(b"exit 7\n").await.unwrap();
-        let status =
-            serde_json::to_value(tokio::time::timeout(DEADLINE, status).await.unwrap()).unwrap();
+        let status = serde_json::to_value(tokio::time::timeout(DEADLINE, status).await.unwrap()).unwrap();
         assert_eq!(status["details"]["causes"][0]["message"], "7");
     });
 }
@@ -194,35 +144,14 @@ fn a_log_is_followed_to_the_end_of_the_container() {
         let mut spec = shell("for i in 1 2 3 4 5; do echo line $i; sleep 0.05; done");
         spec["restartPolicy"] = json!("Never");
         node.create("teller", spec).await;
-        node.await_pod("teller", "begun", |pod| {
-            !pod["status"]["containerStatuses"][0]["containerID"].is_null()
-        })
-        .await;
-        let follow = LogParams {
-            follow: true,
-            ..LogParams::default()
-        };
-        let lines = node
-            .pods()
-            .log_stream("teller", &follow)
-            .await
-            .unwrap()
-            .lines();
-        let all =
-            tokio::time::timeout(DEADLINE, lines.map(Result::unwrap).collect::<Vec<String>>())
-                .await
-                .unwrap();
+        node.await_pod("teller", "begun", |pod| !pod["status"]["containerStatuses"][0]["containerID"].is_null()).await;
+        let follow = LogParams { follow: true, ..LogParams::default() };
+        let lines = node.pods().log_stream("teller", &follow).await.unwrap().lines();
+        let all = tokio::time::timeout(DEADLINE, lines.map(Result::unwrap).collect::<Vec<String>>()).await.unwrap();
         assert_eq!(all, ["line 1", "line 2", "line 3", "line 4", "line 5"]);
-        let last = LogParams {
-            tail_lines: Some(2),
-            timestamps: true,
-            ..LogParams::default()
-        };
+        let last = LogParams { tail_lines: Some(2), timestamps: true, ..LogParams::default() };
         let text = node.pods().logs("teller", &last).await.unwrap();
-        let words: Vec<&str> = text
-            .lines()
-            .map(|line| line.split_once(' ').unwrap().1)
-            .collect();
+        let words: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
         assert_eq!(words, ["line 4", "line 5"]);
     });
 }
@@ -230,19 +159,11 @@ fn a_log_is_followed_to_the_end_of_the_container() {
 #[test]
 fn the_output_can_be_attached_to() {
     on_a_node(async |node| {
-        node.create("web", shell("while :; do echo tick; sleep 0.02; done"))
-            .await;
+        node.create("web", shell("while :; do echo tick; sleep 0.02; done")).await;
         node.await_running("web").await;
-        let mut process = node
-            .pods()
-            .attach("web", &AttachParams::default())
-            .await
-            .unwrap();
+        let mut process = node.pods().attach("web", &AttachParams::default()).await.unwrap();
         let mut block = [0; 5];
-        tokio::time::timeout(DEADLINE, process.stdout().unwrap().read_exact(&mut block))
-            .await
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(DEADLINE, process.stdout().unwrap().read_exact(&mut block)).await.unwrap().unwrap();
         assert_eq!(&block, b"tick\n");
     });
 }
@@ -251,29 +172,13 @@ fn the_output_can_be_attached_to() {
 fn nobody_comes_in_without_the_token() {
     on_a_node(async |node| {
         use kube::runtime::wait::await_condition;
-        let nodes: kube::Api<k8s_openapi::api::core::v1::Node> =
-            kube::Api::all(node.client.clone());
-        await_condition(
-            nodes,
-            "n1",
-            |node: Option<&k8s_openapi::api::core::v1::Node>| node.is_some(),
-        )
-        .await
-        .unwrap();
+        let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(node.client.clone());
+        await_condition(nodes, "n1", |node: Option<&k8s_openapi::api::core::v1::Node>| node.is_some()).await.unwrap();
         let url = format!("https://127.0.0.1:{}/pods", node.kubelet_port);
         let ca = node.folder.join("ca.pem").display().to_string();
         let curl = |token: Option<&str>| {
             let mut command = Command::new("curl");
-            command.args([
-                "-s",
-                "-o",
-                "/dev/null",
-                "-w",
-                "%{http_code}",
-                "--cacert",
-                &ca,
-                &url,
-            ]);
+            command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", &ca, &url]);
             if let Some(token) = token {
                 command.args(["-H", &format!("Authorization: Bearer {token}")]);
             }
@@ -298,12 +203,7 @@ fn living_in_group(group: i32) -> usize {
         .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("stat")).ok());
     stats
         .filter(|stat| {
-            let fields: Vec<&str> = stat
-                .rsplit_once(')')
-                .unwrap()
-                .1
-                .split_whitespace()
-                .collect();
+            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
             fields[0] != "Z" && fields[2] == group.to_string()
         })
         .count()
@@ -312,11 +212,7 @@ fn living_in_group(group: i32) -> usize {
 /// Runs a program beside the servers, which share this thread; `None` when it is not installed.
 async fn run(mut command: Command) -> Option<Output> {
     let running = tokio::task::spawn_blocking(move || command.output());
-    match tokio::time::timeout(DEADLINE, running)
-        .await
-        .expect("the program ends")
-        .unwrap()
-    {
+    match tokio::time::timeout(DEADLINE, running).await.expect("the program ends").unwrap() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         outcome => Some(outcome.unwrap()),
     }
@@ -328,47 +224,28 @@ fn kubectl_is_served() {
         node.create("web", container(json!({}))).await;
         node.await_running("web").await;
         let kubectl = async |arguments: &[&str]| {
-            let mut command =
-                Command::new(std::env::var("CKNET_KUBECTL").unwrap_or_else(|_| "kubectl".into()));
-            command
-                .arg("--kubeconfig")
-                .arg(&node.kubeconfig)
-                .args(arguments);
+            let mut command = Command::new(std::env::var("CKNET_KUBECTL").unwrap_or_else(|_| "kubectl".into()));
+            command.arg("--kubeconfig").arg(&node.kubeconfig).args(arguments);
             // No answers of an API server that another test had on the same port.
             command.arg("--cache-dir").arg(node.folder.join("cache"));
             run(command).await
         };
         let Some(logs) = kubectl(&["logs", "web"]).await else {
-            let required =
-                std::env::var("CKNET_REQUIRE").is_ok_and(|list| list.contains("kubectl"));
+            let required = std::env::var("CKNET_REQUIRE").is_ok_and(|list| list.contains("kubectl"));
             assert!(!required, "CKNET_REQUIRE names kubectl, but there is none");
             eprintln!("ignored: kubectl is not installed");
             return;
         };
-        assert!(
-            String::from_utf8_lossy(&logs.stdout).contains("started: probe serve\n"),
-            "{logs:?}"
-        );
-        let code = kubectl(&["exec", "web", "--", "sh", "-c", "echo hello; exit 3"])
-            .await
-            .unwrap();
+        assert!(String::from_utf8_lossy(&logs.stdout).contains("started: probe serve\n"), "{logs:?}");
+        let code = kubectl(&["exec", "web", "--", "sh", "-c", "echo hello; exit 3"]).await.unwrap();
         assert_eq!(code.status.code(), Some(3), "{code:?}");
         assert_eq!(String::from_utf8_lossy(&code.stdout), "hello\n");
         let missing = kubectl(&["exec", "web", "--", "nope"]).await.unwrap();
         let text = String::from_utf8_lossy(&missing.stderr);
-        assert!(
-            text.starts_with("error: Internal error occurred: "),
-            "{text}"
-        );
-        assert!(
-            text.contains("executable file not found in $PATH"),
-            "{text}"
-        );
+        assert!(text.starts_with("error: Internal error occurred: "), "{text}");
+        assert!(text.contains("executable file not found in $PATH"), "{text}");
         let described = kubectl(&["describe", "pod", "web"]).await.unwrap();
-        assert!(
-            String::from_utf8_lossy(&described.stdout).contains("Started container c"),
-            "{described:?}"
-        );
+        assert!(String::from_utf8_lossy(&described.stdout).contains("Started container c"), "{described:?}");
         let forwarded = kubectl(&["port-forward", "pod/web", "18080:80"]).await;
         assert_ne!(forwarded.unwrap().status.code(), Some(0));
     });

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cknet_kernel::channel::Channel;
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::wire::{Envelope, Reply, Request};
 use crate::provider::Exit;
@@ -19,6 +20,7 @@ pub struct Client {
     channel: Arc<Channel>,
     next: Arc<AtomicU64>,
     state: Arc<Mutex<State>>,
+    gone: CancellationToken,
 }
 
 #[derive(Default)]
@@ -41,7 +43,12 @@ impl Client {
     }
 
     fn over(channel: Channel) -> Self {
-        let client = Self { channel: Arc::new(channel), next: Arc::default(), state: Arc::default() };
+        let client = Self {
+            channel: Arc::new(channel),
+            next: Arc::default(),
+            state: Arc::default(),
+            gone: CancellationToken::new(),
+        };
         tokio::spawn(client.clone().listen());
         client
     }
@@ -105,6 +112,12 @@ impl Client {
         state.waiting.clear();
         // Dropping the senders tells every watcher that the machine is gone.
         state.ends.clear();
+        self.gone.cancel();
+    }
+
+    /// Returns when the fabric is gone.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {

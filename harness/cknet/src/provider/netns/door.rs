@@ -31,8 +31,7 @@ impl Door {
         let spawn = Spawn { node: node.to_string(), argv, environment, terminal };
         if !terminal {
             let own = |stream: std::os::fd::BorrowedFd<'_>| stream.try_clone_to_owned();
-            let streams =
-                [own(io::stdin().as_fd())?, own(io::stdout().as_fd())?, own(io::stderr().as_fd())?];
+            let streams = [own(io::stdin().as_fd())?, own(io::stdout().as_fd())?, own(io::stderr().as_fd())?];
             return self.wait(spawn, streams).await;
         }
         let pair = openpty(terminal::window().as_ref(), None)?;

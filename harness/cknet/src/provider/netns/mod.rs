@@ -11,10 +11,11 @@ mod wire;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cknet_kernel::channel::{Channel, Listener};
 use futures::FutureExt;
@@ -24,12 +25,18 @@ use self::client::Client;
 use self::node::NetnsNode;
 use self::wire::Request;
 use super::{Finding, Lease, Node, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
+use crate::scenario::model::Capability;
 
 /// Longest time that building a topology may take.
 const BUILD: Duration = Duration::from_secs(30);
 
 /// Longest time that the kernel may take to free a topology.
 const RELEASE: Duration = Duration::from_secs(20);
+
+/// Longest time for the same where nobody waits for the outcome: a cluster that could not be made.
+const DROP: Duration = Duration::from_secs(3);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// The namespaces provider.
 pub struct Netns {
@@ -42,6 +49,10 @@ pub struct Netns {
 impl Provider for Netns {
     fn name(&self) -> &'static str {
         "netns"
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands]
     }
 
     fn preflight(&self) -> Vec<Finding> {
@@ -90,13 +101,20 @@ struct Launched {
 }
 
 impl Netns {
+    /// Makes one of everything in namespaces of its own and says what the kernel refused: slower than
+    /// [`Provider::preflight`] by some hundredths of a second, and sure.
+    pub fn trial(&self) -> Vec<Finding> {
+        preflight::trial(&self.executable)
+    }
+
     /// Starts `cknet fabric` with its three descriptors.
     fn launch(&self, key: &str) -> io::Result<Launched> {
         let (channel, theirs) = Channel::pair()?;
         let listener = Listener::bind(&self.folder.join(format!("{key}.sock")))?;
         let (leash_end, leash) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let mut command = std::process::Command::new(&self.executable);
-        command.arg("fabric").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A group of its own: Ctrl-C in a terminal is for the runner, which takes the machines down in its own time.
+        command.arg("fabric").process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         cknet_kernel::inherit::pass(
             &mut command,
             vec![(theirs, fabric::CHANNEL), (listener, fabric::LISTENER), (leash_end, fabric::LEASH)],
@@ -126,8 +144,16 @@ impl Fabric {
 impl Drop for Fabric {
     fn drop(&mut self) {
         drop(self.leash.take());
-        // Collected so that no zombie is left; the process ends as soon as its namespaces are freed.
-        let _ = self.process.wait();
+        // Collected so that no zombie is left, and so that nothing is left when whoever drops this says so; the
+        // process ends as soon as its namespaces are freed. Release has collected it already.
+        let started = Instant::now();
+        while let Ok(None) = self.process.try_wait() {
+            if started.elapsed() >= DROP {
+                let _ = self.process.kill();
+                return;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 }
 

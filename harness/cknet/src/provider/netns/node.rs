@@ -21,6 +21,9 @@ use super::client::Client;
 use super::wire::{Request, Spawn};
 use crate::provider::{Conversation, Exit, Invocation, Node, NodeError, Output};
 
+/// Before a listener is asked again that could not accept.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
 type Ending = watch::Receiver<Option<Exit>>;
 
 /// One node of a fabric.
@@ -80,12 +83,16 @@ impl Node for NetnsNode {
             let stdin = memory(&invocation.stdin).map_err(self.failed(doing.clone()))?;
             let (stdout, stdout_end) = output_pipe().map_err(self.failed(doing.clone()))?;
             let (stderr, stderr_end) = output_pipe().map_err(self.failed(doing.clone()))?;
-            let (process, ending) = self.spawn(&invocation, [stdin, stdout_end, stderr_end]).await?;
+            let late = || {
+                let (node, command) = (self.name.clone(), invocation.to_string());
+                NodeError::Deadline { node, command, deadline }
+            };
+            let started = self.spawn(&invocation, [stdin, stdout_end, stderr_end]);
+            let (process, ending) = tokio::time::timeout(deadline, started).await.map_err(|_| late())??;
             let all = async { tokio::join!(ended(ending), read_all(stdout), read_all(stderr)) };
             let Ok((exit, stdout, stderr)) = tokio::time::timeout(deadline, all).await else {
                 self.kill(process).await;
-                let (node, command) = (self.name.clone(), invocation.to_string());
-                return Err(NodeError::Deadline { node, command, deadline });
+                return Err(late());
             };
             let exit = exit.ok_or_else(|| NodeError::Gone { node: self.name.clone() })?;
             Ok(Output { exit, stdout, stderr })
@@ -203,7 +210,16 @@ impl Drop for Leash {
 /// Carries each connection into the node, until the fabric is gone.
 async fn relay(listener: TcpListener, client: Client, node: String, port: u16) {
     let target = SocketAddr::from(([127, 0, 0, 1], port));
-    while let Ok((mut outside, _)) = listener.accept().await {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = client.gone() => return,
+        };
+        let Ok((mut outside, _)) = accepted else {
+            // Descriptors have run out, or a caller gave up while it waited: the next one may have more luck.
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
         let (client, node) = (client.clone(), node.clone());
         tokio::spawn(async move {
             let dialled = client.ask(Request::Dial { node, address: target }, &[]).await;

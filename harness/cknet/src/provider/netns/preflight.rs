@@ -1,8 +1,35 @@
 //! Whether this kernel lets this user make nodes, and what to do where it does not.
 
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
+use crate::commands;
 use crate::provider::Finding;
+
+/// What the kernel refuses to make, found out by making it in namespaces of a trial.
+pub fn trial(executable: &Path) -> Vec<Finding> {
+    let output = match commands::run(executable, &["fabric", "trial"], TRIAL) {
+        Ok(output) => output,
+        Err(error) => return vec![Finding { what: error.to_string(), fix: RIGHTS.into() }],
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        return vec![Finding { what: format!("namespaces cannot be made: {said}"), fix: RIGHTS.into() }];
+    }
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let finding = |line: &str| {
+        let mut parts = line.split('\t');
+        let (what, answer, fix) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Finding { what: format!("the kernel makes no {what}: {answer}"), fix: fix.into() })
+    };
+    lines.lines().filter_map(finding).collect()
+}
+
+/// Longest time for a trial.
+const TRIAL: Duration = Duration::from_secs(10);
+
+const RIGHTS: &str = "run as root, or on a kernel and in a container that allow user namespaces";
 
 /// What stands in the way; empty when nothing does.
 pub fn findings() -> Vec<Finding> {

@@ -40,9 +40,20 @@ pub struct Spawn {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    Done { id: u64 },
-    Spawned { id: u64, process: u32 },
-    Failed { id: u64, error: String },
+    Done {
+        id: u64,
+    },
+    Spawned {
+        id: u64,
+        process: u32,
+    },
+    Failed {
+        id: u64,
+        error: String,
+    },
     /// A program that this channel spawned has ended.
-    Exited { process: u32, exit: Exit },
+    Exited {
+        process: u32,
+        exit: Exit,
+    },
 }

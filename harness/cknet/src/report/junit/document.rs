@@ -58,25 +58,12 @@ impl Numbers {
 /// The report on what was heard so far; `None` before the run has started.
 pub fn build(gathered: &Gathered, options: &JunitOptions) -> Option<Document> {
     let run = gathered.run()?;
-    let mut shape = Shape {
-        run,
-        options,
-        names: Names::default(),
-        started: gathered.started_at(),
-    };
-    let mut suites: Vec<Suite> = gathered
-        .scenarios
-        .iter()
-        .map(|scenario| shape.scenario(scenario))
-        .collect();
+    let mut shape = Shape { run, options, names: Names::default(), started: gathered.started_at() };
+    let mut suites: Vec<Suite> = gathered.scenarios.iter().map(|scenario| shape.scenario(scenario)).collect();
     suites.push(shape.infrastructure(gathered));
     // Jenkins does not record a suite without cases.
     suites.retain(|suite| !suite.cases.is_empty());
-    Some(Document {
-        timestamp: gathered.started_at(),
-        time_ms: gathered.took_ms(),
-        suites,
-    })
+    Some(Document { timestamp: gathered.started_at(), time_ms: gathered.took_ms(), suites })
 }
 
 struct Shape<'a> {
@@ -89,26 +76,17 @@ struct Shape<'a> {
 impl Shape<'_> {
     fn scenario(&mut self, scenario: &Scenario) -> Suite {
         let classname = classname(&scenario.id);
-        let heard: Vec<&Heard> = scenario
-            .cases
-            .iter()
-            .filter(|heard| self.is_shown(heard))
-            .collect();
+        let heard: Vec<&Heard> = scenario.cases.iter().filter(|heard| self.is_shown(heard)).collect();
         let mut cases = Vec::new();
         for (title, group) in self.groups(scenario, heard) {
             let name = self.name(&classname, &title);
-            let parts: Vec<TestCase> = group
-                .iter()
-                .map(|heard| testcase(heard, name.clone()))
-                .collect();
+            let parts: Vec<TestCase> = group.iter().map(|heard| testcase(heard, name.clone())).collect();
             match self.options.granularity {
                 Granularity::Expectation => cases.extend(parts),
                 Granularity::Phase | Granularity::Scenario => cases.extend(fold(name, parts)),
             }
         }
-        let own_time = cases
-            .iter()
-            .fold(0, |sum: u64, case| sum.saturating_add(case.time_ms));
+        let own_time = cases.iter().fold(0, |sum: u64, case| sum.saturating_add(case.time_ms));
         Suite {
             file: Some(scenario.file.clone()),
             timestamp: scenario.started.unwrap_or(self.started),
@@ -118,11 +96,7 @@ impl Shape<'_> {
     }
 
     /// The cases that make one `<testcase>`, with its title.
-    fn groups<'h>(
-        &self,
-        scenario: &Scenario,
-        heard: Vec<&'h Heard>,
-    ) -> Vec<(String, Vec<&'h Heard>)> {
+    fn groups<'h>(&self, scenario: &Scenario, heard: Vec<&'h Heard>) -> Vec<(String, Vec<&'h Heard>)> {
         let mut groups: Vec<(String, Vec<&'h Heard>)> = Vec::new();
         for heard in heard {
             let (title, joins) = match self.options.granularity {
@@ -130,10 +104,7 @@ impl Shape<'_> {
                 Granularity::Phase => (heard.case.phase.clone(), true),
                 Granularity::Scenario => (scenario.id.clone(), true),
             };
-            match groups
-                .iter_mut()
-                .find(|(known, _)| joins && *known == title)
-            {
+            match groups.iter_mut().find(|(known, _)| joins && *known == title) {
                 Some((_, group)) => group.push(heard),
                 None => groups.push((title, vec![heard])),
             }
@@ -142,9 +113,7 @@ impl Shape<'_> {
     }
 
     fn is_shown(&self, heard: &Heard) -> bool {
-        let Some(Outcome::Skipped { cause, .. }) =
-            heard.judged.as_ref().map(|judged| &judged.outcome)
-        else {
+        let Some(Outcome::Skipped { cause, .. }) = heard.judged.as_ref().map(|judged| &judged.outcome) else {
             return true;
         };
         match self.options.skipped {
@@ -162,33 +131,15 @@ impl Shape<'_> {
         for (cluster, state) in &gathered.clusters {
             for (part, verdict, time_ms) in cluster_parts(state) {
                 let name = self.name(&class, &format!("{part} › {cluster}"));
-                cases.push(TestCase {
-                    name,
-                    verdict,
-                    time_ms,
-                    ..TestCase::default()
-                });
+                cases.push(TestCase { name, verdict, time_ms, ..TestCase::default() });
             }
         }
         let name = self.name(&class, "cleanup");
         let verdict = cleanup_verdict(gathered.cleanup.as_ref());
-        let time_ms = gathered
-            .cleanup
-            .as_ref()
-            .map_or(0, |cleanup| cleanup.took_ms);
-        cases.push(TestCase {
-            name,
-            verdict,
-            time_ms,
-            ..TestCase::default()
-        });
-        let time_ms = cases
-            .iter()
-            .fold(0, |sum: u64, case| sum.saturating_add(case.time_ms));
-        Suite {
-            time_ms,
-            ..self.suite("infrastructure", class, cases)
-        }
+        let time_ms = gathered.cleanup.as_ref().map_or(0, |cleanup| cleanup.took_ms);
+        cases.push(TestCase { name, verdict, time_ms, ..TestCase::default() });
+        let time_ms = cases.iter().fold(0, |sum: u64, case| sum.saturating_add(case.time_ms));
+        Suite { time_ms, ..self.suite("infrastructure", class, cases) }
     }
 
     fn suite(&self, name: &str, classname: String, cases: Vec<TestCase>) -> Suite {
@@ -205,8 +156,7 @@ impl Shape<'_> {
     }
 
     fn name(&mut self, classname: &str, title: &str) -> String {
-        self.names
-            .unique(classname, &format!("{title}{}", suffix(&self.run.variant)))
+        self.names.unique(classname, &format!("{title}{}", suffix(&self.run.variant)))
     }
 }
 
@@ -217,44 +167,26 @@ fn run_properties(run: &RunStarted) -> Vec<(String, String)> {
         ("provider", run.provider.clone()),
         ("distribution", run.distribution.clone()),
         ("fidelity", run.fidelity.as_str().to_owned()),
-        (
-            "fidelity-statement",
-            run.fidelity.statement(&run.distribution),
-        ),
+        ("fidelity-statement", run.fidelity.statement(&run.distribution)),
         ("kernel", run.kernel.clone()),
         ("arch", run.arch.clone()),
     ];
-    let mut properties: Vec<(String, String)> = fixed
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    let mut properties: Vec<(String, String)> =
+        fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     properties.extend(run.cni.iter().map(|cni| ("cni".to_owned(), cni.clone())));
-    properties.extend(
-        run.versions
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone())),
-    );
+    properties.extend(run.versions.iter().map(|(name, value)| (name.clone(), value.clone())));
     properties
 }
 
 fn cluster_parts(cluster: &Cluster) -> Vec<(&'static str, Verdict, u64)> {
     match cluster {
-        Cluster::Acquiring => vec![(
-            "provision",
-            aborted("the run ended before the cluster was ready"),
-            0,
-        )],
-        Cluster::Ready(ready) => vec![
-            ("provision", Verdict::Passed, ready.provision_ms),
-            ("bootstrap", Verdict::Passed, ready.bootstrap_ms),
-        ],
+        Cluster::Acquiring => vec![("provision", aborted("the run ended before the cluster was ready"), 0)],
+        Cluster::Ready(ready) => {
+            vec![("provision", Verdict::Passed, ready.provision_ms), ("bootstrap", Verdict::Passed, ready.bootstrap_ms)]
+        }
         Cluster::Failed(failed) => {
             let provisioning = matches!(failed.kind, InfraKind::Preflight | InfraKind::Provision);
-            let part = if provisioning {
-                "provision"
-            } else {
-                "bootstrap"
-            };
+            let part = if provisioning { "provision" } else { "bootstrap" };
             vec![(part, cluster_trouble(failed), failed.took_ms)]
         }
     }
@@ -273,15 +205,8 @@ fn cleanup_verdict(cleanup: Option<&Cleanup>) -> Verdict {
         return aborted("the run ended before its clean-up");
     };
     if let [first, more @ ..] = &cleanup.leaks[..] {
-        let lines = cleanup
-            .leaks
-            .iter()
-            .map(|leak| format!("{} {}: {}", leak.kind, leak.name, leak.message));
-        let others = if more.is_empty() {
-            String::new()
-        } else {
-            format!(" and {} more", more.len())
-        };
+        let lines = cleanup.leaks.iter().map(|leak| format!("{} {}: {}", leak.kind, leak.name, leak.message));
+        let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
         return Verdict::Error(Trouble {
             kind: InfraKind::Cleanup.as_str().to_owned(),
             message: format!("left behind: {} `{}`{others}", first.kind, first.name),
@@ -289,10 +214,9 @@ fn cleanup_verdict(cleanup: Option<&Cleanup>) -> Verdict {
         });
     }
     match &cleanup.kept {
-        Some(later) => Verdict::Skipped {
-            kind: Some("kept"),
-            message: format!("kept on purpose; take it down: {later}"),
-        },
+        Some(later) => {
+            Verdict::Skipped { kind: Some("kept"), message: format!("kept on purpose; take it down: {later}") }
+        }
         None => Verdict::Passed,
     }
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::event::{
-    Case, CaseId, Cleanup, ClusterFailed, ClusterReady, Event, ExpectationJudged, RunStarted, What,
-};
+use crate::event::{Case, CaseId, Cleanup, ClusterFailed, ClusterReady, Event, ExpectationJudged, RunStarted, What};
 
 /// All that was heard.
 #[derive(Debug, Default)]
@@ -51,16 +49,13 @@ impl Gathered {
         match &event.what {
             What::RunStarted(run) => self.plan(event.at, run),
             What::ClusterAcquiring(cluster) => {
-                self.clusters
-                    .insert(cluster.cluster.clone(), Cluster::Acquiring);
+                self.clusters.insert(cluster.cluster.clone(), Cluster::Acquiring);
             }
             What::ClusterReady(ready) => {
-                self.clusters
-                    .insert(ready.cluster.clone(), Cluster::Ready(ready.clone()));
+                self.clusters.insert(ready.cluster.clone(), Cluster::Ready(ready.clone()));
             }
             What::ClusterFailed(failed) => {
-                self.clusters
-                    .insert(failed.cluster.clone(), Cluster::Failed(failed.clone()));
+                self.clusters.insert(failed.cluster.clone(), Cluster::Failed(failed.clone()));
             }
             What::ScenarioStarted(started) => {
                 if let Some(scenario) = self.find(&started.scenario) {
@@ -74,10 +69,7 @@ impl Gathered {
                 }
             }
             What::Cleanup(cleanup) => self.cleanup = Some(cleanup.clone()),
-            What::PhaseStarted(_)
-            | What::StepDone(_)
-            | What::StepFailed(_)
-            | What::RunFinished(_) => {}
+            What::PhaseStarted(_) | What::StepDone(_) | What::StepFailed(_) | What::RunFinished(_) => {}
         }
     }
 
@@ -88,16 +80,12 @@ impl Gathered {
 
     /// When the run started.
     pub fn started_at(&self) -> Timestamp {
-        self.started
-            .as_ref()
-            .map_or(Timestamp::UNIX_EPOCH, |(at, _)| *at)
+        self.started.as_ref().map_or(Timestamp::UNIX_EPOCH, |(at, _)| *at)
     }
 
     /// Milliseconds from the start to the latest event.
     pub fn took_ms(&self) -> u64 {
-        let took = self.latest.map_or(0, |latest| {
-            latest.duration_since(self.started_at()).as_millis()
-        });
+        let took = self.latest.map_or(0, |latest| latest.duration_since(self.started_at()).as_millis());
         u64::try_from(took).unwrap_or(0)
     }
 
@@ -108,14 +96,7 @@ impl Gathered {
                 file: planned.file.clone(),
                 started: None,
                 took_ms: None,
-                cases: planned
-                    .cases
-                    .iter()
-                    .map(|case| Heard {
-                        case: case.clone(),
-                        judged: None,
-                    })
-                    .collect(),
+                cases: planned.cases.iter().map(|case| Heard { case: case.clone(), judged: None }).collect(),
             });
         }
         self.started = Some((at, Box::new(run.clone())));
@@ -128,10 +109,7 @@ impl Gathered {
     /// A case that was not in the plan, such as a deselected one, is put behind those that were.
     fn judge(&mut self, judged: &ExpectationJudged) {
         let case = &judged.case;
-        let place = self
-            .scenarios
-            .iter()
-            .position(|scenario| scenario.id == case.scenario);
+        let place = self.scenarios.iter().position(|scenario| scenario.id == case.scenario);
         let place = place.unwrap_or_else(|| {
             self.scenarios.push(Scenario {
                 id: case.scenario.clone(),
@@ -146,10 +124,7 @@ impl Gathered {
         let verdict = Some(Box::new(judged.clone()));
         match find_case(cases, &case.id) {
             Some(heard) => heard.judged = verdict,
-            None => cases.push(Heard {
-                case: case.clone(),
-                judged: verdict,
-            }),
+            None => cases.push(Heard { case: case.clone(), judged: verdict }),
         }
     }
 }

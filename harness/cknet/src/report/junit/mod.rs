@@ -69,11 +69,7 @@ impl JunitOptions {
     /// The path of the report of a shard, or of a run that has none. Azure and others look for `TEST-*.xml`.
     pub fn path(&self, shard: Option<&str>) -> PathBuf {
         let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') {
-                c
-            } else {
-                '-'
-            }
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' }
         };
         let shard: String = shard.unwrap_or("all").chars().map(plain).collect();
         self.folder.join(format!("TEST-cknet-{shard}.xml"))
@@ -85,22 +81,10 @@ const LARGEST_FILE: usize = 10 * 1000 * 1000;
 
 /// What stays of a long text, the first that makes the file small enough.
 const CAPS: [Caps; 4] = [
-    Caps {
-        head: 16 << 10,
-        tail: 48 << 10,
-    },
-    Caps {
-        head: 4 << 10,
-        tail: 12 << 10,
-    },
-    Caps {
-        head: 1 << 10,
-        tail: 3 << 10,
-    },
-    Caps {
-        head: 256,
-        tail: 768,
-    },
+    Caps { head: 16 << 10, tail: 48 << 10 },
+    Caps { head: 4 << 10, tail: 12 << 10 },
+    Caps { head: 1 << 10, tail: 3 << 10 },
+    Caps { head: 256, tail: 768 },
 ];
 
 /// Writes the report.
@@ -111,10 +95,7 @@ pub struct Junit {
 
 impl Junit {
     pub fn new(options: JunitOptions) -> Self {
-        Self {
-            options,
-            gathered: Gathered::default(),
-        }
+        Self { options, gathered: Gathered::default() }
     }
 
     /// The report as it stands; `None` before the run has started.

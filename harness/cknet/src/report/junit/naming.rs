@@ -10,15 +10,8 @@ const LONGEST: usize = 250;
 
 /// ` [cni=cilium,channel=1.36]`, or nothing.
 pub fn suffix(variant: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = variant
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    if pairs.is_empty() {
-        String::new()
-    } else {
-        format!(" [{}]", pairs.join(","))
-    }
+    let pairs: Vec<String> = variant.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { String::new() } else { format!(" [{}]", pairs.join(",")) }
 }
 
 /// The `classname` of a scenario's cases. Its dots make the tree that Jenkins shows.
@@ -55,10 +48,7 @@ mod tests {
     #[test]
     fn a_name_is_given_once_in_a_class() {
         let mut names = Names::default();
-        let given: Vec<_> = ["x", "x", "x\n", "y"]
-            .iter()
-            .map(|name| names.unique("a", name))
-            .collect();
+        let given: Vec<_> = ["x", "x", "x\n", "y"].iter().map(|name| names.unique("a", name)).collect();
         assert_eq!(given, ["x", "x (2)", "x (3)", "y"]);
         assert_eq!(names.unique("b", "x"), "x");
     }
@@ -67,19 +57,14 @@ mod tests {
     fn cut_names_still_differ() {
         let mut names = Names::default();
         let long = "x".repeat(300);
-        assert_ne!(
-            names.unique("a", &long),
-            names.unique("a", &format!("{long}y"))
-        );
+        assert_ne!(names.unique("a", &long), names.unique("a", &format!("{long}y")));
     }
 
     #[test]
     fn suffix_lists_what_tells_runs_apart() {
         assert_eq!(suffix(&BTreeMap::new()), "");
         let variant = [("cni", "cilium"), ("channel", "1.36")];
-        let variant = variant
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into();
+        let variant = variant.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         assert_eq!(suffix(&variant), " [channel=1.36,cni=cilium]");
     }
 }

@@ -75,21 +75,10 @@ fn case_properties(case: &Case) -> Vec<(&'static str, String)> {
 }
 
 fn add_verdict(testcase: &mut TestCase, judged: &ExpectationJudged) {
-    let ExpectationJudged {
-        case,
-        outcome,
-        took_ms,
-        time_to_true_ms,
-        samples,
-        detail,
-    } = judged;
+    let ExpectationJudged { case, outcome, took_ms, time_to_true_ms, samples, detail } = judged;
     testcase.time_ms = *took_ms;
     testcase.assertions = *samples;
-    testcase.properties.extend(
-        time_to_true_ms
-            .iter()
-            .map(|ms| ("time-to-true-ms", ms.to_string())),
-    );
+    testcase.properties.extend(time_to_true_ms.iter().map(|ms| ("time-to-true-ms", ms.to_string())));
     if *samples > 0 {
         testcase.properties.push(("samples", samples.to_string()));
     }
@@ -110,17 +99,11 @@ fn add_evidence(testcase: &mut TestCase, outcome: &Outcome, detail: &Detail) {
             paths.push(&attachment.path);
         }
     }
-    testcase
-        .properties
-        .extend(paths.iter().map(|path| ("attachment", (*path).to_owned())));
+    testcase.properties.extend(paths.iter().map(|path| ("attachment", (*path).to_owned())));
     let printed = detail.note.iter().chain(&detail.output).cloned();
     if matches!(testcase.verdict, Verdict::Failure(_) | Verdict::Error(_)) {
         // GitLab takes the first of these lines, and only when it stands alone.
-        testcase.output = paths
-            .iter()
-            .map(|path| format!("[[ATTACHMENT|{path}]]"))
-            .chain(printed)
-            .collect();
+        testcase.output = paths.iter().map(|path| format!("[[ATTACHMENT|{path}]]")).chain(printed).collect();
     } else {
         testcase.quiet_output = printed.collect();
     }
@@ -144,29 +127,16 @@ fn verdict<'a>(case: &Case, outcome: &'a Outcome) -> (Verdict, &'a [Attempt]) {
             text: format!("{}\n{message}", failure::headline(case)),
         }),
         Outcome::Skipped { reason, enable, .. } => {
-            let enable = enable
-                .as_ref()
-                .map_or_else(String::new, |command| format!("; to run it: {command}"));
-            Verdict::Skipped {
-                kind: None,
-                message: format!("{reason}{enable}"),
-            }
+            let enable = enable.as_ref().map_or_else(String::new, |command| format!("; to run it: {command}"));
+            Verdict::Skipped { kind: None, message: format!("{reason}{enable}") }
         }
-        Outcome::XFail { reason, reference } => Verdict::Skipped {
-            kind: Some("xfail"),
-            message: with_reference(reason, reference.as_deref()),
-        },
+        Outcome::XFail { reason, reference } => {
+            Verdict::Skipped { kind: Some("xfail"), message: with_reference(reason, reference.as_deref()) }
+        }
         Outcome::XPass { reason, reference } => {
-            let message = format!(
-                "expected to fail, and passed: {}",
-                with_reference(reason, reference.as_deref())
-            );
+            let message = format!("expected to fail, and passed: {}", with_reference(reason, reference.as_deref()));
             let text = format!("{}\n{message}", failure::headline(case));
-            Verdict::Failure(Trouble {
-                kind: "xpass".into(),
-                message,
-                text,
-            })
+            Verdict::Failure(Trouble { kind: "xpass".into(), message, text })
         }
         Outcome::Aborted { reason } => aborted(reason),
     };
@@ -174,19 +144,12 @@ fn verdict<'a>(case: &Case, outcome: &'a Outcome) -> (Verdict, &'a [Attempt]) {
 }
 
 fn with_reference(reason: &str, reference: Option<&str>) -> String {
-    reference.map_or_else(
-        || reason.to_owned(),
-        |reference| format!("{reason} ({reference})"),
-    )
+    reference.map_or_else(|| reason.to_owned(), |reference| format!("{reason} ({reference})"))
 }
 
 /// A case that was begun or planned and has no verdict.
 pub fn aborted(reason: &str) -> Verdict {
-    Verdict::Error(Trouble {
-        kind: "aborted".into(),
-        message: reason.to_owned(),
-        text: String::new(),
-    })
+    Verdict::Error(Trouble { kind: "aborted".into(), message: reason.to_owned(), text: String::new() })
 }
 
 fn rerun(case: &Case, attempt: &Attempt) -> Rerun {
@@ -194,31 +157,13 @@ fn rerun(case: &Case, attempt: &Attempt) -> Rerun {
     match attempt {
         Attempt::Failed { failure, took_ms } => {
             let text = format!("{}\n{}", failure::block(case, failure), took(*took_ms));
-            let trouble = Trouble {
-                kind: failure.kind.clone(),
-                message: failure::in_short(failure),
-                text,
-            };
-            Rerun {
-                refuted: true,
-                trouble,
-            }
+            let trouble = Trouble { kind: failure.kind.clone(), message: failure::in_short(failure), text };
+            Rerun { refuted: true, trouble }
         }
-        Attempt::Errored {
-            kind,
-            message,
-            took_ms,
-        } => {
+        Attempt::Errored { kind, message, took_ms } => {
             let text = format!("{message}\n{}", took(*took_ms));
-            let trouble = Trouble {
-                kind: kind.as_str().to_owned(),
-                message: message.clone(),
-                text,
-            };
-            Rerun {
-                refuted: false,
-                trouble,
-            }
+            let trouble = Trouble { kind: kind.as_str().to_owned(), message: message.clone(), text };
+            Rerun { refuted: false, trouble }
         }
     }
 }
@@ -227,23 +172,12 @@ fn rerun(case: &Case, attempt: &Attempt) -> Rerun {
 /// Without any there is none.
 pub fn fold(name: String, parts: Vec<TestCase>) -> Option<TestCase> {
     let gravest = parts.iter().map(|part| gravity(&part.verdict)).max()?;
-    let as_grave = || {
-        parts
-            .iter()
-            .filter(|part| gravity(&part.verdict) == gravest)
-    };
+    let as_grave = || parts.iter().filter(|part| gravity(&part.verdict) == gravest);
     let first = as_grave().next()?;
-    let mut folded = TestCase {
-        name,
-        location: first.location.clone(),
-        verdict: first.verdict.clone(),
-        ..TestCase::default()
-    };
+    let mut folded =
+        TestCase { name, location: first.location.clone(), verdict: first.verdict.clone(), ..TestCase::default() };
     let more = as_grave().count() - 1;
-    let texts: Vec<&str> = as_grave()
-        .filter_map(|part| text(&part.verdict))
-        .filter(|text| !text.is_empty())
-        .collect();
+    let texts: Vec<&str> = as_grave().filter_map(|part| text(&part.verdict)).filter(|text| !text.is_empty()).collect();
     match &mut folded.verdict {
         Verdict::Error(trouble) | Verdict::Failure(trouble) => {
             trouble.text = texts.join("\n\n");
@@ -255,10 +189,7 @@ pub fn fold(name: String, parts: Vec<TestCase>) -> Option<TestCase> {
     for part in parts {
         folded.time_ms = folded.time_ms.saturating_add(part.time_ms);
         folded.assertions = folded.assertions.saturating_add(part.assertions);
-        let attachments = part
-            .properties
-            .into_iter()
-            .filter(|(name, _)| *name == "attachment");
+        let attachments = part.properties.into_iter().filter(|(name, _)| *name == "attachment");
         for attachment in attachments {
             if !folded.properties.contains(&attachment) {
                 folded.properties.push(attachment);

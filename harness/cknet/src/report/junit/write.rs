@@ -22,10 +22,7 @@ const LONGEST_ATTRIBUTE: usize = 2_000;
 
 /// The document as a file of the given profile, with long texts cut to `caps`.
 pub fn xml(document: &Document, profile: Profile, caps: Caps) -> String {
-    let mut xml = Xml {
-        writer: Writer::new_with_indent(Vec::new(), b' ', 2),
-        caps,
-    };
+    let mut xml = Xml { writer: Writer::new_with_indent(Vec::new(), b' ', 2), caps };
     xml.event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)));
     xml.root(document, profile);
     let mut bytes = xml.writer.into_inner();
@@ -69,10 +66,7 @@ impl Xml {
         attributes.push(("hostname", suite.hostname.clone()));
         attributes.extend(suite.file.iter().map(|file| ("file", file.clone())));
         self.open("testsuite", attributes);
-        let properties = suite
-            .properties
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let properties = suite.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         self.properties(properties.collect());
         for case in &suite.cases {
             self.case(&suite.classname, case, profile);
@@ -81,11 +75,8 @@ impl Xml {
     }
 
     fn case(&mut self, classname: &str, case: &TestCase, profile: Profile) {
-        let mut attributes = vec![
-            ("name", case.name.clone()),
-            ("classname", classname.to_owned()),
-            ("time", seconds(case.time_ms)),
-        ];
+        let mut attributes =
+            vec![("name", case.name.clone()), ("classname", classname.to_owned()), ("time", seconds(case.time_ms))];
         if profile == Profile::Rich {
             attributes.push(("assertions", case.assertions.to_string()));
         }
@@ -95,12 +86,7 @@ impl Xml {
         }
         self.open("testcase", attributes);
         if profile != Profile::Xunit10 {
-            self.properties(
-                case.properties
-                    .iter()
-                    .map(|(name, value)| (*name, value.as_str()))
-                    .collect(),
-            );
+            self.properties(case.properties.iter().map(|(name, value)| (*name, value.as_str())).collect());
         }
         self.verdict(&case.verdict);
         self.reruns(case);
@@ -114,10 +100,7 @@ impl Xml {
         }
         self.open("properties", Vec::new());
         for (name, value) in properties {
-            let tag = start(
-                "property",
-                vec![("name", name.to_owned()), ("value", value.to_owned())],
-            );
+            let tag = start("property", vec![("name", name.to_owned()), ("value", value.to_owned())]);
             self.event(Event::Empty(tag));
         }
         self.close("properties");
@@ -148,8 +131,7 @@ impl Xml {
             Verdict::Failure(_) => ("rerunFailure", "rerunError"),
             Verdict::Error(_) | Verdict::Skipped { .. } => return,
         };
-        let (failures, errors): (Vec<&Rerun>, Vec<&Rerun>) =
-            case.reruns.iter().partition(|rerun| rerun.refuted);
+        let (failures, errors): (Vec<&Rerun>, Vec<&Rerun>) = case.reruns.iter().partition(|rerun| rerun.refuted);
         for (tag, reruns) in [(of_failure, failures), (of_error, errors)] {
             for rerun in reruns {
                 self.open(tag, trouble_attributes(&rerun.trouble));
@@ -160,17 +142,8 @@ impl Xml {
     }
 
     fn output(&mut self, case: &TestCase, profile: Profile) {
-        let quiet: &[String] = if profile == Profile::Rich {
-            &case.quiet_output
-        } else {
-            &[]
-        };
-        let printed: Vec<&str> = case
-            .output
-            .iter()
-            .chain(quiet)
-            .map(String::as_str)
-            .collect();
+        let quiet: &[String] = if profile == Profile::Rich { &case.quiet_output } else { &[] };
+        let printed: Vec<&str> = case.output.iter().chain(quiet).map(String::as_str).collect();
         if !printed.is_empty() {
             self.text("system-out", Vec::new(), &printed.join("\n"));
         }
@@ -204,21 +177,14 @@ impl Xml {
 fn start(tag: &'static str, attributes: Attributes) -> BytesStart<'static> {
     let mut start = BytesStart::new(tag);
     for (name, value) in attributes {
-        let limit = if name == "message" {
-            LONGEST_MESSAGE
-        } else {
-            LONGEST_ATTRIBUTE
-        };
+        let limit = if name == "message" { LONGEST_MESSAGE } else { LONGEST_ATTRIBUTE };
         start.push_attribute((name, clean::message(&value, limit).as_str()));
     }
     start
 }
 
 fn trouble_attributes(trouble: &Trouble) -> Attributes {
-    vec![
-        ("type", trouble.kind.clone()),
-        ("message", trouble.message.clone()),
-    ]
+    vec![("type", trouble.kind.clone()), ("message", trouble.message.clone())]
 }
 
 fn counts(numbers: Numbers) -> Attributes {

@@ -58,12 +58,7 @@ impl Terminal<anstream::Stdout, anstream::Stderr> {
     /// On standard output and error; colours and the progress line only where a terminal shows them, and as
     /// `NO_COLOR`, `CLICOLOR` and `TERM` say.
     pub fn stdio(options: TerminalOptions) -> Self {
-        Self::new(
-            anstream::stdout(),
-            anstream::stderr(),
-            ProgressBar::new(0),
-            options,
-        )
+        Self::new(anstream::stdout(), anstream::stderr(), ProgressBar::new(0), options)
     }
 }
 
@@ -96,8 +91,7 @@ impl<O: Write, E: Write> Terminal<O, E> {
     /// Writes results; the bar steps aside meanwhile.
     fn show(&mut self, text: &str) -> io::Result<()> {
         let results = &mut self.results;
-        self.bar
-            .suspend(|| writeln!(results, "{text}").and_then(|()| results.flush()))
+        self.bar.suspend(|| writeln!(results, "{text}").and_then(|()| results.flush()))
     }
 
     /// Says that something changed, unless the bar says so.
@@ -112,18 +106,11 @@ impl<O: Write, E: Write> Terminal<O, E> {
             }
         }
         let progress = &mut self.progress;
-        self.bar
-            .suspend(|| writeln!(progress, "{}", clean::text(text)).and_then(|()| progress.flush()))
+        self.bar.suspend(|| writeln!(progress, "{}", clean::text(text)).and_then(|()| progress.flush()))
     }
 
     /// A headline with labelled lines under it.
-    fn show_block(
-        &mut self,
-        style: Style,
-        word: &str,
-        headline: &str,
-        facts: &[Fact],
-    ) -> io::Result<()> {
+    fn show_block(&mut self, style: Style, word: &str, headline: &str, facts: &[Fact]) -> io::Result<()> {
         let mut block = format!("{} {headline}", style.paint(word));
         for fact in facts {
             block.push('\n');
@@ -138,11 +125,7 @@ impl<O: Write, E: Write> Terminal<O, E> {
             What::RunStarted(run) => self.start(run),
             What::ClusterAcquiring(cluster) => {
                 let nodes = u32::try_from(cluster.nodes.len()).unwrap_or(u32::MAX);
-                self.mention(&format!(
-                    "cluster {}: making {}",
-                    cluster.cluster,
-                    units::counted(nodes, "node")
-                ))
+                self.mention(&format!("cluster {}: making {}", cluster.cluster, units::counted(nodes, "node")))
             }
             What::ClusterReady(ready) => {
                 let took = units::measured(ready.provision_ms.saturating_add(ready.bootstrap_ms));
@@ -150,13 +133,10 @@ impl<O: Write, E: Write> Terminal<O, E> {
             }
             What::ClusterFailed(failed) => self.cluster_failed(failed),
             What::ScenarioStarted(started) => {
-                self.under_way
-                    .insert(started.scenario.clone(), Counts::default());
+                self.under_way.insert(started.scenario.clone(), Counts::default());
                 self.mention(&format!("scenario {}: {}", started.scenario, started.title))
             }
-            What::PhaseStarted(phase) => {
-                self.mention_detail(&format!("{} › {}", phase.scenario, phase.phase))
-            }
+            What::PhaseStarted(phase) => self.mention_detail(&format!("{} › {}", phase.scenario, phase.phase)),
             What::StepDone(step) => {
                 let took = units::measured(step.took_ms);
                 self.mention_detail(&format!("  step {}  {}  {took}", step.step, step.text))
@@ -180,13 +160,7 @@ impl<O: Write, E: Write> Terminal<O, E> {
     fn start(&mut self, run: &RunStarted) -> io::Result<()> {
         let cases = u32::try_from(run.planned_cases()).unwrap_or(u32::MAX);
         let scenarios = u32::try_from(run.planned.len()).unwrap_or(u32::MAX);
-        self.name_width = run
-            .planned
-            .iter()
-            .map(|scenario| scenario.id.chars().count())
-            .max()
-            .unwrap_or(0)
-            .min(60);
+        self.name_width = run.planned.iter().map(|scenario| scenario.id.chars().count()).max().unwrap_or(0).min(60);
         self.bar.set_length(u64::from(cases));
         self.run = Some(Box::new(run.clone()));
         self.mention(&format!(
@@ -202,21 +176,14 @@ impl<O: Write, E: Write> Terminal<O, E> {
     }
 
     fn mention_detail(&mut self, text: &str) -> io::Result<()> {
-        if self.is_verbose() {
-            self.mention(text)
-        } else {
-            Ok(())
-        }
+        if self.is_verbose() { self.mention(text) } else { Ok(()) }
     }
 
     fn judge(&mut self, judged: &ExpectationJudged) -> io::Result<()> {
         self.bar.inc(1);
         self.notes.judged(judged);
         let standing = judged.outcome.standing();
-        self.under_way
-            .entry(judged.case.scenario.clone())
-            .or_default()
-            .add(standing);
+        self.under_way.entry(judged.case.scenario.clone()).or_default().add(standing);
         let headline = failure::headline(&judged.case);
         let style = Style::of(standing);
         match results::facts(judged, &mut self.told) {
@@ -224,11 +191,7 @@ impl<O: Write, E: Write> Terminal<O, E> {
                 self.show_block(style, results::word(standing), &headline, &facts)
             }
             None if self.is_verbose() => {
-                let line = format!(
-                    "  {} {}",
-                    style.paint(results::word(standing)),
-                    results::line(judged)
-                );
+                let line = format!("  {} {}", style.paint(results::word(standing)), results::line(judged));
                 self.show(&line)
             }
             _ => Ok(()),
@@ -248,18 +211,10 @@ impl<O: Write, E: Write> Reporter for Terminal<O, E> {
 
     fn finish(&mut self) -> Result<(), ReportError> {
         self.bar.finish_and_clear();
-        self.results
-            .flush()
-            .and_then(|()| self.progress.flush())
-            .map_err(stream_error)
+        self.results.flush().and_then(|()| self.progress.flush()).map_err(stream_error)
     }
 }
 
 fn stream_error(source: io::Error) -> ReportError {
-    ReportError {
-        report: "terminal",
-        action: "write",
-        path: PathBuf::from("standard output"),
-        source,
-    }
+    ReportError { report: "terminal", action: "write", path: PathBuf::from("standard output"), source }
 }

@@ -22,29 +22,16 @@ pub(super) fn dress(bar: &ProgressBar) {
 impl<O: Write, E: Write> Terminal<O, E> {
     pub(super) fn cluster_failed(&mut self, failed: &ClusterFailed) -> io::Result<()> {
         self.notes.cluster_failed(failed);
-        self.told
-            .insert(format!("{} {}", failed.kind, failed.message));
-        let headline = format!(
-            "cluster {} not made, after {}",
-            clean::line(&failed.cluster),
-            units::measured(failed.took_ms)
-        );
-        let facts = [Fact::new(
-            "error",
-            format!("{}: {}", failed.kind, failed.message),
-        )];
+        self.told.insert(format!("{} {}", failed.kind, failed.message));
+        let headline =
+            format!("cluster {} not made, after {}", clean::line(&failed.cluster), units::measured(failed.took_ms));
+        let facts = [Fact::new("error", format!("{}: {}", failed.kind, failed.message))];
         self.show_block(Style::Doubtful, "ERROR", &headline, &facts)
     }
 
     pub(super) fn step_failed(&mut self, step: &StepFailed) -> io::Result<()> {
-        let headline = clean::line(&format!(
-            "{} › {} › step {}",
-            step.scenario, step.phase, step.step
-        ));
-        let facts = [
-            Fact::new("step", &step.text),
-            Fact::new("error", &step.message),
-        ];
+        let headline = clean::line(&format!("{} › {} › step {}", step.scenario, step.phase, step.step));
+        let facts = [Fact::new("step", &step.text), Fact::new("error", &step.message)];
         self.show_block(Style::Doubtful, "ERROR", &headline, &facts)
     }
 }

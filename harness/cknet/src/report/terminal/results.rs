@@ -33,13 +33,8 @@ pub(super) fn facts(judged: &ExpectationJudged, told: &mut HashSet<String>) -> O
         Outcome::Fail { failure, earlier } => {
             let mut facts = failure::facts(&judged.case, failure);
             let evidence = &judged.detail.evidence;
-            let unnamed = evidence
-                .iter()
-                .filter(|attachment| !failure.evidence.contains(attachment));
-            facts.extend(
-                unnamed
-                    .map(|file| Fact::new("evidence", format!("{} ({})", file.path, file.label))),
-            );
+            let unnamed = evidence.iter().filter(|attachment| !failure.evidence.contains(attachment));
+            facts.extend(unnamed.map(|file| Fact::new("evidence", format!("{} ({})", file.path, file.label))));
             facts.extend(earlier_tries(earlier));
             Some(facts)
         }
@@ -47,18 +42,11 @@ pub(super) fn facts(judged: &ExpectationJudged, told: &mut HashSet<String>) -> O
         Outcome::Error { kind, message } => {
             let text = format!("{kind}: {message}");
             let new = told.insert(format!("{kind} {message}"));
-            let text = if new {
-                text
-            } else {
-                format!("{kind}, as above")
-            };
+            let text = if new { text } else { format!("{kind}, as above") };
             Some(vec![Fact::new("error", text)])
         }
         Outcome::XPass { reason, reference } => Some(vec![
-            Fact::new(
-                "expected",
-                format!("to fail: {}", with_reference(reason, reference.as_deref())),
-            ),
+            Fact::new("expected", format!("to fail: {}", with_reference(reason, reference.as_deref()))),
             Fact::new("observed", "it passed; take it out of `expectFailure`"),
         ]),
         Outcome::Aborted { reason } => Some(vec![Fact::new("reason", reason)]),
@@ -68,31 +56,18 @@ pub(super) fn facts(judged: &ExpectationJudged, told: &mut HashSet<String>) -> O
 
 fn earlier_tries(earlier: &[Attempt]) -> Vec<Fact> {
     let fact = |attempt: &Attempt| match attempt {
-        Attempt::Failed { failure, took_ms } => Fact::new(
-            "earlier",
-            format!(
-                "{}  {}",
-                failure::in_short(failure),
-                units::measured(*took_ms)
-            ),
-        ),
-        Attempt::Errored {
-            kind,
-            message,
-            took_ms,
-        } => Fact::new(
-            "earlier",
-            format!("{kind}: {message}  {}", units::measured(*took_ms)),
-        ),
+        Attempt::Failed { failure, took_ms } => {
+            Fact::new("earlier", format!("{}  {}", failure::in_short(failure), units::measured(*took_ms)))
+        }
+        Attempt::Errored { kind, message, took_ms } => {
+            Fact::new("earlier", format!("{kind}: {message}  {}", units::measured(*took_ms)))
+        }
     };
     earlier.iter().map(fact).collect()
 }
 
 fn with_reference(reason: &str, reference: Option<&str>) -> String {
-    reference.map_or_else(
-        || reason.to_owned(),
-        |reference| format!("{reason} ({reference})"),
-    )
+    reference.map_or_else(|| reason.to_owned(), |reference| format!("{reason} ({reference})"))
 }
 
 /// The verdict on one line, for those who want to see them all.
@@ -101,10 +76,7 @@ pub(super) fn line(judged: &ExpectationJudged) -> String {
     match &judged.outcome {
         Outcome::Skipped { reason, .. } => line.push_str(&format!("  {reason}")),
         Outcome::XFail { reason, reference } => {
-            line.push_str(&format!(
-                "  {}",
-                with_reference(reason, reference.as_deref())
-            ));
+            line.push_str(&format!("  {}", with_reference(reason, reference.as_deref())));
         }
         _ => {
             line.push_str(&format!("  {}", units::measured(judged.took_ms)));
@@ -132,18 +104,10 @@ pub(super) fn numbers(counts: Counts) -> String {
         (Standing::Skipped, "skipped"),
         (Standing::Aborted, "aborted or not run"),
     ];
-    let named = NAMED
-        .iter()
-        .map(|(standing, name)| (counts.of(*standing), name));
-    let named: Vec<String> = named
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, name)| format!("{number} {name}"))
-        .collect();
-    if named.is_empty() {
-        "none".into()
-    } else {
-        named.join(", ")
-    }
+    let named = NAMED.iter().map(|(standing, name)| (counts.of(*standing), name));
+    let named: Vec<String> =
+        named.filter(|(number, _)| *number > 0).map(|(number, name)| format!("{number} {name}")).collect();
+    if named.is_empty() { "none".into() } else { named.join(", ") }
 }
 
 /// The gravest standing that occurs.
@@ -157,20 +121,13 @@ fn gravest(counts: Counts) -> Standing {
         Standing::Pass,
         Standing::XFail,
     ];
-    FROM_GRAVEST
-        .into_iter()
-        .find(|standing| counts.of(*standing) > 0)
-        .unwrap_or(Standing::Skipped)
+    FROM_GRAVEST.into_iter().find(|standing| counts.of(*standing) > 0).unwrap_or(Standing::Skipped)
 }
 
 impl<O: Write, E: Write> Terminal<O, E> {
     pub(super) fn scenario_finished(&mut self, finished: &ScenarioFinished) -> io::Result<()> {
-        let counts = self
-            .under_way
-            .remove(&finished.scenario)
-            .unwrap_or_default();
-        self.notes
-            .scenario_took(&finished.scenario, finished.took_ms);
+        let counts = self.under_way.remove(&finished.scenario).unwrap_or_default();
+        self.notes.scenario_took(&finished.scenario, finished.took_ms);
         if self.is_quiet() {
             return Ok(());
         }

@@ -7,8 +7,7 @@ use super::results::numbers;
 use super::style::Style;
 use super::{TerminalOptions, Verbosity, clean, failure, units};
 use crate::event::{
-    Claim, Cleanup, CleanupState, ClusterFailed, ExpectationJudged, Leak, Outcome, RunStarted,
-    Standing, Summary,
+    Claim, Cleanup, CleanupState, ClusterFailed, ExpectationJudged, Leak, Outcome, RunStarted, Standing, Summary,
 };
 use crate::exit::ExitCode;
 
@@ -36,17 +35,11 @@ impl Notes {
         match (&judged.outcome, &judged.case.claim) {
             (Outcome::Fail { .. }, Some(claim)) => {
                 let key = (claim.docs.clone(), claim.id.clone());
-                let entry = self
-                    .refuted
-                    .entry(key)
-                    .or_insert_with(|| (claim.clone(), Vec::new()));
+                let entry = self.refuted.entry(key).or_insert_with(|| (claim.clone(), Vec::new()));
                 entry.1.push(title.clone());
             }
             (Outcome::Skipped { reason, enable, .. }, _) => {
-                *self
-                    .skipped
-                    .entry((reason.clone(), enable.clone()))
-                    .or_default() += 1;
+                *self.skipped.entry((reason.clone(), enable.clone())).or_default() += 1;
             }
             _ => {}
         }
@@ -64,10 +57,7 @@ impl Notes {
     }
 
     pub(super) fn cluster_failed(&mut self, failed: &ClusterFailed) {
-        self.clusters.push(format!(
-            "{}: {}: {}",
-            failed.cluster, failed.kind, failed.message
-        ));
+        self.clusters.push(format!("{}: {}: {}", failed.cluster, failed.kind, failed.message));
     }
 
     pub(super) fn cleaned_up(&mut self, cleanup: &Cleanup) {
@@ -77,12 +67,7 @@ impl Notes {
 }
 
 /// The whole summary.
-pub(super) fn text(
-    run: Option<&RunStarted>,
-    summary: &Summary,
-    notes: &Notes,
-    options: TerminalOptions,
-) -> String {
+pub(super) fn text(run: Option<&RunStarted>, summary: &Summary, notes: &Notes, options: TerminalOptions) -> String {
     let mut page = Page::default();
     if options.verbosity > Verbosity::Quiet {
         troubled(&mut page, notes);
@@ -112,8 +97,7 @@ impl Page {
     }
 
     fn line(&mut self, indent: usize, text: &str) {
-        self.lines
-            .push(format!("{:indent$}{}", "", clean::line(text)));
+        self.lines.push(format!("{:indent$}{}", "", clean::line(text)));
     }
 
     fn labelled(&mut self, label: &str, text: &str) {
@@ -227,18 +211,8 @@ fn last_word(page: &mut Page, summary: &Summary, options: TerminalOptions) {
 fn closing(page: &mut Page, run: Option<&RunStarted>, summary: &Summary) {
     if let Some(run) = run {
         let fidelity = run.fidelity;
-        page.labelled(
-            "fidelity",
-            &format!(
-                "{}: {}",
-                fidelity.as_str(),
-                fidelity.statement(&run.distribution)
-            ),
-        );
-        page.labelled(
-            "seed",
-            &format!("{}      again: {}", run.seed, run.again.join(" ")),
-        );
+        page.labelled("fidelity", &format!("{}: {}", fidelity.as_str(), fidelity.statement(&run.distribution)));
+        page.labelled("seed", &format!("{}      again: {}", run.seed, run.again.join(" ")));
     }
     for artifact in &summary.artifacts {
         page.labelled("report", &format!("{} {}", artifact.kind, artifact.path));

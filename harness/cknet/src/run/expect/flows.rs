@@ -6,10 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use cknet_probe::wire::{Expect, Observation, RecordType, Sight, Target};
 
 use super::Looked;
+use super::witness::Witnesses;
 use crate::cluster::objects::Coordinates;
 use crate::event;
 use crate::judge::{Look, Seen, meets, outcome_of};
-use crate::run::scenario::{Stage, vantage_of};
+use crate::run::stage::{Stage, vantage_of};
 use crate::scenario::model::{
     Connectivity, Dns, Endpoint, Matrix, Outcome, PortName, PortProto, Protocol, Service, ServiceAnswers, ServiceName,
     ServicePort, SourceAddress, TargetPort, Via, Workload, WorkloadName,
@@ -26,6 +27,7 @@ pub(super) struct Flow {
     listens: bool,
     /// Identities that may answer; empty when anybody may.
     peers: Vec<String>,
+    protocol: Protocol,
 }
 
 /// What a probed flow came to: its outcome, or what else was seen.
@@ -41,14 +43,24 @@ pub(super) fn outcome(flow: &Flow, seen: &Observation) -> Result<Result<Outcome,
 
 pub async fn connectivity(stage: &Stage<'_>, expected: &Connectivity) -> Looked {
     let flow = flow(stage, &expected.from, &expected.to, expected.port, &expected.via).await?;
-    let seen = ask(stage, vec![flow.question.clone()]).await?.swap_remove(0);
-    Ok(match outcome(&flow, &seen)? {
-        Err(other) => Look::Refuted(Seen::word(other)),
-        Ok(outcome) if !meets(expected.is, outcome) => Look::Refuted(Seen::word(outcome.word())),
-        Ok(outcome) => match source_problem(stage, expected, &seen) {
-            Some(problem) => Look::Refuted(Seen::word(problem)),
-            None => Look::Holds(note(outcome, &seen)),
-        },
+    let mut witnesses = Witnesses::default();
+    if expected.is != Outcome::Allowed {
+        witnesses.add(stage, &flow.peers, flow.protocol);
+    }
+    let questions = std::iter::once(flow.question.clone()).chain(witnesses.questions()).collect();
+    let mut own = ask(stage, questions).await?;
+    let seen = own.remove(0);
+    let outcome = match outcome(&flow, &seen)? {
+        Err(other) => return Ok(Look::Refuted(Seen::word(other))),
+        Ok(outcome) if !meets(expected.is, outcome) => return Ok(Look::Refuted(Seen::word(outcome.word()))),
+        Ok(outcome) => outcome,
+    };
+    if outcome != Outcome::Allowed {
+        witnesses.doubt(&flow.peers, &own)?;
+    }
+    Ok(match source_problem(stage, expected, &seen) {
+        Some(problem) => Look::Refuted(Seen::word(problem)),
+        None => Look::Holds(note(outcome, &seen)),
     })
 }
 
@@ -82,15 +94,25 @@ fn source_problem(stage: &Stage<'_>, expected: &Connectivity, seen: &Observation
 
 pub async fn matrix(stage: &Stage<'_>, matrix: &Matrix) -> Looked {
     let mut flows = Vec::new();
+    let mut witnesses = Witnesses::default();
     for cell in matrix.flows() {
-        flows.push((cell, flow(stage, cell.from, cell.to, cell.port, &matrix.via).await?));
+        let flow = flow(stage, cell.from, cell.to, cell.port, &matrix.via).await?;
+        if cell.is != Outcome::Allowed {
+            witnesses.add(stage, &flow.peers, flow.protocol);
+        }
+        flows.push((cell, flow));
     }
-    let seen = ask(stage, flows.iter().map(|(_, flow)| flow.question.clone()).collect()).await?;
+    let questions = flows.iter().map(|(_, flow)| flow.question.clone()).chain(witnesses.questions());
+    let seen = ask(stage, questions.collect()).await?;
+    let (seen, own) = seen.split_at(flows.len());
     let mut table = empty_table(matrix);
     let (mut wrong, mut total) = (0, 0);
-    for ((cell, flow), seen) in flows.iter().zip(&seen) {
+    for ((cell, flow), seen) in flows.iter().zip(seen) {
         let outcome = outcome(flow, seen).map_err(|why| format!("{} -> {}: {why}", cell.from, cell.to))?;
         let met = outcome.as_ref().is_ok_and(|outcome| meets(cell.is, *outcome));
+        if met && outcome != Ok(Outcome::Allowed) {
+            witnesses.doubt(&flow.peers, own).map_err(|why| format!("{} -> {}: {why}", cell.from, cell.to))?;
+        }
         let shown = match outcome {
             // `denied` was met by what is shown; the cell counts as equal.
             _ if met => cell.is.word().to_string(),
@@ -245,7 +267,7 @@ pub(super) async fn flow(
         Protocol::Udp => Target::Udp { address, payload: 0 },
         Protocol::Sctp => Target::Sctp { address, expect },
     };
-    Ok(Flow { question: Question { from: vantage(stage, from)?, target }, listens, peers })
+    Ok(Flow { question: Question { from: vantage(stage, from)?, target }, listens, peers, protocol: port.protocol })
 }
 
 type Addressed = (SocketAddr, bool, Vec<String>);
@@ -284,7 +306,8 @@ async fn through_service(stage: &Stage<'_>, to: &Endpoint, port: PortProto, via:
     let (Some((service, spec)), None) = (selecting.next(), selecting.next()) else {
         return Err(format!("not exactly one service selects workload `{name}`"));
     };
-    let port = service_port(stage, name, spec, port).ok_or_else(|| format!("service `{service}` does not lead to {port}"))?;
+    let port =
+        service_port(stage, name, spec, port).ok_or_else(|| format!("service `{service}` does not lead to {port}"))?;
     let address = service_address(stage, spec.namespace.as_str(), service.as_str(), port, via).await?;
     Ok((address, true, backends(stage, service)))
 }

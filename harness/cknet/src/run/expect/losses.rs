@@ -9,7 +9,7 @@ use cknet_probe::firewall::drops::Drop;
 
 use crate::event::LostAt;
 use crate::provider::Invocation;
-use crate::run::scenario::Stage;
+use crate::run::stage::Stage;
 
 /// Longest time to read the counters of one node.
 const READ: Duration = Duration::from_millis(800);
@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_counter_that_rose_most_names_the_place() {
-        let before = counters(&[("inet firewall input", 4, "udp dport 4789", 7), ("ip cni to", 9, "Invalid packet", 1)]);
+        let before =
+            counters(&[("inet firewall input", 4, "udp dport 4789", 7), ("ip cni to", 9, "Invalid packet", 1)]);
         let after = counters(&[
             ("inet firewall input", 4, "udp dport 4789", 18),
             ("ip cni to", 9, "Invalid packet", 2),

@@ -9,7 +9,7 @@ use super::Looked;
 use crate::cluster::objects::Coordinates;
 use crate::judge::{Look, Seen};
 use crate::provider::Invocation;
-use crate::run::scenario::Stage;
+use crate::run::stage::Stage;
 use crate::scenario::model::{Addresses, Ear, Endpoint, Link, Listening, Route};
 
 /// Longest time for a node to tell its facts.
@@ -33,7 +33,8 @@ pub async fn route(stage: &Stage<'_>, expected: &Route) -> Looked {
     let lookup = |fact: &_| stage.facts.lookup(fact);
     let destination = expected.destination.resolve(&lookup).map_err(|error| error.to_string())?.net();
     let via = expected.via.as_ref().map(|via| via.resolve(&lookup)).transpose().map_err(|error| error.to_string())?;
-    let device = expected.dev.as_ref().map(|dev| dev.resolve(&lookup)).transpose().map_err(|error| error.to_string())?;
+    let device =
+        expected.dev.as_ref().map(|dev| dev.resolve(&lookup)).transpose().map_err(|error| error.to_string())?;
     let facts = facts(stage, expected.node.as_str(), "routes", None).await?;
     let to_it: Vec<_> = facts.routes.iter().filter(|route| route.destination == destination).collect();
     let fits = to_it.iter().any(|route| {
@@ -156,7 +157,8 @@ pub async fn listening(stage: &Stage<'_>, expected: &Listening) -> Looked {
         other => return Err(format!("`{other}` cannot be looked into")),
     };
     let protocol = expected.port.protocol.to_string();
-    let open = facts.listening.iter().any(|socket| socket.protocol == protocol && socket.port == expected.port.port.get());
+    let open =
+        facts.listening.iter().any(|socket| socket.protocol == protocol && socket.port == expected.port.port.get());
     let (shown, met) = if open { ("open", expected.is == Ear::Open) } else { ("closed", expected.is == Ear::Closed) };
     Ok(if met { Look::Holds(shown.into()) } else { Look::Refuted(Seen::word(shown)) })
 }

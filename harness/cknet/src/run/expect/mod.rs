@@ -5,12 +5,13 @@ mod losses;
 mod machine;
 mod objects;
 mod story;
+mod witness;
 
 use std::time::{Duration, Instant};
 
 use super::cases::case;
 use super::millis;
-use super::scenario::Stage;
+use super::stage::Stage;
 use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome};
 use crate::judge::{Judgement, Look, Verdict, Watch};
 use crate::scenario::model::{Check, Expectation, Phase};
@@ -30,14 +31,15 @@ pub struct Subject<'a> {
 /// Watches an expectation until there is a verdict, and tells it.
 pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) {
     let started = Instant::now();
-    let mut watch = Watch::new(
-        expectation.within.map(|wait| wait.duration()),
-        expectation.hold.map(|wait| wait.duration()),
-    );
+    let mut watch =
+        Watch::new(expectation.within.map(|wait| wait.duration()), expectation.hold.map(|wait| wait.duration()));
     let judgement = loop {
         // A look counts as of the moment it was begun: what it saw was so then.
         let begun = started.elapsed();
-        let look = tokio::time::timeout(LOOK, look(subject, &expectation.check)).await;
+        let look = tokio::select! {
+            look = tokio::time::timeout(LOOK, look(subject, &expectation.check)) => look,
+            () = subject.stage.run.stop.cancelled() => return tell_aborted(subject, expectation),
+        };
         let look = look.unwrap_or_else(|_| Look::Inconclusive(format!("a look was not done within {LOOK:?}")));
         if let Some(judgement) = watch.see(look, begun) {
             break judgement;

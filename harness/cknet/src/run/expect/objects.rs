@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Looked;
 use crate::judge::{Look, Seen, mismatch};
-use crate::run::scenario::Stage;
+use crate::run::stage::Stage;
 use crate::scenario::model::{NodeState, NodeStates, Resource};
 
 pub async fn nodes(stage: &Stage<'_>, expected: &NodeStates) -> Looked {

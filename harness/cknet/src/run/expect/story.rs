@@ -46,12 +46,7 @@ pub async fn failure(subject: &Subject<'_>, expectation: &Expectation, judgement
     Failure {
         kind: format!("{}.{word}", kind(&expectation.check)),
         expected: expected(subject, expectation),
-        observed: Observed {
-            seen,
-            over_ms: millis(judgement.watched),
-            last_ago_ms: None,
-            controls,
-        },
+        observed: Observed { seen, over_ms: millis(judgement.watched), last_ago_ms: None, controls },
         lost_at,
         rules: rules(subject, expectation, matrix.as_ref()),
         matrix,
@@ -94,7 +89,8 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
         Check::Matrix(_) => state("flows".into(), "as the table says".into()),
         Check::Nodes(states) => state("nodes".into(), describe_states(states)),
         Check::Resource(resource) => {
-            let which = resource.name.clone().or_else(|| resource.selector.as_ref().map(|all| all.as_str().to_string()));
+            let which =
+                resource.name.clone().or_else(|| resource.selector.as_ref().map(|all| all.as_str().to_string()));
             let wanted = match (&resource.matches, resource.count) {
                 (Some(matches), _) => matches.written().to_string(),
                 (None, Some(count)) => format!("{count} of them"),
@@ -121,9 +117,7 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
             state(format!("addresses of {}", addresses.of), format!("inside {}", addresses.within))
         }
         Check::Listening(port) => state(format!("port {} of {}", port.port, port.at), port.is.word().to_string()),
-        Check::Service(service) => {
-            state(format!("service {}", service.name), format!("reachable on {}", service.port))
-        }
+        Check::Service(service) => state(format!("service {}", service.name), format!("reachable on {}", service.port)),
         Check::Dns(query) => {
             let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
             state(format!("name {} from {}", query.name, query.from), is)
@@ -221,7 +215,9 @@ async fn controls(subject: &Subject<'_>, failed: &Expectation) -> Vec<Control> {
     let others = subject.phase.expect.iter().filter(|expectation| expectation.id != failed.id);
     let controls = others.filter_map(|expectation| {
         let flows: Vec<Named<'_>> = match &expectation.check {
-            Check::Connectivity(flow) => vec![named(flow)].into_iter().filter(|_| flow.is == Outcome::Allowed).collect(),
+            Check::Connectivity(flow) => {
+                vec![named(flow)].into_iter().filter(|_| flow.is == Outcome::Allowed).collect()
+            }
             Check::Matrix(table) => {
                 let allowed = table.flows().filter(|cell| cell.is == Outcome::Allowed);
                 allowed.map(|cell| Named { from: cell.from, to: cell.to, port: cell.port, via: &table.via }).collect()

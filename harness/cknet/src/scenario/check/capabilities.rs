@@ -14,38 +14,23 @@ pub(super) fn check(c: &mut Checking<'_>) {
             }
         }
     }
-    for (phase, expectations) in scenario
-        .phases
-        .iter()
-        .map(|phase| &phase.expect)
-        .enumerate()
-    {
+    for (phase, expectations) in scenario.phases.iter().map(|phase| &phase.expect).enumerate() {
         for (index, expectation) in expectations.iter().enumerate() {
             if matches!(expectation.check, Check::Dns(_)) {
-                need(
-                    c,
-                    Capability::Dns,
-                    path!["phases", phase, "expect", index, "dns"],
-                );
+                need(c, Capability::Dns, path!["phases", phase, "expect", index, "dns"]);
             }
         }
     }
     for (name, node) in scenario.topology.nodes.iter() {
         if node.nics.len() > 1 {
-            need(
-                c,
-                Capability::NodeInterfaces,
-                path!["topology", "nodes", name.as_str(), "nics"],
-            );
+            need(c, Capability::NodeInterfaces, path!["topology", "nodes", name.as_str(), "nics"]);
         }
     }
     if !scenario.services.is_empty() {
         need(c, Capability::Services, path!["services"]);
     }
     let usual = Cluster::default();
-    if scenario.cluster.pod_cidr != usual.pod_cidr
-        || scenario.cluster.service_cidr != usual.service_cidr
-    {
+    if scenario.cluster.pod_cidr != usual.pod_cidr || scenario.cluster.service_cidr != usual.service_cidr {
         need(c, Capability::CustomCidrs, path!["cluster"]);
     }
 }
@@ -56,19 +41,16 @@ fn of_step(step: &Step) -> Option<Capability> {
         Action::Link(_) => Some(Capability::NodeLinks),
         Action::NodeRun(_) => Some(Capability::NodeCommands),
         Action::StopComponent(_) | Action::StartComponent(_) => Some(Capability::ComponentControl),
-        Action::Apply(manifest) => manifest
-            .objects
-            .iter()
-            .any(|object| object.kind() == "NetworkPolicy")
-            .then_some(Capability::NetworkPolicy),
+        Action::Apply(manifest) => {
+            manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy").then_some(Capability::NetworkPolicy)
+        }
         Action::Patch(_) | Action::Delete(_) | Action::Label(_) | Action::Workload(_) => None,
     }
 }
 
 fn need(c: &mut Checking<'_>, capability: Capability, path: &[Part<'_>]) {
     if !c.scenario.requires.capabilities.contains(&capability) {
-        let message =
-            format!("this needs the capability `{capability}`; add it to `requires.capabilities`");
+        let message = format!("this needs the capability `{capability}`; add it to `requires.capabilities`");
         c.problem_with_key(path, message);
     }
 }

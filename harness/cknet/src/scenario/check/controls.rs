@@ -21,9 +21,9 @@ pub(super) fn check(c: &mut Checking<'_>) {
         let flows = flows(c, index, phase);
         let mut told: Vec<Span> = Vec::new();
         for flow in flows.iter().filter(|flow| flow.is.is_negative()) {
-            let controlled = flows.iter().any(|other| {
-                other.is == Outcome::Allowed && (other.from == flow.from || other.to == flow.to)
-            });
+            let controlled = flows
+                .iter()
+                .any(|other| other.is == Outcome::Allowed && (other.from == flow.from || other.to == flow.to));
             if !controlled && !told.contains(&flow.span) {
                 let message = format!(
                     "nothing in this phase shows that a probe gets through; expect a flow from `{}` or to `{}` that is `allowed`",
@@ -44,10 +44,7 @@ fn flows(c: &Checking<'_>, phase_index: usize, phase: &Phase) -> Vec<Flow> {
                 from: flow.from.clone(),
                 to: flow.to.clone(),
                 is: flow.is,
-                span: super::place(
-                    &c.file.tree,
-                    path!["phases", phase_index, "expect", index, "connectivity", "is"],
-                ),
+                span: super::place(&c.file.tree, path!["phases", phase_index, "expect", index, "connectivity", "is"]),
             }),
             Check::Matrix(matrix) => flows.extend(matrix.flows().map(|cell| Flow {
                 from: cell.from.clone(),
@@ -55,14 +52,12 @@ fn flows(c: &Checking<'_>, phase_index: usize, phase: &Phase) -> Vec<Flow> {
                 is: cell.is,
                 span: row(c, matrix.lines[cell.row]),
             })),
-            Check::Service(service) => {
-                flows.extend(service.reachable_from.iter().map(|from| Flow {
-                    from: from.clone(),
-                    to: Endpoint::Service(service.name.clone()),
-                    is: Outcome::Allowed,
-                    span: Span::default(),
-                }))
-            }
+            Check::Service(service) => flows.extend(service.reachable_from.iter().map(|from| Flow {
+                from: from.clone(),
+                to: Endpoint::Service(service.name.clone()),
+                is: Outcome::Allowed,
+                span: Span::default(),
+            })),
             _ => {}
         }
     }

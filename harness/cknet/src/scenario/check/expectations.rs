@@ -2,8 +2,8 @@
 //! Must not know whether it will.
 
 use super::super::model::{
-    Addresses, Check, Connectivity, Dns, Endpoint, Link, Outcome, PortProto, Resource, Service,
-    ServiceAnswers, ServiceName, ServiceType, Via, Workload, WorkloadName,
+    Addresses, Check, Connectivity, Dns, Endpoint, Link, Outcome, PortProto, Resource, Service, ServiceAnswers,
+    ServiceName, ServiceType, Via, Workload, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::network::{selects, target_port, workload};
@@ -12,19 +12,10 @@ use super::{Checking, Part};
 pub(super) fn check(c: &mut Checking<'_>) {
     let alive = super::steps::alive(c);
     let scenario = c.scenario;
-    for (phase, (expectations, alive)) in scenario
-        .phases
-        .iter()
-        .map(|phase| &phase.expect)
-        .zip(&alive)
-        .enumerate()
-    {
+    for (phase, (expectations, alive)) in scenario.phases.iter().map(|phase| &phase.expect).zip(&alive).enumerate() {
         for (index, expectation) in expectations.iter().enumerate() {
             let kind = expectation.check.kind();
-            let here = Here {
-                path: path!["phases", phase, "expect", index, kind],
-                alive,
-            };
+            let here = Here { path: path!["phases", phase, "expect", index, kind], alive };
             one(c, &expectation.check, &here);
         }
     }
@@ -51,12 +42,7 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
                 prober(c, from, here, here.path);
             }
             for cell in matrix.flows() {
-                let flow = Flow {
-                    to: cell.to,
-                    port: cell.port,
-                    is: cell.is,
-                    via: &matrix.via,
-                };
+                let flow = Flow { to: cell.to, port: cell.port, is: cell.is, via: &matrix.via };
                 reachable(c, &flow, here.path, here.path);
             }
             for column in &matrix.columns {
@@ -78,28 +64,17 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
 fn connectivity(c: &mut Checking<'_>, flow: &Connectivity, here: &Here<'_>) {
     prober(c, &flow.from, here, &here.key("from"));
     exists(c, &flow.to, here, &here.key("to"));
-    let is = Flow {
-        to: &flow.to,
-        port: flow.port,
-        is: flow.is,
-        via: &flow.via,
-    };
+    let is = Flow { to: &flow.to, port: flow.port, is: flow.is, via: &flow.via };
     reachable(c, &is, &here.key("port"), &here.key("via"));
     if flow.source_address.is_some() && flow.is != Outcome::Allowed {
-        c.problem(
-            &here.key("sourceAddress"),
-            "only a flow that is `allowed` shows its source address",
-        );
+        c.problem(&here.key("sourceAddress"), "only a flow that is `allowed` shows its source address");
     }
 }
 
 /// A flow starts where a program of ours runs.
 fn prober(c: &mut Checking<'_>, from: &Endpoint, here: &Here<'_>, path: &[Part<'_>]) {
     if matches!(from, Endpoint::Service(_) | Endpoint::Address(_)) {
-        c.problem(
-            path,
-            format!("`{from}` is not a workload or `node:NAME`; nothing can be run there"),
-        );
+        c.problem(path, format!("`{from}` is not a workload or `node:NAME`; nothing can be run there"));
     }
     exists(c, from, here, path);
 }
@@ -132,32 +107,16 @@ fn reachable(c: &mut Checking<'_>, flow: &Flow<'_>, port: &[Part<'_>], via: &[Pa
         (Endpoint::Service(name), Via::Pod) => service_port(c, name, flow.port, port),
         (Endpoint::Service(_), Via::Service) => {}
         (Endpoint::Service(name), Via::NodePort(_)) => {
-            if c.scenario
-                .services
-                .get(name)
-                .is_some_and(|s| s.service_type == ServiceType::ClusterIp)
-            {
-                c.problem(
-                    via,
-                    format!("service `{name}` has no port on nodes; give it `type: NodePort`"),
-                );
+            if c.scenario.services.get(name).is_some_and(|s| s.service_type == ServiceType::ClusterIp) {
+                c.problem(via, format!("service `{name}` has no port on nodes; give it `type: NodePort`"));
             }
         }
         (Endpoint::Node(_) | Endpoint::Address(_), Via::Pod) => {}
-        (target, way) => c.problem(
-            via,
-            format!("`{target}` is not reached by `{way}`; leave `via` out"),
-        ),
+        (target, way) => c.problem(via, format!("`{target}` is not reached by `{way}`; leave `via` out")),
     }
 }
 
-fn listens(
-    c: &mut Checking<'_>,
-    name: &WorkloadName,
-    workload: &Workload,
-    flow: &Flow<'_>,
-    path: &[Part<'_>],
-) {
+fn listens(c: &mut Checking<'_>, name: &WorkloadName, workload: &Workload, flow: &Flow<'_>, path: &[Part<'_>]) {
     let listening = workload.listen.contains(&flow.port);
     let ports: Vec<String> = workload.listen.iter().map(ToString::to_string).collect();
     let known = match ports.as_slice() {
@@ -168,20 +127,11 @@ fn listens(
         Outcome::Allowed if !listening => {
             c.problem(
                 path,
-                format!(
-                    "this can never be `allowed`: `{name}` does not listen on `{}`; {known}",
-                    flow.port
-                ),
+                format!("this can never be `allowed`: `{name}` does not listen on `{}`; {known}", flow.port),
             );
         }
         Outcome::Closed if listening => {
-            c.problem(
-                path,
-                format!(
-                    "this can never be `closed`: `{name}` listens on `{}`",
-                    flow.port
-                ),
-            );
+            c.problem(path, format!("this can never be `closed`: `{name}` listens on `{}`", flow.port));
         }
         _ => {}
     }
@@ -194,26 +144,13 @@ fn service_port(c: &mut Checking<'_>, name: &ServiceName, port: PortProto, path:
     if service.ports.iter().any(|known| known.port == port) {
         return;
     }
-    let known: Vec<String> = service
-        .ports
-        .iter()
-        .map(|port| port.port.to_string())
-        .collect();
+    let known: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
     let known = listed(known.iter().map(String::as_str));
-    c.problem(
-        path,
-        format!("service `{name}` has no port `{port}`; it has {known}"),
-    );
+    c.problem(path, format!("service `{name}` has no port `{port}`; it has {known}"));
 }
 
 /// `via: service` means the one service that selects the target and leads to its port.
-fn through_a_service(
-    c: &mut Checking<'_>,
-    name: &WorkloadName,
-    way: &Via,
-    flow: &Flow<'_>,
-    path: &[Part<'_>],
-) {
+fn through_a_service(c: &mut Checking<'_>, name: &WorkloadName, way: &Via, flow: &Flow<'_>, path: &[Part<'_>]) {
     let Some(target) = workload(c, name) else {
         return;
     };
@@ -221,117 +158,67 @@ fn through_a_service(
         selects(&service.selector, &service.namespace, target)
             && (*way == Via::Service || service.service_type != ServiceType::ClusterIp)
             && service.ports.iter().any(|port| {
-                port.port.protocol == flow.port.protocol
-                    && target_port(port, target) == Some(flow.port.port.get())
+                port.port.protocol == flow.port.protocol && target_port(port, target) == Some(flow.port.port.get())
             })
     };
-    let leading: Vec<&str> = c
-        .scenario
-        .services
-        .iter()
-        .filter(|(_, service)| leads(service))
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let leading: Vec<&str> =
+        c.scenario.services.iter().filter(|(_, service)| leads(service)).map(|(name, _)| name.as_str()).collect();
     let message = match leading.as_slice() {
         [_] => return,
-        [] => format!(
-            "no service leads to port `{}` of `{name}` this way",
-            flow.port
-        ),
-        several => format!(
-            "several services lead to `{name}`: {}; write `to: service:NAME`",
-            listed(several.iter().copied())
-        ),
+        [] => format!("no service leads to port `{}` of `{name}` this way", flow.port),
+        several => {
+            format!("several services lead to `{name}`: {}; write `to: service:NAME`", listed(several.iter().copied()))
+        }
     };
     c.problem(path, message);
 }
 
 fn objects(c: &mut Checking<'_>, resource: &Resource, here: &Here<'_>) {
     if resource.name.is_some() && resource.selector.is_some() {
-        c.problem_with_key(
-            &here.key("selector"),
-            "objects are chosen by `name` or by `selector`, not both",
-        );
+        c.problem_with_key(&here.key("selector"), "objects are chosen by `name` or by `selector`, not both");
     }
     if resource.count == Some(0) && resource.matches.is_some() {
-        c.problem_with_key(
-            &here.key("matches"),
-            "there is nothing to match where `count` is 0",
-        );
+        c.problem_with_key(&here.key("matches"), "there is nothing to match where `count` is 0");
     }
     if resource.name.is_some() && resource.count.is_some_and(|count| count > 1) {
-        c.problem(
-            &here.key("count"),
-            "there is at most one object of one name",
-        );
+        c.problem(&here.key("count"), "there is at most one object of one name");
     }
-    let empty =
-        |value: &serde_json::Value| value.as_object().is_some_and(serde_json::Map::is_empty);
-    if resource
-        .matches
-        .as_ref()
-        .is_some_and(|matches| empty(matches.written()))
-    {
-        c.problem_with_key(
-            &here.key("matches"),
-            "this matches everything; say what the object has",
-        );
+    let empty = |value: &serde_json::Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+    if resource.matches.as_ref().is_some_and(|matches| empty(matches.written())) {
+        c.problem_with_key(&here.key("matches"), "this matches everything; say what the object has");
     }
 }
 
 fn device(c: &mut Checking<'_>, link: &Link, here: &Here<'_>) {
     let more = link.kind.is_some() || link.up.is_some() || link.mtu.is_some() || link.vni.is_some();
     if !link.present && (more || link.port.is_some() || link.parent.is_some()) {
-        c.problem_with_key(
-            &here.key("present"),
-            "a device that is not there has nothing else to look at",
-        );
+        c.problem_with_key(&here.key("present"), "a device that is not there has nothing else to look at");
     }
 }
 
 fn owner(c: &mut Checking<'_>, addresses: &Addresses, here: &Here<'_>) {
     if let Endpoint::Address(address) = addresses.of {
-        c.problem(
-            &here.key("of"),
-            format!("`{address}` is an address; name a workload, a node or a service"),
-        );
+        c.problem(&here.key("of"), format!("`{address}` is an address; name a workload, a node or a service"));
     }
     if addresses.device.is_some() && !matches!(addresses.of, Endpoint::Node(_)) {
-        c.problem_with_key(
-            &here.key("device"),
-            "only a node has devices to choose from",
-        );
+        c.problem_with_key(&here.key("device"), "only a node has devices to choose from");
     }
     if addresses.count == Some(0) {
-        c.problem(
-            &here.key("count"),
-            "with no address at all nothing is shown",
-        );
+        c.problem(&here.key("count"), "with no address at all nothing is shown");
     }
     exists(c, &addresses.of, here, &here.key("of"));
 }
 
 fn answers(c: &mut Checking<'_>, service: &ServiceAnswers, here: &Here<'_>) {
     if service.reachable_from.is_empty() {
-        c.problem_with_key(
-            &here.key("reachableFrom"),
-            "nobody asks; name at least one workload or node",
-        );
+        c.problem_with_key(&here.key("reachableFrom"), "nobody asks; name at least one workload or node");
     }
     for (index, from) in service.reachable_from.iter().enumerate() {
-        prober(
-            c,
-            from,
-            here,
-            &[here.path, path!["reachableFrom", index]].concat(),
-        );
+        prober(c, from, here, &[here.path, path!["reachableFrom", index]].concat());
     }
     service_port(c, &service.name, service.port, &here.key("port"));
     if service.backends == Some(0) {
-        c.problem(
-            &here.key("backends"),
-            "a service that answers has at least one workload behind it",
-        );
+        c.problem(&here.key("backends"), "a service that answers has at least one workload behind it");
     }
 }
 
@@ -339,9 +226,6 @@ fn names(c: &mut Checking<'_>, dns: &Dns, here: &Here<'_>) {
     prober(c, &dns.from, here, &here.key("from"));
     let given = [!dns.answers.is_empty(), dns.count.is_some(), dns.nxdomain];
     if given.iter().filter(|given| **given).count() != 1 {
-        c.problem(
-            here.path,
-            "give one of `answers`, `count`, `nxdomain: true`",
-        );
+        c.problem(here.path, "give one of `answers`, `count`, `nxdomain: true`");
     }
 }

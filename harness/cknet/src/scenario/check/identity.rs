@@ -19,8 +19,7 @@ pub(super) fn complete(c: &mut Checking<'_>) {
         c.problem_with_key(path!["phases"], "a scenario has at least one phase");
     }
     if c.scenario.sabotage.is_empty() {
-        let message =
-            "a scenario has at least one sabotage, which proves that it can fail; add `sabotage`";
+        let message = "a scenario has at least one sabotage, which proves that it can fail; add `sabotage`";
         c.problem_with_key(path!["metadata"], message);
     }
 }
@@ -28,10 +27,7 @@ pub(super) fn complete(c: &mut Checking<'_>) {
 fn own_id(c: &mut Checking<'_>) {
     let Some(place) = &c.file.place else { return };
     if place != c.scenario.id() {
-        c.problem(
-            path!["metadata", "id"],
-            format!("the path of this file makes its id `{place}`"),
-        );
+        c.problem(path!["metadata", "id"], format!("the path of this file makes its id `{place}`"));
     }
 }
 
@@ -48,61 +44,32 @@ fn passages(c: &mut Checking<'_>) {
 fn passage(c: &mut Checking<'_>, citation: &Citation, path: &[Part<'_>]) {
     let Some(anchors) = c.fixtures.documents.get(&citation.file) else {
         let known = c.fixtures.documents.keys().map(String::as_str);
-        let message = format!(
-            "no document `{}`; there are {}",
-            citation.file,
-            listed(known)
-        );
+        let message = format!("no document `{}`; there are {}", citation.file, listed(known));
         return c.problem(path, message);
     };
     if anchors.contains(&citation.anchor) {
         return;
     }
     let message = match nearest(&citation.anchor, anchors.iter().map(String::as_str)) {
-        Some(near) => format!(
-            "no heading has the anchor `{}`; did you mean `{near}`?",
-            citation.anchor
-        ),
-        None => format!(
-            "no heading of `{}` has the anchor `{}`",
-            citation.file, citation.anchor
-        ),
+        Some(near) => format!("no heading has the anchor `{}`; did you mean `{near}`?", citation.anchor),
+        None => format!("no heading of `{}` has the anchor `{}`", citation.file, citation.anchor),
     };
     c.problem(path, message);
 }
 
 fn unique_ids(c: &mut Checking<'_>) {
     let scenario = c.scenario;
-    unique(
-        c,
-        "claim",
-        scenario.claims.iter().map(|claim| claim.id.as_str()),
-        &|i| vec!["claims".into(), i.into()],
-    );
-    unique(
-        c,
-        "phase",
-        scenario.phases.iter().map(|phase| phase.id.as_str()),
-        &|i| vec!["phases".into(), i.into()],
-    );
+    unique(c, "claim", scenario.claims.iter().map(|claim| claim.id.as_str()), &|i| vec!["claims".into(), i.into()]);
+    unique(c, "phase", scenario.phases.iter().map(|phase| phase.id.as_str()), &|i| vec!["phases".into(), i.into()]);
     for (index, phase) in scenario.phases.iter().enumerate() {
-        let ids = phase
-            .expect
-            .iter()
-            .map(|expectation| expectation.id.as_str());
+        let ids = phase.expect.iter().map(|expectation| expectation.id.as_str());
         unique(c, "expectation of this phase", ids, &|i| {
             vec!["phases".into(), index.into(), "expect".into(), i.into()]
         });
     }
-    unique(
-        c,
-        "sabotage",
-        scenario
-            .sabotage
-            .iter()
-            .map(|sabotage| sabotage.id.as_str()),
-        &|i| vec!["sabotage".into(), i.into()],
-    );
+    unique(c, "sabotage", scenario.sabotage.iter().map(|sabotage| sabotage.id.as_str()), &|i| {
+        vec!["sabotage".into(), i.into()]
+    });
 }
 
 fn unique<'i>(
@@ -126,14 +93,9 @@ fn unique<'i>(
 fn claims_are_judged(c: &mut Checking<'_>) {
     let scenario = c.scenario;
     for (index, claim) in scenario.claims.iter().enumerate() {
-        let judged = scenario
-            .expectations()
-            .any(|(_, expectation)| expectation.claim.as_ref() == Some(&claim.id));
+        let judged = scenario.expectations().any(|(_, expectation)| expectation.claim.as_ref() == Some(&claim.id));
         if !judged {
-            c.problem(
-                path!["claims", index, "id"],
-                "no expectation decides on this claim; name it in one as `claim`",
-            );
+            c.problem(path!["claims", index, "id"], "no expectation decides on this claim; name it in one as `claim`");
         }
     }
 }
@@ -144,10 +106,7 @@ fn pitfall_phases(c: &mut Checking<'_>) {
     }
     for id in ["wrong", "correct"] {
         if !c.scenario.phases.iter().any(|phase| phase.id == id) {
-            c.problem(
-                path!["metadata", "kind"],
-                format!("a pitfall has a phase `{id}`"),
-            );
+            c.problem(path!["metadata", "kind"], format!("a pitfall has a phase `{id}`"));
         }
     }
 }

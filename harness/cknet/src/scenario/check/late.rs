@@ -10,11 +10,9 @@ use super::{Checking, Part};
 /// The late facts of the texts of a step.
 pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
     let texts: Vec<&Text> = match &step.action {
-        Action::Apply(manifest) | Action::Delete(manifest) => manifest
-            .objects
-            .iter()
-            .flat_map(|object| object.json().late_texts())
-            .collect(),
+        Action::Apply(manifest) | Action::Delete(manifest) => {
+            manifest.objects.iter().flat_map(|object| object.json().late_texts()).collect()
+        }
         Action::Patch(patch) => patch.patch.late_texts().collect(),
         Action::NodeRun(run) => run.argv.iter().collect(),
         _ => Vec::new(),
@@ -25,25 +23,12 @@ pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
 /// The late facts of the texts of an expectation.
 pub(super) fn of_check(check: &Check) -> Vec<&LateFact> {
     let texts: Vec<&Text> = match check {
-        Check::Resource(resource) => resource
-            .matches
-            .iter()
-            .flat_map(|matches| matches.late_texts())
-            .collect(),
+        Check::Resource(resource) => resource.matches.iter().flat_map(|matches| matches.late_texts()).collect(),
         Check::Routes(route) => {
             let hop = route.via.as_ref().and_then(text);
-            text(&route.destination)
-                .into_iter()
-                .chain(hop)
-                .chain(&route.dev)
-                .collect()
+            text(&route.destination).into_iter().chain(hop).chain(&route.dev).collect()
         }
-        Check::Dns(dns) => dns
-            .answers
-            .iter()
-            .filter_map(text)
-            .chain([&dns.name])
-            .collect(),
+        Check::Dns(dns) => dns.answers.iter().filter_map(text).chain([&dns.name]).collect(),
         _ => Vec::new(),
     };
     texts.into_iter().flat_map(Text::late_facts).collect()
@@ -57,22 +42,14 @@ const fn text<T>(late: &Late<T>) -> Option<&Text> {
 }
 
 /// Tells of each fact that there is nobody to ask for at this point.
-pub(super) fn check(
-    c: &mut Checking<'_>,
-    facts: &[&LateFact],
-    alive: &[WorkloadName],
-    path: &[Part<'_>],
-) {
+pub(super) fn check(c: &mut Checking<'_>, facts: &[&LateFact], alive: &[WorkloadName], path: &[Part<'_>]) {
     for fact in facts {
         let why = match fact {
             LateFact::WorkloadIp(name) if !alive.contains(name) => {
                 format!("there is no workload `{name}` at this point")
             }
             LateFact::ServiceClusterIp(name)
-                if c.scenario
-                    .services
-                    .get(name)
-                    .is_some_and(|service| service.headless) =>
+                if c.scenario.services.get(name).is_some_and(|service| service.headless) =>
             {
                 format!("service `{name}` is headless")
             }
@@ -88,12 +65,7 @@ pub(super) fn check(
 fn written(c: &Checking<'_>, fact: &LateFact, path: &[Part<'_>]) -> Span {
     let whole = super::node_at(&c.file.tree, path).span;
     let reference = fact.to_string();
-    let text = c
-        .file
-        .source
-        .text()
-        .get(whole.start..whole.end)
-        .unwrap_or_default();
+    let text = c.file.source.text().get(whole.start..whole.end).unwrap_or_default();
     text.find(&reference).map_or_else(
         || super::place(&c.file.tree, path),
         |at| Span::new(whole.start + at, whole.start + at + reference.len()),

@@ -55,18 +55,8 @@ struct Checking<'c> {
 }
 
 /// Checks one file by itself.
-pub(super) fn one(
-    file: &ScenarioFile,
-    fixtures: &Fixtures,
-    depth: Depth,
-    problems: &mut Vec<Problem>,
-) {
-    let mut checking = Checking {
-        file,
-        scenario: &file.scenario,
-        fixtures,
-        problems,
-    };
+pub(super) fn one(file: &ScenarioFile, fixtures: &Fixtures, depth: Depth, problems: &mut Vec<Problem>) {
+    let mut checking = Checking { file, scenario: &file.scenario, fixtures, problems };
     identity::check(&mut checking);
     network::check(&mut checking);
     // The rest counts phases and expectations, and has nothing to hold on to if some are missing.
@@ -89,10 +79,7 @@ pub(super) fn same_id(file: &ScenarioFile, files: &[ScenarioFile], problems: &mu
         .find(|other| other.scenario.id() == file.scenario.id());
     if let Some(earlier) = earlier {
         let span = place(&file.tree, path!["metadata", "id"]);
-        problems.push(Problem::at(
-            span,
-            format!("`{}` has this id already", earlier.source.name()),
-        ));
+        problems.push(Problem::at(span, format!("`{}` has this id already", earlier.source.name())));
     }
 }
 
@@ -145,9 +132,7 @@ impl Checking<'_> {
 
     /// Tells of the last key of the path itself.
     fn problem_with_key(&mut self, path: &[Part<'_>], message: impl Into<String>) {
-        let span = self
-            .key_span(path)
-            .unwrap_or_else(|| place(&self.file.tree, path));
+        let span = self.key_span(path).unwrap_or_else(|| place(&self.file.tree, path));
         self.problems.push(Problem::at(span, message));
     }
 
@@ -155,12 +140,10 @@ impl Checking<'_> {
         let (Part::Key(last), way) = path.split_last()? else {
             return None;
         };
-        let node = way
-            .iter()
-            .try_fold(&self.file.tree, |node, part| match part {
-                Part::Key(key) => node.get(key),
-                Part::Index(index) => node.items().get(*index),
-            })?;
+        let node = way.iter().try_fold(&self.file.tree, |node, part| match part {
+            Part::Key(key) => node.get(key),
+            Part::Index(index) => node.items().get(*index),
+        })?;
         node.entry(last).map(|entry| entry.key_span)
     }
 }

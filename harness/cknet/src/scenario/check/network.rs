@@ -2,8 +2,7 @@
 //! Must not know phases.
 
 use super::super::model::{
-    Action, Cidr, Labels, NamespaceName, Role, Service, ServiceType, TargetPort, Workload,
-    WorkloadName,
+    Action, Cidr, Labels, NamespaceName, Role, Service, ServiceType, TargetPort, Workload, WorkloadName,
 };
 use super::{Checking, Part};
 
@@ -24,12 +23,7 @@ pub(super) fn complete(c: &mut Checking<'_>) {
 fn blocks(c: &mut Checking<'_>) {
     let scenario = c.scenario;
     let pods = ("the pods", scenario.cluster.pod_cidr);
-    overlap(
-        c,
-        ("the services", scenario.cluster.service_cidr),
-        &[pods],
-        path!["cluster", "serviceCidr"],
-    );
+    overlap(c, ("the services", scenario.cluster.service_cidr), &[pods], path!["cluster", "serviceCidr"]);
     let services = ("the services", scenario.cluster.service_cidr);
     let mut others = vec![pods, services];
     for (name, segment) in scenario.topology.segments.iter() {
@@ -39,23 +33,11 @@ fn blocks(c: &mut Checking<'_>) {
     }
 }
 
-fn overlap(
-    c: &mut Checking<'_>,
-    (who, cidr): (&str, Cidr),
-    others: &[(&str, Cidr)],
-    path: &[Part<'_>],
-) {
+fn overlap(c: &mut Checking<'_>, (who, cidr): (&str, Cidr), others: &[(&str, Cidr)], path: &[Part<'_>]) {
     for (other, block) in others {
         if cidr.overlaps(*block) {
-            let other = if other.contains(' ') {
-                (*other).to_owned()
-            } else {
-                format!("segment `{other}`")
-            };
-            c.problem(
-                path,
-                format!("{who} and {other} have addresses in common: `{cidr}` and `{block}`"),
-            );
+            let other = if other.contains(' ') { (*other).to_owned() } else { format!("segment `{other}`") };
+            c.problem(path, format!("{who} and {other} have addresses in common: `{cidr}` and `{block}`"));
         }
     }
 }
@@ -68,28 +50,17 @@ fn blocks_per_node(c: &mut Checking<'_>) {
     if !net.addr().is_ipv4() {
         return;
     }
-    let blocks = size
-        .checked_sub(net.prefix_len())
-        .map_or(0, |bits| 1_usize << bits.min(30));
+    let blocks = size.checked_sub(net.prefix_len()).map_or(0, |bits| 1_usize << bits.min(30));
     if blocks < nodes {
-        let message =
-            format!("`{net}` is too small for a block of size /{size} for each of {nodes} nodes");
+        let message = format!("`{net}` is too small for a block of size /{size} for each of {nodes} nodes");
         c.problem(path!["cluster", "podCidr"], message);
     }
 }
 
 fn nodes(c: &mut Checking<'_>) {
     let scenario = c.scenario;
-    if !scenario
-        .topology
-        .nodes
-        .iter()
-        .any(|(_, node)| node.role == Role::ControlPlane)
-    {
-        c.problem_with_key(
-            path!["topology", "nodes"],
-            "no node has the role `control-plane`",
-        );
+    if !scenario.topology.nodes.iter().any(|(_, node)| node.role == Role::ControlPlane) {
+        c.problem_with_key(path!["topology", "nodes"], "no node has the role `control-plane`");
     }
     for (name, node) in scenario.topology.nodes.iter() {
         if node.nics.is_empty() {
@@ -104,19 +75,13 @@ fn workloads(c: &mut Checking<'_>) {
     for (name, workload) in scenario.workloads.iter() {
         for (index, port) in workload.listen.iter().enumerate() {
             if workload.listen[..index].contains(port) {
-                c.problem(
-                    path!["workloads", name.as_str(), "listen", index],
-                    "this port is given twice",
-                );
+                c.problem(path!["workloads", name.as_str(), "listen", index], "this port is given twice");
             }
         }
         for (port_name, port) in workload.named_ports.iter() {
             if !workload.listen.contains(port) {
                 let path = path!["workloads", name.as_str(), "namedPorts", port_name.as_str()];
-                c.problem(
-                    path,
-                    format!("the workload does not listen on `{port}`; add it to `listen`"),
-                );
+                c.problem(path, format!("the workload does not listen on `{port}`; add it to `listen`"));
             }
         }
     }
@@ -127,16 +92,10 @@ fn services(c: &mut Checking<'_>) {
     for (name, service) in scenario.services.iter() {
         let name = name.as_str();
         if service.ports.is_empty() {
-            c.problem_with_key(
-                path!["services", name, "ports"],
-                "a service has at least one port",
-            );
+            c.problem_with_key(path!["services", name, "ports"], "a service has at least one port");
         }
         if !ever_selected(c, service) {
-            c.problem_with_key(
-                path!["services", name, "selector"],
-                "selects no workload of its namespace",
-            );
+            c.problem_with_key(path!["services", name, "selector"], "selects no workload of its namespace");
         }
         for (index, port) in service.ports.iter().enumerate() {
             if service.ports.len() > 1 && port.name.is_none() {
@@ -148,16 +107,10 @@ fn services(c: &mut Checking<'_>) {
             };
             let path = path!["services", name, "ports", index, "nodePort"];
             if service.service_type == ServiceType::ClusterIp {
-                c.problem(
-                    path,
-                    "only a service of type `NodePort` or `LoadBalancer` has a port on nodes",
-                );
+                c.problem(path, "only a service of type `NodePort` or `LoadBalancer` has a port on nodes");
             }
             if !(30000..=32767).contains(&number.get()) {
-                c.problem(
-                    path,
-                    format!("`{number}` is not a node port; those are 30000 to 32767"),
-                );
+                c.problem(path, format!("`{number}` is not a node port; those are 30000 to 32767"));
             }
         }
     }
@@ -166,57 +119,36 @@ fn services(c: &mut Checking<'_>) {
 /// Each workload, also those that a step adds.
 fn all_workloads<'s>(c: &Checking<'s>) -> impl Iterator<Item = (&'s WorkloadName, &'s Workload)> {
     let scenario = c.scenario;
-    let added = scenario
-        .phases
-        .iter()
-        .flat_map(|phase| &phase.steps)
-        .filter_map(|step| match &step.action {
-            Action::Workload(change) => Some(change.add.iter()),
-            _ => None,
-        });
+    let added = scenario.phases.iter().flat_map(|phase| &phase.steps).filter_map(|step| match &step.action {
+        Action::Workload(change) => Some(change.add.iter()),
+        _ => None,
+    });
     scenario.workloads.iter().chain(added.flatten())
 }
 
 /// Whether the service selects a workload, or could after a change of labels.
 fn ever_selected(c: &Checking<'_>, service: &Service) -> bool {
-    let relabelled =
-        c.scenario
-            .phases
-            .iter()
-            .flat_map(|phase| &phase.steps)
-            .any(|step| match &step.action {
-                Action::Label(change) => change
-                    .set
-                    .iter()
-                    .any(|(key, value)| service.selector.get(key) == Some(value)),
-                _ => false,
-            });
-    relabelled
-        || all_workloads(c)
-            .any(|(_, workload)| selects(&service.selector, &service.namespace, workload))
+    let relabelled = c.scenario.phases.iter().flat_map(|phase| &phase.steps).any(|step| match &step.action {
+        Action::Label(change) => change.set.iter().any(|(key, value)| service.selector.get(key) == Some(value)),
+        _ => false,
+    });
+    relabelled || all_workloads(c).any(|(_, workload)| selects(&service.selector, &service.namespace, workload))
 }
 
 /// Whether a selector of a namespace means the workload.
 pub(super) fn selects(selector: &Labels, namespace: &NamespaceName, workload: &Workload) -> bool {
     workload.namespace == *namespace
         && !selector.is_empty()
-        && selector
-            .iter()
-            .all(|(key, value)| workload.labels.get(key) == Some(value))
+        && selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
 }
 
 /// The workload of that name, also if a step adds it.
 pub(super) fn workload<'s>(c: &Checking<'s>, name: &WorkloadName) -> Option<&'s Workload> {
-    all_workloads(c)
-        .find(|(known, _)| *known == name)
-        .map(|(_, workload)| workload)
+    all_workloads(c).find(|(known, _)| *known == name).map(|(_, workload)| workload)
 }
 
 /// The port of the workload to which a service's port leads.
-pub(super) fn target_port(
-    port: &super::super::model::ServicePort,
-    workload: &Workload,
-) -> Option<u16> {
+pub(super) fn target_port(port: &super::super::model::ServicePort, workload: &Workload) -> Option<u16> {
     match &port.target {
         None => Some(port.port.port.get()),
         Some(TargetPort::Number(number)) => Some(number.get()),

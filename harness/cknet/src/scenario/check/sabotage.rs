@@ -13,29 +13,17 @@ pub(super) fn check(c: &mut Checking<'_>) {
                 (Some(phase), None) | (None, Some(phase)) => {
                     comes_first(c, phase, &sabotage.must_fail, index);
                     let alive: Vec<_> = scenario.workloads.names().cloned().collect();
-                    super::steps::one(
-                        c,
-                        &extra.step,
-                        &alive,
-                        path!["sabotage", index, "do", "extraStep", "step"],
-                    );
+                    super::steps::one(c, &extra.step, &alive, path!["sabotage", index, "do", "extraStep", "step"]);
                 }
-                _ => c.problem(
-                    path!["sabotage", index, "do", "extraStep"],
-                    "an extra step has one of `before`, `after`",
-                ),
+                _ => {
+                    c.problem(path!["sabotage", index, "do", "extraStep"], "an extra step has one of `before`, `after`")
+                }
             },
             Change::Cluster(change) if change.0 == scenario.cluster => {
-                c.problem(
-                    path!["sabotage", index, "do", "cluster"],
-                    "this changes nothing",
-                );
+                c.problem(path!["sabotage", index, "do", "cluster"], "this changes nothing");
             }
             Change::Topology(change) if change.0 == scenario.topology => {
-                c.problem(
-                    path!["sabotage", index, "do", "topology"],
-                    "this changes nothing",
-                );
+                c.problem(path!["sabotage", index, "do", "topology"], "this changes nothing");
             }
             Change::Cluster(_) | Change::Topology(_) => {}
         }
@@ -46,8 +34,7 @@ pub(super) fn check(c: &mut Checking<'_>) {
 fn comes_first(c: &mut Checking<'_>, phase: &PhaseId, must_fail: &ExpectationRef, index: usize) {
     let place = |id: &PhaseId| c.scenario.phases.iter().position(|phase| phase.id == *id);
     if place(phase) > place(&must_fail.phase) {
-        let message =
-            format!("phase `{phase}` comes after this expectation and cannot turn it red");
+        let message = format!("phase `{phase}` comes after this expectation and cannot turn it red");
         c.problem(path!["sabotage", index, "mustFail"], message);
     }
 }

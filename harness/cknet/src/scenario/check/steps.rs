@@ -45,27 +45,18 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
         Action::Firewall(firewall) => nics(c, firewall, &here),
         Action::Link(change) => {
             let given = c.scenario.topology.nodes.get(&change.node);
-            let named_nic = super::place(&c.file.tree, &[&here[..], path!["nic"]].concat())
-                != super::place(&c.file.tree, &here);
+            let named_nic =
+                super::place(&c.file.tree, &[&here[..], path!["nic"]].concat()) != super::place(&c.file.tree, &here);
             if named_nic && given.is_some_and(|node| node.nic(&change.device).is_none()) {
-                no_nic(
-                    c,
-                    &change.node,
-                    &change.device,
-                    &[&here[..], path!["nic"]].concat(),
-                );
+                no_nic(c, &change.node, &change.device, &[&here[..], path!["nic"]].concat());
             }
         }
         Action::NodeRun(run) if run.argv.is_empty() => {
             c.problem_with_key(&[&here[..], path!["argv"]].concat(), "no program is given");
         }
         Action::Label(change) => {
-            let twice: Vec<&str> = change
-                .remove
-                .iter()
-                .filter(|key| change.set.get(key).is_some())
-                .map(LabelKey::as_str)
-                .collect();
+            let twice: Vec<&str> =
+                change.remove.iter().filter(|key| change.set.get(key).is_some()).map(LabelKey::as_str).collect();
             if !twice.is_empty() {
                 let message = format!("{} cannot be both set and removed", listed(twice));
                 c.problem(&[&here[..], path!["remove"]].concat(), message);
@@ -73,21 +64,11 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
             if change.set.is_empty() && change.remove.is_empty() {
                 c.problem(&here, "a change of labels has `set`, `remove` or both");
             }
-            exists(
-                c,
-                &change.workload,
-                alive,
-                &[&here[..], path!["workload"]].concat(),
-            );
+            exists(c, &change.workload, alive, &[&here[..], path!["workload"]].concat());
         }
         Action::Workload(change) => {
             for (index, name) in change.remove.iter().enumerate() {
-                exists(
-                    c,
-                    name,
-                    alive,
-                    &[&here[..], path!["remove", index]].concat(),
-                );
+                exists(c, name, alive, &[&here[..], path!["remove", index]].concat());
             }
             for name in change.add.names() {
                 if alive.contains(name) && !change.remove.contains(name) {
@@ -125,12 +106,7 @@ fn nics(c: &mut Checking<'_>, firewall: &Firewall, here: &[Part<'_>]) {
 fn no_nic(c: &mut Checking<'_>, node: &NodeName, nic: &str, path: &[Part<'_>]) {
     let scenario = c.scenario;
     let nics = scenario.topology.nodes.get(node).map(|node| &node.nics);
-    let names = nics
-        .into_iter()
-        .flat_map(|nics| nics.names().map(AsRef::as_ref));
+    let names = nics.into_iter().flat_map(|nics| nics.names().map(AsRef::as_ref));
     let names = listed(names);
-    c.problem(
-        path,
-        format!("node `{node}` has no interface `{nic}`; it has {names}"),
-    );
+    c.problem(path, format!("node `{node}` has no interface `{nic}`; it has {names}"));
 }

@@ -104,10 +104,7 @@ impl FromText for BlockSize {
 }
 
 impl super::super::read::Read for BlockSize {
-    fn read(
-        node: &super::super::tree::Node,
-        r: &mut super::super::read::Reading<'_>,
-    ) -> Option<Self> {
+    fn read(node: &super::super::tree::Node, r: &mut super::super::read::Reading<'_>) -> Option<Self> {
         super::super::read::read_text(node, r)
     }
 }

@@ -50,13 +50,7 @@ impl Endpoint {
     }
 }
 
-fn named<N: FromText>(
-    name: &str,
-    span: Span,
-    what: &str,
-    known: &[&str],
-    r: &mut Reading<'_>,
-) -> Option<N> {
+fn named<N: FromText>(name: &str, span: Span, what: &str, known: &[&str], r: &mut Reading<'_>) -> Option<N> {
     if !known.contains(&name) {
         r.no_such(span, what, name, known);
         return None;

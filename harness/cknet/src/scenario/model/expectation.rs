@@ -7,8 +7,8 @@ use super::super::nearest::listed;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, PortNumber,
-    PortProto, Selector, ServiceName, Via, Wait,
+    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, PortNumber, PortProto, Selector,
+    ServiceName, Via, Wait,
 };
 
 /// One thing that is expected, and the line in which it stands.
@@ -93,33 +93,20 @@ fn known_claim(node: &TreeNode, r: &mut Reading<'_>) -> Option<ClaimId> {
 
 /// The one key of an expectation that says what is expected.
 fn check(node: &TreeNode, r: &mut Reading<'_>) -> Option<Check> {
-    let mut kinds = node
-        .entries()
-        .iter()
-        .filter(|entry| Check::KINDS.contains(&entry.key.as_str()));
+    let mut kinds = node.entries().iter().filter(|entry| Check::KINDS.contains(&entry.key.as_str()));
     let (first, second) = (kinds.next(), kinds.next());
     if let (Some(first), Some(second)) = (first, second) {
-        let message = format!(
-            "an expectation has one kind, and `{}` is given already",
-            first.key
-        );
+        let message = format!("an expectation has one kind, and `{}` is given already", first.key);
         r.problem(second.key_span, message);
     }
     if let Some(kind) = first {
         return Check::read_kind(&kind.key, kind.key_span, &kind.value, r);
     }
     // A key that is unknown is told as such: it was meant to be the kind.
-    if node
-        .entries()
-        .iter()
-        .all(|entry| COMMON.contains(&entry.key.as_str()))
-    {
+    if node.entries().iter().all(|entry| COMMON.contains(&entry.key.as_str())) {
         r.problem(
             node.point(),
-            format!(
-                "says nothing about what is expected; give {}",
-                listed(Check::KINDS.iter().copied())
-            ),
+            format!("says nothing about what is expected; give {}", listed(Check::KINDS.iter().copied())),
         );
     }
     None
@@ -206,16 +193,10 @@ words! {
 impl Read for NodeStates {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            r.problem(
-                node.point(),
-                "this wants a mapping, `{all: Ready}` or `{NODE: Ready}`",
-            );
+            r.problem(node.point(), "this wants a mapping, `{all: Ready}` or `{NODE: Ready}`");
             return None;
         };
-        let mut states = Self {
-            all: None,
-            named: Vec::new(),
-        };
+        let mut states = Self { all: None, named: Vec::new() };
         let known = r.declared.node_names();
         for entry in entries {
             let state = NodeState::read(&entry.value, r);
@@ -228,10 +209,7 @@ impl Read for NodeStates {
             }
         }
         if entries.is_empty() {
-            r.problem(
-                node.span,
-                "no node is given; write `all` or the names of nodes",
-            );
+            r.problem(node.span, "no node is given; write `all` or the names of nodes");
         }
         Some(states)
     }

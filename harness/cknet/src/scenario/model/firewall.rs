@@ -115,21 +115,11 @@ impl Read for Firewall {
         let (first, second) = (given.next(), given.next());
         let Some((change, ports)) = first.filter(|_| second.is_none()) else {
             if r.problems.len() == before {
-                r.problem(
-                    node.point(),
-                    "a firewall step has one of `open`, `close`, `reject`",
-                );
+                r.problem(node.point(), "a firewall step has one of `open`, `close`, `reject`");
             }
             return None;
         };
-        Some(Self {
-            nodes: spec.nodes,
-            change,
-            ports,
-            direction: spec.direction,
-            from: spec.from,
-            nic: spec.nic,
-        })
+        Some(Self { nodes: spec.nodes, change, ports, direction: spec.direction, from: spec.from, nic: spec.nic })
     }
 }
 

@@ -62,39 +62,25 @@ pub struct Cell<'m> {
 impl Matrix {
     /// Each flow that is sent, row by row.
     pub fn flows(&self) -> impl Iterator<Item = Cell<'_>> {
-        self.rows
-            .iter()
-            .zip(&self.cells)
-            .enumerate()
-            .flat_map(move |(row, (from, cells))| {
-                let flow =
-                    move |(column, (target, is)): (usize, (&'_ Column, &Option<Outcome>))| {
-                        Some((column, target.port, (*is)?))
-                    };
-                self.columns
-                    .iter()
-                    .zip(cells)
-                    .enumerate()
-                    .filter_map(flow)
-                    .map(move |(column, port, is)| Cell {
-                        row,
-                        column,
-                        from,
-                        to: &self.columns[column].to,
-                        port,
-                        is,
-                    })
+        self.rows.iter().zip(&self.cells).enumerate().flat_map(move |(row, (from, cells))| {
+            let flow = move |(column, (target, is)): (usize, (&'_ Column, &Option<Outcome>))| {
+                Some((column, target.port, (*is)?))
+            };
+            self.columns.iter().zip(cells).enumerate().filter_map(flow).map(move |(column, port, is)| Cell {
+                row,
+                column,
+                from,
+                to: &self.columns[column].to,
+                port,
+                is,
             })
+        })
     }
 
     /// The table as it is written in a file.
     #[must_use]
     pub fn table(&self) -> String {
-        self.table_of(|row, column| {
-            self.cells[row][column]
-                .map_or("-", Outcome::word)
-                .to_owned()
-        })
+        self.table_of(|row, column| self.cells[row][column].map_or("-", Outcome::word).to_owned())
     }
 
     /// The same table with other texts in its cells, such as what was seen.
@@ -116,18 +102,13 @@ fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
-        cells
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut table = String::new();
     for line in lines {
         let cells = line.iter().zip(&widths);
-        let padded: String = cells
-            .map(|(cell, width)| format!("{cell:width$}  "))
-            .collect();
+        let padded: String = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect();
         table.push_str(padded.trim_end());
         table.push('\n');
     }
@@ -157,10 +138,7 @@ impl Read for Matrix {
             return Table::read(node, r).map(|table| table.0);
         }
         let spec = MatrixSpec::read(node, r)?;
-        Some(Self {
-            via: spec.via,
-            ..spec.table.0
-        })
+        Some(Self { via: spec.via, ..spec.table.0 })
     }
 }
 
@@ -177,17 +155,13 @@ impl Read for Table {
             lines: Vec::new(),
             via: Via::Pod,
         };
-        let width =
-            header.len() - usize::from(header.first().is_some_and(|word| word.text == "from"));
+        let width = header.len() - usize::from(header.first().is_some_and(|word| word.text == "from"));
         let mut complete = columns.is_some();
         for line in lines {
             complete &= add_row(&mut matrix, &line, width, r).is_some();
         }
         if complete && matrix.rows.is_empty() {
-            r.problem(
-                node.point(),
-                "the table has no row; each line after the first one is a source",
-            );
+            r.problem(node.point(), "the table has no row; each line after the first one is a source");
             return None;
         }
         complete.then_some(Self(matrix))
@@ -203,18 +177,9 @@ struct Word {
 /// The words of each line of the table that is not empty.
 fn words(node: &TreeNode, r: &mut Reading<'_>) -> Option<Vec<Vec<Word>>> {
     let text = r.fixed_text(node, "a table")?;
-    let literal = matches!(
-        node.value,
-        Value::Scalar {
-            style: Style::Literal,
-            ..
-        }
-    );
+    let literal = matches!(node.value, Value::Scalar { style: Style::Literal, .. });
     if !literal || node.text() != Some(text.as_str()) {
-        r.problem(
-            node.point(),
-            "a table is a block text: `|` and then a line for each row, without references",
-        );
+        r.problem(node.point(), "a table is a block text: `|` and then a line for each row, without references");
         return None;
     }
     let first = first_line(node, &text, r);
@@ -234,10 +199,7 @@ fn first_line(node: &TreeNode, text: &str, r: &Reading<'_>) -> usize {
     let line = r.source.position(node.span.start).line;
     let wanted = text.lines().next().unwrap_or_default().trim();
     let candidates = [line, line + 1];
-    candidates
-        .into_iter()
-        .find(|line| r.source.line(*line).trim() == wanted)
-        .unwrap_or(line)
+    candidates.into_iter().find(|line| r.source.line(*line).trim() == wanted).unwrap_or(line)
 }
 
 fn split(content: &str, start: usize) -> Vec<Word> {
@@ -246,10 +208,7 @@ fn split(content: &str, start: usize) -> Vec<Word> {
         .split_whitespace()
         .map(|word| {
             let at = start + (word.as_ptr() as usize - base);
-            Word {
-                text: word.to_owned(),
-                span: Span::new(at, at + word.len()),
-            }
+            Word { text: word.to_owned(), span: Span::new(at, at + word.len()) }
         })
         .collect()
 }
@@ -271,23 +230,15 @@ fn columns(header: &[Word], node: &TreeNode, r: &mut Reading<'_>) -> Option<Vec<
 
 fn column(word: &Word, r: &mut Reading<'_>) -> Option<Column> {
     let Some((to, port)) = word.text.rsplit_once(':') else {
-        let message = format!(
-            "`{}` has no port; a column is written like `web:80/tcp`",
-            word.text
-        );
+        let message = format!("`{}` has no port; a column is written like `web:80/tcp`", word.text);
         r.problem(word.span, message);
         return None;
     };
     let to_span = Span::new(word.span.start, word.span.start + to.len());
     let port_span = Span::new(to_span.end + 1, word.span.end);
     let to = Endpoint::read_at(to, to_span, r);
-    let port = PortProto::from_text(port)
-        .map_err(|wrong| r.problem(port_span, wrong))
-        .ok();
-    Some(Column {
-        to: to?,
-        port: port?,
-    })
+    let port = PortProto::from_text(port).map_err(|wrong| r.problem(port_span, wrong)).ok();
+    Some(Column { to: to?, port: port? })
 }
 
 fn add_row(matrix: &mut Matrix, line: &[Word], width: usize, r: &mut Reading<'_>) -> Option<()> {
@@ -295,10 +246,7 @@ fn add_row(matrix: &mut Matrix, line: &[Word], width: usize, r: &mut Reading<'_>
     let from = Endpoint::read_at(&first.text, first.span, r);
     if cells.len() != width {
         let plural = if cells.len() == 1 { "" } else { "s" };
-        let message = format!(
-            "this row has {} cell{plural}, the first line has {width} columns",
-            cells.len()
-        );
+        let message = format!("this row has {} cell{plural}, the first line has {width} columns", cells.len());
         r.problem(first.span, message);
         return None;
     }
@@ -309,9 +257,7 @@ fn add_row(matrix: &mut Matrix, line: &[Word], width: usize, r: &mut Reading<'_>
             text => Outcome::read_word(text, word.span, r).map(Some),
         })
         .collect();
-    matrix
-        .cells
-        .push(outcomes.into_iter().collect::<Option<_>>()?);
+    matrix.cells.push(outcomes.into_iter().collect::<Option<_>>()?);
     matrix.rows.push(from?);
     matrix.lines.push(r.source.position(first.span.start).line);
     Some(())

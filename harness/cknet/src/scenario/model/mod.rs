@@ -21,33 +21,26 @@ mod workload;
 pub use cluster::{BlockSize, Cluster, Encapsulation, NodeAddress};
 pub use endpoint::{Endpoint, Via};
 pub use expectation::{
-    Addresses, Check, Connectivity, Dns, Ear, Expectation, Link, Listening, NodeState, NodeStates,
-    Outcome, Resource, Route, ServiceAnswers, SourceAddress,
+    Addresses, Check, Connectivity, Dns, Ear, Expectation, Link, Listening, NodeState, NodeStates, Outcome, Resource,
+    Route, ServiceAnswers, SourceAddress,
 };
 pub use firewall::{Direction, Firewall, FirewallChange};
 pub use matrix::{Cell, Column, Matrix};
-pub use metadata::{
-    Capability, Citation, Claim, Fidelity, Kind, KnownDeviation, Metadata, Requirements, Severity,
-};
+pub use metadata::{Capability, Citation, Claim, Fidelity, Kind, KnownDeviation, Metadata, Requirements, Severity};
 pub use named::Named;
 pub use names::{
-    BadText, ClaimId, ExpectationId, NamespaceName, NicName, NodeName, PhaseId, PortName,
-    SabotageId, ScenarioId, SegmentName, ServiceName, Tag, WorkloadName,
+    BadText, ClaimId, ExpectationId, NamespaceName, NicName, NodeName, PhaseId, PortName, SabotageId, ScenarioId,
+    SegmentName, ServiceName, Tag, WorkloadName,
 };
 pub use object::{Manifest, Object};
 pub use ports::{PortNumber, PortProto, PortRange, Protocol};
-pub use sabotage::{
-    Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange,
-};
+pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{
-    Action, Component, LinkChange, LinkState, NodeRun, NodeSet, Patch, PatchType, Relabel, Step,
-    WorkloadChange,
+    Action, Component, LinkChange, LinkState, NodeRun, NodeSet, Patch, PatchType, Relabel, Step, WorkloadChange,
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};
-pub use workload::{
-    LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, Workload,
-};
+pub use workload::{LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, Workload};
 
 use super::read::{Keys, Read, Reading, read_text};
 use super::reference::Fact;
@@ -153,20 +146,12 @@ impl Scenario {
     #[must_use]
     pub fn expectation(&self, name: &ExpectationRef) -> Option<&Expectation> {
         let phase = self.phase(&name.phase)?;
-        phase
-            .expect
-            .iter()
-            .find(|expectation| expectation.id == name.expectation)
+        phase.expect.iter().find(|expectation| expectation.id == name.expectation)
     }
 
     /// Each expectation with its phase, in order.
     pub fn expectations(&self) -> impl Iterator<Item = (&Phase, &Expectation)> {
-        self.phases.iter().flat_map(|phase| {
-            phase
-                .expect
-                .iter()
-                .map(move |expectation| (phase, expectation))
-        })
+        self.phases.iter().flat_map(|phase| phase.expect.iter().map(move |expectation| (phase, expectation)))
     }
 
     /// The one name of a case, for filters, reports and folders: `SCENARIO/PHASE/EXPECTATION`.
@@ -208,23 +193,14 @@ impl Read for Phase {
             }
         };
         keys.done(&[], r);
-        Some(Self {
-            id: id?,
-            title: title.flatten(),
-            steps: steps?,
-            expect: expect?,
-            line: r.line(node),
-        })
+        Some(Self { id: id?, title: title.flatten(), steps: steps?, expect: expect?, line: r.line(node) })
     }
 }
 
 /// A phase in which nothing is expected proves nothing.
 fn expectations(node: &TreeNode, r: &mut Reading<'_>) -> Option<Vec<Expectation>> {
     if node.is_null() || (node.kind() == "a list" && node.items().is_empty()) {
-        r.problem(
-            node.point(),
-            "nothing is expected; a phase has at least one expectation",
-        );
+        r.problem(node.point(), "nothing is expected; a phase has at least one expectation");
         return None;
     }
     Vec::read(node, r)
@@ -236,10 +212,7 @@ impl Read for ApiVersion {
         if text == API_VERSION {
             return Some(Self::V1);
         }
-        r.problem(
-            node.span,
-            format!("not a version of this format; use `{API_VERSION}`"),
-        );
+        r.problem(node.span, format!("not a version of this format; use `{API_VERSION}`"));
         None
     }
 }
@@ -272,8 +245,7 @@ impl Read for Scenario {
         let services: Option<Named<_, _>> = keys.field_or("services", Named::default, r);
         let phases: Option<Vec<Phase>> = keys.field("phases", r);
         let sabotage: Option<Vec<Sabotage>> = keys.field_or("sabotage", Vec::new, r);
-        let expect_failure: Option<Vec<KnownDeviation>> =
-            keys.field_or("expectFailure", Vec::new, r);
+        let expect_failure: Option<Vec<KnownDeviation>> = keys.field_or("expectFailure", Vec::new, r);
         keys.done(&[], r);
         Some(Self {
             api_version: api_version?,
@@ -314,12 +286,8 @@ fn learn(topology: Option<&Topology>, cluster: Option<&Cluster>, r: &mut Reading
     match cluster {
         None => r.facts.unreadable.push("cluster"),
         Some(cluster) => {
-            r.facts
-                .learn("cluster.podCidr", Fact::Text(cluster.pod_cidr.to_string()));
-            r.facts.learn(
-                "cluster.serviceCidr",
-                Fact::Text(cluster.service_cidr.to_string()),
-            );
+            r.facts.learn("cluster.podCidr", Fact::Text(cluster.pod_cidr.to_string()));
+            r.facts.learn("cluster.serviceCidr", Fact::Text(cluster.service_cidr.to_string()));
         }
     }
 }

@@ -17,10 +17,7 @@ impl<K, V> Default for Named<K, V> {
 impl<K: PartialEq, V> Named<K, V> {
     /// The thing of that name.
     pub fn get(&self, name: &K) -> Option<&V> {
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// Each name with its thing.
@@ -61,9 +58,7 @@ impl<K: FromText, V: Read> Read for Named<K, V> {
         };
         let mut things = Vec::with_capacity(entries.len());
         for entry in entries {
-            let key = K::from_text(&entry.key)
-                .map_err(|wrong| r.problem(entry.key_span, wrong))
-                .ok();
+            let key = K::from_text(&entry.key).map_err(|wrong| r.problem(entry.key_span, wrong)).ok();
             let value = V::read(&entry.value, r);
             things.extend(key.zip(value));
         }

@@ -107,9 +107,7 @@ fn scenario_id(text: &str) -> bool {
 /// A Linux device name: 1 to 15 characters without `/` and white space.
 fn device_name(text: &str) -> bool {
     (1..=15).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
         && text != "."
         && text != ".."
 }
@@ -169,15 +167,7 @@ name! {
     Tag, "a tag: small letters, digits and `-`", r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", dns_label
 }
 
-declaration!(
-    ScenarioId,
-    NicName,
-    PortName,
-    ExpectationId,
-    ClaimId,
-    SabotageId,
-    Tag
-);
+declaration!(ScenarioId, NicName, PortName, ExpectationId, ClaimId, SabotageId, Tag);
 
 reference!(WorkloadName, "workload", workload_names);
 reference!(NodeName, "node", node_names);
@@ -220,18 +210,10 @@ mod tests {
     fn names_have_the_form_that_kubernetes_and_linux_ask_for() {
         assert!(dns_label("web-1") && !dns_label("Web") && !dns_label("-a") && !dns_label(""));
         assert!(!dns_label(&"a".repeat(64)));
-        assert!(
-            device_name("vxlan.calico") && !device_name("a-name-of-16-chr") && !device_name("a/b")
-        );
+        assert!(device_name("vxlan.calico") && !device_name("a-name-of-16-chr") && !device_name("a/b"));
         let path = std::path::Path::new("/x/scenarios/policy/deny-all.yaml");
-        assert_eq!(
-            ScenarioId::of_path(path).as_ref().map(ScenarioId::as_str),
-            Some("policy.deny-all")
-        );
-        assert_eq!(
-            ScenarioId::of_path(std::path::Path::new("policy/deny-all.yaml")),
-            None
-        );
+        assert_eq!(ScenarioId::of_path(path).as_ref().map(ScenarioId::as_str), Some("policy.deny-all"));
+        assert_eq!(ScenarioId::of_path(std::path::Path::new("policy/deny-all.yaml")), None);
         assert!(scenario_id("policy.deny-all") && !scenario_id("policy") && !scenario_id("a..b"));
     }
 }

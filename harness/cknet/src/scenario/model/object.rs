@@ -23,11 +23,7 @@ impl Object {
         if !value.is_object() {
             return Err("a Kubernetes object is a mapping".to_owned());
         }
-        for (name, path) in [
-            ("apiVersion", "/apiVersion"),
-            ("kind", "/kind"),
-            ("metadata.name", "/metadata/name"),
-        ] {
+        for (name, path) in [("apiVersion", "/apiVersion"), ("kind", "/kind"), ("metadata.name", "/metadata/name")] {
             let text = value.pointer(path).and_then(JsonValue::as_str);
             if text.is_none_or(str::is_empty) {
                 return Err(format!("a Kubernetes object needs `{name}`"));
@@ -73,11 +69,7 @@ impl Object {
     }
 
     fn text(&self, path: &str) -> &str {
-        self.0
-            .written()
-            .pointer(path)
-            .and_then(JsonValue::as_str)
-            .unwrap_or_default()
+        self.0.written().pointer(path).and_then(JsonValue::as_str).unwrap_or_default()
     }
 }
 
@@ -98,23 +90,13 @@ impl Read for Manifest {
         match &node.value {
             Value::Scalar { .. } => from_file(node, r),
             Value::List(items) if items.is_empty() => {
-                r.problem(
-                    node.span,
-                    format!("no object is given; this wants {WANTED}"),
-                );
+                r.problem(node.span, format!("no object is given; this wants {WANTED}"));
                 None
             }
-            Value::List(items) => Some(Self {
-                file: None,
-                objects: items
-                    .iter()
-                    .filter_map(|item| Object::read(item, r))
-                    .collect(),
-            }),
-            Value::Map(_) => Some(Self {
-                file: None,
-                objects: vec![Object::read(node, r)?],
-            }),
+            Value::List(items) => {
+                Some(Self { file: None, objects: items.iter().filter_map(|item| Object::read(item, r)).collect() })
+            }
+            Value::Map(_) => Some(Self { file: None, objects: vec![Object::read(node, r)?] }),
         }
     }
 }
@@ -130,18 +112,13 @@ fn from_file(node: &Node, r: &mut Reading<'_>) -> Option<Manifest> {
         r.problem(node.span, message);
         return None;
     };
-    Some(Manifest {
-        objects: objects.clone(),
-        file: Some(file),
-    })
+    Some(Manifest { objects: objects.clone(), file: Some(file) })
 }
 
 impl Read for Object {
     fn read(node: &Node, r: &mut Reading<'_>) -> Option<Self> {
         let json = Json::read(node, r)?;
-        Self::new(json)
-            .map_err(|wrong| r.problem(node.point(), wrong))
-            .ok()
+        Self::new(json).map_err(|wrong| r.problem(node.point(), wrong)).ok()
     }
 }
 

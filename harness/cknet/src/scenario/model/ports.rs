@@ -27,13 +27,8 @@ impl fmt::Display for PortNumber {
 fn port_number(text: &str) -> Result<PortNumber, String> {
     let wrong = || format!("`{text}` is not a port; ports are 1 to 65535");
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let number: u16 = digits
-        .then(|| text.parse().ok())
-        .flatten()
-        .ok_or_else(wrong)?;
-    std::num::NonZeroU16::new(number)
-        .map(PortNumber)
-        .ok_or_else(wrong)
+    let number: u16 = digits.then(|| text.parse().ok()).flatten().ok_or_else(wrong)?;
+    std::num::NonZeroU16::new(number).map(PortNumber).ok_or_else(wrong)
 }
 
 impl FromText for PortNumber {
@@ -90,10 +85,7 @@ impl PortProto {
     /// The UDP port of that number.
     #[must_use]
     pub const fn udp(port: PortNumber) -> Self {
-        Self {
-            port,
-            protocol: Protocol::Udp,
-        }
+        Self { port, protocol: Protocol::Udp }
     }
 }
 
@@ -104,9 +96,8 @@ impl fmt::Display for PortProto {
 }
 
 fn split_protocol(text: &str) -> Result<(&str, Protocol), String> {
-    let (ports, protocol) = text
-        .split_once('/')
-        .ok_or_else(|| format!("`{text}` has no protocol; write it like `8080/tcp`"))?;
+    let (ports, protocol) =
+        text.split_once('/').ok_or_else(|| format!("`{text}` has no protocol; write it like `8080/tcp`"))?;
     let protocol = Protocol::from_word(protocol)
         .ok_or_else(|| format!("`{protocol}` is not a protocol; use `tcp`, `udp`, `sctp`"))?;
     Ok((ports, protocol))
@@ -186,9 +177,6 @@ mod tests {
         assert!(!range.contains("30000/udp".parse().unwrap()));
         assert!(!range.contains("32768/tcp".parse().unwrap()));
         assert_eq!(range.to_string(), "30000-32767/tcp");
-        assert_eq!(
-            "4789/udp".parse::<PortRange>().unwrap().to_string(),
-            "4789/udp"
-        );
+        assert_eq!("4789/udp".parse::<PortRange>().unwrap().to_string(), "4789/udp");
     }
 }

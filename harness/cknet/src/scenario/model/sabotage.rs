@@ -60,20 +60,14 @@ pub struct TopologyChange(pub Topology);
 
 impl Read for ClusterChange {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
-        let merged = r
-            .root
-            .get("cluster")
-            .map_or_else(|| node.clone(), |base| base.merged(node));
+        let merged = r.root.get("cluster").map_or_else(|| node.clone(), |base| base.merged(node));
         Cluster::read(&merged, r).map(Self)
     }
 }
 
 impl Read for TopologyChange {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
-        let merged = r
-            .root
-            .get("topology")
-            .map_or_else(|| node.clone(), |base| base.merged(node));
+        let merged = r.root.get("topology").map_or_else(|| node.clone(), |base| base.merged(node));
         Topology::read(&merged, r).map(Self)
     }
 }
@@ -124,10 +118,7 @@ impl FromText for ExpectationRef {
     fn from_text(text: &str) -> Result<Self, String> {
         text.split_once('/')
             .and_then(|(phase, expectation)| {
-                Some(Self {
-                    phase: phase.parse().ok()?,
-                    expectation: expectation.parse().ok()?,
-                })
+                Some(Self { phase: phase.parse().ok()?, expectation: expectation.parse().ok()? })
             })
             .ok_or_else(|| format!("`{text}` is not {}", Self::WANTED))
     }
@@ -140,12 +131,7 @@ impl Read for ExpectationRef {
             .declared
             .phases
             .iter()
-            .flat_map(|phase| {
-                phase
-                    .expectations
-                    .iter()
-                    .map(|id| format!("{}/{id}", phase.id))
-            })
+            .flat_map(|phase| phase.expectations.iter().map(|id| format!("{}/{id}", phase.id)))
             .collect();
         if all.contains(&named.to_string()) {
             return Some(named);
@@ -177,12 +163,7 @@ impl FromText for StepRef {
     const WANTED: &'static str = "a step, `PHASE/NUMBER` with numbers from 0";
     fn from_text(text: &str) -> Result<Self, String> {
         text.split_once('/')
-            .and_then(|(phase, index)| {
-                Some(Self {
-                    phase: phase.parse().ok()?,
-                    index: index.parse().ok()?,
-                })
-            })
+            .and_then(|(phase, index)| Some(Self { phase: phase.parse().ok()?, index: index.parse().ok()? }))
             .ok_or_else(|| format!("`{text}` is not {}", Self::WANTED))
     }
 }
@@ -190,12 +171,7 @@ impl FromText for StepRef {
 impl Read for StepRef {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         let named: Self = read_text(node, r)?;
-        let Some(phase) = r
-            .declared
-            .phases
-            .iter()
-            .find(|phase| named.phase == phase.id)
-        else {
+        let Some(phase) = r.declared.phases.iter().find(|phase| named.phase == phase.id) else {
             let known: Vec<&str> = r.declared.phases.iter().map(|phase| phase.id).collect();
             r.no_such(node.span, "phase", named.phase.as_str(), &known);
             return None;

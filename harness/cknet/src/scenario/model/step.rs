@@ -5,9 +5,7 @@ use super::super::json::Json;
 use super::super::late::Text;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
-use super::{
-    Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, Workload, WorkloadName,
-};
+use super::{Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, Workload, WorkloadName};
 
 /// One thing that is done, and the line in which it stands.
 #[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
@@ -49,10 +47,7 @@ choice! {
 
 impl Read for Step {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
-        Some(Self {
-            line: r.line(node),
-            action: Action::read(node, r)?,
-        })
+        Some(Self { line: r.line(node), action: Action::read(node, r)? })
     }
 }
 
@@ -116,10 +111,7 @@ impl Read for NodeSet {
         match &node.value {
             Value::Scalar { text, .. } if text == "all" => Some(Self::All),
             Value::List(items) if items.is_empty() => {
-                r.problem(
-                    node.span,
-                    "no node is given; write `all` or a list of nodes",
-                );
+                r.problem(node.span, "no node is given; write `all` or a list of nodes");
                 None
             }
             Value::List(_) => Vec::read(node, r).map(Self::Named),
@@ -245,11 +237,7 @@ impl Read for LinkChange {
                 return None;
             }
         };
-        Some(Self {
-            node: spec.node,
-            device,
-            change,
-        })
+        Some(Self { node: spec.node, device, change })
     }
 }
 
@@ -296,15 +284,9 @@ impl Read for WorkloadChange {
         let add: Option<Named<_, _>> = keys.field_or("add", Named::default, r);
         let remove: Option<Vec<_>> = keys.field_or("remove", Vec::new, r);
         keys.done(&[], r);
-        let change = Self {
-            add: add?,
-            remove: remove?,
-        };
+        let change = Self { add: add?, remove: remove? };
         if change.add.is_empty() && change.remove.is_empty() {
-            r.problem(
-                node.point(),
-                "a change of workloads has `add`, `remove` or both",
-            );
+            r.problem(node.point(), "a change of workloads has `add`, `remove` or both");
             return None;
         }
         Some(change)

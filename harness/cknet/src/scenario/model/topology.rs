@@ -83,10 +83,7 @@ impl Node {
     /// The interface of that name.
     #[must_use]
     pub fn nic(&self, name: &str) -> Option<&Nic> {
-        self.nics
-            .iter()
-            .find(|(nic, _)| **nic == *name)
-            .map(|(_, nic)| nic)
+        self.nics.iter().find(|(nic, _)| **nic == *name).map(|(_, nic)| nic)
     }
 }
 
@@ -94,10 +91,7 @@ impl Topology {
     /// The address of the node's first interface.
     #[must_use]
     pub fn address(&self, node: &NodeName) -> Option<IpAddr> {
-        self.nodes
-            .get(node)?
-            .first_nic()
-            .map(|(_, nic)| nic.address)
+        self.nodes.get(node)?.first_nic().map(|(_, nic)| nic.address)
     }
 }
 
@@ -109,10 +103,7 @@ const UNASSIGNED: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 impl Read for Nic {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         let spec = match &node.value {
-            Value::Scalar { .. } => NicSpec {
-                segment: SegmentName::read(node, r)?,
-                address: None,
-            },
+            Value::Scalar { .. } => NicSpec { segment: SegmentName::read(node, r)?, address: None },
             _ => NicSpec::read(node, r)?,
         };
         Some(Self {
@@ -144,10 +135,7 @@ impl Read for Topology {
         let segments = keys.field("segments", r);
         let nodes = keys.field("nodes", r);
         keys.done(&[], r);
-        let mut topology = Self {
-            segments: segments?,
-            nodes: nodes?,
-        };
+        let mut topology = Self { segments: segments?, nodes: nodes? };
         topology.assign_addresses(node, r);
         Some(topology)
     }
@@ -174,10 +162,7 @@ impl Topology {
                         place.prefix_len = cidr.net().prefix_len();
                         if place.address == UNASSIGNED {
                             place.address = next_free(cidr, &taken).or_else(|| {
-                                r.problem(
-                                    nic_span(tree, &name, &nic),
-                                    format!("`{cidr}` has no address left"),
-                                );
+                                r.problem(nic_span(tree, &name, &nic), format!("`{cidr}` has no address left"));
                                 None
                             })?;
                             taken.push(place.address);
@@ -204,21 +189,11 @@ fn given_address(
         return None;
     }
     let net = cidr.net();
-    if !cidr.contains(nic.address) || nic.address == net.network() || nic.address == net.broadcast()
-    {
-        let message = format!(
-            "`{}` is no address for a host of segment `{}`, `{cidr}`",
-            nic.address, nic.segment
-        );
+    if !cidr.contains(nic.address) || nic.address == net.network() || nic.address == net.broadcast() {
+        let message = format!("`{}` is no address for a host of segment `{}`, `{cidr}`", nic.address, nic.segment);
         r.problem(span, message);
     } else if taken.contains(&nic.address) {
-        r.problem(
-            span,
-            format!(
-                "`{}` is the address of another interface already",
-                nic.address
-            ),
-        );
+        r.problem(span, format!("`{}` is the address of another interface already", nic.address));
     }
     Some(nic.address)
 }
@@ -229,10 +204,7 @@ fn nic_span(tree: &TreeNode, node: &NodeName, nic: &NicName) -> Span {
         .and_then(|nodes| nodes.get(node.as_str()))
         .and_then(|node| node.get("nics"))
         .and_then(|nics| nics.get(nic.as_str()))
-        .map_or_else(
-            || tree.point(),
-            |nic| nic.get("address").unwrap_or(nic).point(),
-        )
+        .map_or_else(|| tree.point(), |nic| nic.get("address").unwrap_or(nic).point())
 }
 
 /// The first address from .11 on that nobody has.
@@ -243,16 +215,12 @@ fn next_free(cidr: Cidr, taken: &[IpAddr]) -> Option<IpAddr> {
         IpAddr::V6(v6) => u128::from(v6),
     };
     let address = |number: u128| match net.network() {
-        IpAddr::V4(_) => u32::try_from(number)
-            .ok()
-            .map(|n| IpAddr::from(n.to_be_bytes())),
+        IpAddr::V4(_) => u32::try_from(number).ok().map(|n| IpAddr::from(n.to_be_bytes())),
         IpAddr::V6(_) => Some(IpAddr::from(number.to_be_bytes())),
     };
     let last = number(net.broadcast());
     let first = number(net.network()).checked_add(FIRST_HOST)?;
-    (first..last)
-        .filter_map(address)
-        .find(|free| !taken.contains(free))
+    (first..last).filter_map(address).find(|free| !taken.contains(free))
 }
 
 #[cfg(test)]
@@ -268,10 +236,7 @@ mod tests {
             taken.push(address);
         }
         let text: Vec<String> = taken.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            text,
-            ["192.0.2.11", "192.0.2.12", "192.0.2.13", "192.0.2.14"]
-        );
+        assert_eq!(text, ["192.0.2.11", "192.0.2.12", "192.0.2.13", "192.0.2.14"]);
         let six = next_free("fd00::/64".parse().unwrap(), &[]).unwrap();
         assert_eq!(six.to_string(), "fd00::b");
     }

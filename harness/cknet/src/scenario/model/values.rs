@@ -95,25 +95,19 @@ impl fmt::Display for Wait {
 }
 
 fn wait(text: &str) -> Result<Wait, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let wrong = || format!("`{text}` is not a time; write it like `20s`, `500ms` or `2m`");
     let number: u64 = number.parse().map_err(|_| wrong())?;
     if number == 0 {
-        return Err(
-            "waits for nothing; leave it out to judge once, or write a time, like `20s`".to_owned(),
-        );
+        return Err("waits for nothing; leave it out to judge once, or write a time, like `20s`".to_owned());
     }
     let millis = match unit {
         "ms" => Some(number),
         "s" => number.checked_mul(1000),
         "m" => number.checked_mul(60_000),
         "" => {
-            return Err(format!(
-                "`{text}` has no unit; write `{text}s` or `{text}ms`"
-            ));
+            return Err(format!("`{text}` has no unit; write `{text}s` or `{text}ms`"));
         }
         _ => return Err(wrong()),
     };

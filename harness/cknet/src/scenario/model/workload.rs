@@ -136,14 +136,8 @@ pub enum TargetPort {
 
 impl Read for TargetPort {
     fn read(node: &Node, r: &mut Reading<'_>) -> Option<Self> {
-        let numeric = node
-            .text()
-            .is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit()));
-        if numeric {
-            PortNumber::read(node, r).map(Self::Number)
-        } else {
-            PortName::read(node, r).map(Self::Name)
-        }
+        let numeric = node.text().is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        if numeric { PortNumber::read(node, r).map(Self::Number) } else { PortName::read(node, r).map(Self::Name) }
     }
 }
 

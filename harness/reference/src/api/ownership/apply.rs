@@ -29,11 +29,7 @@ pub fn apply(
     let before = read(live);
     let mut claimed = FieldSet::claimed(config, shape);
     claimed.forget(author.not_written);
-    let mut object = if live.is_null() {
-        config.clone()
-    } else {
-        merge(live, config, shape)
-    };
+    let mut object = if live.is_null() { config.clone() } else { merge(live, config, shape) };
     let changed = FieldSet::compare(Some(live), Some(&object), shape).changed;
     let mut entries = before.clone();
     if !force {
@@ -65,8 +61,7 @@ pub fn apply(
         None => entries.push(Entry::new(author, "Apply", claimed, now)),
     }
     entries.retain(|entry| !entry.set.is_empty());
-    let same = before.len() == entries.len()
-        && before.iter().zip(&entries).all(|(old, new)| old.same(new));
+    let same = before.len() == entries.len() && before.iter().zip(&entries).all(|(old, new)| old.same(new));
     let changed = !same || content(&object) != content(live);
     write(&mut object, &entries);
     Ok(Applied { object, changed })
@@ -80,11 +75,7 @@ fn content(object: &Value) -> Value {
     object
 }
 
-fn refuse_conflicts(
-    entries: &[Entry],
-    author: &Author<'_>,
-    changed: &FieldSet,
-) -> Result<(), Refusal> {
+fn refuse_conflicts(entries: &[Entry], author: &Author<'_>, changed: &FieldSet) -> Result<(), Refusal> {
     let mut told: Vec<(String, Vec<String>)> = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.is(author, "Apply")) {
         let paths = entry.set.shared_paths(changed);
@@ -94,10 +85,7 @@ fn refuse_conflicts(
             } else {
                 format!(" with subresource {:?}", entry.subresource)
             };
-            told.push((
-                format!("{:?}{place} using {}", entry.manager, entry.api_version),
-                paths,
-            ));
+            told.push((format!("{:?}{place} using {}", entry.manager, entry.api_version), paths));
         }
     }
     let count: usize = told.iter().map(|(_, paths)| paths.len()).sum();
@@ -120,33 +108,20 @@ fn refuse_conflicts(
             })
         })
         .collect();
-    Err(Refusal::apply_conflict(
-        format!(
-            "Apply failed with {count} conflict{plural}: {}",
-            worded.join("\n")
-        ),
-        causes,
-    ))
+    Err(Refusal::apply_conflict(format!("Apply failed with {count} conflict{plural}: {}", worded.join("\n")), causes))
 }
 
 fn merge(live: &Value, config: &Value, shape: &Shape) -> Value {
     let (Some(live_parts), Some(config_parts)) = (parts(live, shape), parts(config, shape)) else {
         // An empty struct claims nothing inside, so it takes nothing away.
         let empty = config.as_object().is_some_and(Map::is_empty);
-        return if empty && live.is_object() {
-            live.clone()
-        } else {
-            config.clone()
-        };
+        return if empty && live.is_object() { live.clone() } else { config.clone() };
     };
     match (live, config) {
         (Value::Object(live), Value::Object(config)) => {
             let mut merged = live.clone();
             for (key, value) in config {
-                let value = live.get(key).map_or_else(
-                    || value.clone(),
-                    |live| merge(live, value, shape.child(key)),
-                );
+                let value = live.get(key).map_or_else(|| value.clone(), |live| merge(live, value, shape.child(key)));
                 merged.insert(key.clone(), value);
             }
             Value::Object(merged)
@@ -154,26 +129,15 @@ fn merge(live: &Value, config: &Value, shape: &Shape) -> Value {
         (Value::Array(live), Value::Array(config)) => {
             let keys = shape.keys().unwrap_or_default();
             let name = |item: &Value| {
-                if keys.is_empty() {
-                    format!("v:{item}")
-                } else {
-                    item_key(item, keys)
-                }
+                if keys.is_empty() { format!("v:{item}") } else { item_key(item, keys) }
             };
             let mut merged: Vec<Value> = live
                 .iter()
                 .map(|item| {
-                    config_parts
-                        .get(&name(item))
-                        .map_or_else(|| item.clone(), |new| merge(item, new.0, shape.item()))
+                    config_parts.get(&name(item)).map_or_else(|| item.clone(), |new| merge(item, new.0, shape.item()))
                 })
                 .collect();
-            merged.extend(
-                config
-                    .iter()
-                    .filter(|item| !live_parts.contains_key(&name(item)))
-                    .cloned(),
-            );
+            merged.extend(config.iter().filter(|item| !live_parts.contains_key(&name(item))).cloned());
             Value::Array(merged)
         }
         _ => config.clone(),
@@ -202,11 +166,7 @@ fn prune(value: &mut Value, dropped: &FieldSet, shape: &Shape) {
         }
         Value::Array(items) => {
             items.retain_mut(|item| {
-                let name = if keys.is_empty() {
-                    format!("v:{item}")
-                } else {
-                    item_key(item, &keys)
-                };
+                let name = if keys.is_empty() { format!("v:{item}") } else { item_key(item, &keys) };
                 match dropped.children.get(&name) {
                     Some(child) if child.member => false,
                     Some(child) => {
@@ -235,101 +195,48 @@ mod tests {
     use super::*;
 
     fn author(manager: &str) -> Author<'_> {
-        Author {
-            manager,
-            api_version: "v1",
-            subresource: "",
-            not_written: &[],
-        }
+        Author { manager, api_version: "v1", subresource: "", not_written: &[] }
     }
 
     fn config(data: Value) -> Value {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data})
     }
 
-    fn applied(
-        live: &Value,
-        config: &Value,
-        manager: &str,
-        force: bool,
-    ) -> Result<Applied, Refusal> {
-        apply(
-            live,
-            config,
-            &Shape::of_type("ConfigMap"),
-            &author(manager),
-            force,
-            Timestamp::UNIX_EPOCH,
-        )
+    fn applied(live: &Value, config: &Value, manager: &str, force: bool) -> Result<Applied, Refusal> {
+        apply(live, config, &Shape::of_type("ConfigMap"), &author(manager), force, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn a_field_of_somebody_else_is_refused_unless_forced() {
-        let live = applied(&Value::Null, &config(json!({"a": "1"})), "one", false)
-            .unwrap()
-            .object;
+        let live = applied(&Value::Null, &config(json!({"a": "1"})), "one", false).unwrap().object;
         let other = config(json!({"a": "2"}));
         let refusal = applied(&live, &other, "two", false).unwrap_err();
-        assert_eq!(
-            refusal.message,
-            "Apply failed with 1 conflict: conflict with \"one\" using v1: .data.a"
-        );
+        assert_eq!(refusal.message, "Apply failed with 1 conflict: conflict with \"one\" using v1: .data.a");
         assert_eq!(refusal.code, 409);
         let forced = applied(&live, &other, "two", true).unwrap().object;
         assert_eq!(forced["data"]["a"], "2");
-        assert_eq!(
-            forced["metadata"]["managedFields"]
-                .as_array()
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(forced["metadata"]["managedFields"].as_array().unwrap().len(), 1);
     }
 
     #[test]
     fn the_same_value_is_shared_without_conflict() {
-        let live = applied(&Value::Null, &config(json!({"a": "1"})), "one", false)
-            .unwrap()
-            .object;
-        let shared = applied(&live, &config(json!({"a": "1"})), "two", false)
-            .unwrap()
-            .object;
-        assert_eq!(
-            shared["metadata"]["managedFields"]
-                .as_array()
-                .unwrap()
-                .len(),
-            2
-        );
+        let live = applied(&Value::Null, &config(json!({"a": "1"})), "one", false).unwrap().object;
+        let shared = applied(&live, &config(json!({"a": "1"})), "two", false).unwrap().object;
+        assert_eq!(shared["metadata"]["managedFields"].as_array().unwrap().len(), 2);
         // Either may go; the field stays until both have.
-        let one = applied(&shared, &config(json!({})), "one", false)
-            .unwrap()
-            .object;
+        let one = applied(&shared, &config(json!({})), "one", false).unwrap().object;
         assert_eq!(one["data"]["a"], "1");
-        let none = applied(&one, &config(json!({})), "two", false)
-            .unwrap()
-            .object;
+        let none = applied(&one, &config(json!({})), "two", false).unwrap().object;
         assert_eq!(none.get("data"), None);
     }
 
     #[test]
     fn what_is_no_longer_claimed_goes() {
-        let live = applied(
-            &Value::Null,
-            &config(json!({"a": "1", "b": "2"})),
-            "one",
-            false,
-        )
-        .unwrap()
-        .object;
+        let live = applied(&Value::Null, &config(json!({"a": "1", "b": "2"})), "one", false).unwrap().object;
         let second = applied(&live, &config(json!({"b": "2"})), "one", false).unwrap();
         assert_eq!(second.object["data"], json!({"b": "2"}));
         assert!(second.changed);
-        assert!(
-            !applied(&second.object, &config(json!({"b": "2"})), "one", false)
-                .unwrap()
-                .changed
-        );
+        assert!(!applied(&second.object, &config(json!({"b": "2"})), "one", false).unwrap().changed);
     }
 
     #[test]
@@ -346,14 +253,7 @@ mod tests {
         );
         let mut live = one.unwrap().object;
         live["spec"]["ports"][0]["protocol"] = json!("TCP");
-        let two = apply(
-            &live,
-            &with(json!([{"port": 82}])),
-            &shape,
-            &author("two"),
-            false,
-            Timestamp::UNIX_EPOCH,
-        );
+        let two = apply(&live, &with(json!([{"port": 82}])), &shape, &author("two"), false, Timestamp::UNIX_EPOCH);
         let live = two.unwrap().object;
         assert_eq!(live["spec"]["ports"].as_array().unwrap().len(), 3);
         let gone = apply(
@@ -365,14 +265,6 @@ mod tests {
             Timestamp::UNIX_EPOCH,
         );
         let ports = gone.unwrap().object["spec"]["ports"].clone();
-        assert_eq!(
-            ports
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|p| p["port"].as_i64().unwrap())
-                .collect::<Vec<_>>(),
-            [80, 82]
-        );
+        assert_eq!(ports.as_array().unwrap().iter().map(|p| p["port"].as_i64().unwrap()).collect::<Vec<_>>(), [80, 82]);
     }
 }

@@ -55,17 +55,13 @@ fn inside(value: &Value, shape: &Shape) -> Inside {
             Some(known) if known.atomic || map.is_empty() => Inside::Leaf,
             _ => Inside::Fields,
         },
-        (Value::Object(map), Shape::Map { atomic, .. }) if !atomic && !map.is_empty() => {
-            Inside::Entries
-        }
+        (Value::Object(map), Shape::Map { atomic, .. }) if !atomic && !map.is_empty() => Inside::Entries,
         (Value::Object(map), Shape::Any) if !map.is_empty() => Inside::Entries,
-        (Value::Array(items), Shape::List { keys: Some(_), .. }) if !items.is_empty() => {
-            match keys_of(shape) {
-                Some([]) => Inside::Set,
-                Some(keys) => Inside::Items(keys),
-                None => Inside::Leaf,
-            }
-        }
+        (Value::Array(items), Shape::List { keys: Some(_), .. }) if !items.is_empty() => match keys_of(shape) {
+            Some([]) => Inside::Set,
+            Some(keys) => Inside::Items(keys),
+            None => Inside::Leaf,
+        },
         _ => Inside::Leaf,
     }
 }
@@ -103,38 +99,24 @@ pub fn item_key(item: &Value, keys: &[&str]) -> String {
 }
 
 /// The parts of a value that are looked into, by their name in a path, with their shapes.
-pub fn parts<'a>(
-    value: &'a Value,
-    shape: &'a Shape,
-) -> Option<BTreeMap<String, (&'a Value, &'a Shape)>> {
+pub fn parts<'a>(value: &'a Value, shape: &'a Shape) -> Option<BTreeMap<String, (&'a Value, &'a Shape)>> {
     let fields = |map: &'a Map<String, Value>| {
-        map.iter()
-            .map(|(key, child)| (format!("f:{key}"), (child, shape.child(key))))
-            .collect()
+        map.iter().map(|(key, child)| (format!("f:{key}"), (child, shape.child(key)))).collect()
     };
     match (inside(value, shape), value) {
         (Inside::Fields | Inside::Entries, Value::Object(map)) => Some(fields(map)),
-        (Inside::Items(keys), Value::Array(items)) => Some(
-            items
-                .iter()
-                .map(|item| (item_key(item, keys), (item, shape.item())))
-                .collect(),
-        ),
-        (Inside::Set, Value::Array(items)) => Some(
-            items
-                .iter()
-                .map(|item| (format!("v:{item}"), (item, shape.item())))
-                .collect(),
-        ),
+        (Inside::Items(keys), Value::Array(items)) => {
+            Some(items.iter().map(|item| (item_key(item, keys), (item, shape.item()))).collect())
+        }
+        (Inside::Set, Value::Array(items)) => {
+            Some(items.iter().map(|item| (format!("v:{item}"), (item, shape.item()))).collect())
+        }
         _ => None,
     }
 }
 
 fn owns_itself(value: &Value, shape: &Shape) -> bool {
-    matches!(
-        inside(value, shape),
-        Inside::Entries | Inside::Items(_) | Inside::Set | Inside::Leaf
-    )
+    matches!(inside(value, shape), Inside::Entries | Inside::Items(_) | Inside::Set | Inside::Leaf)
 }
 
 impl FieldSet {
@@ -152,10 +134,7 @@ impl FieldSet {
 
     fn claim(value: &Value, shape: &Shape) -> Self {
         let Some(parts) = parts(value, shape) else {
-            return Self {
-                member: true,
-                ..Self::default()
-            };
+            return Self { member: true, ..Self::default() };
         };
         // Entries and items are themselves in the set; fields of structs are there through what they hold.
         let entries = !matches!(inside(value, shape), Inside::Fields);
@@ -164,10 +143,7 @@ impl FieldSet {
             set.member |= entries;
             (name, set)
         });
-        Self {
-            member: false,
-            children: children.collect(),
-        }
+        Self { member: false, children: children.collect() }
     }
 
     fn without_system(mut self) -> Self {
@@ -175,8 +151,7 @@ impl FieldSet {
         self.children.remove("f:kind");
         if let Some(meta) = self.children.get_mut("f:metadata") {
             meta.member = false;
-            meta.children
-                .retain(|name, _| !SYSTEM.contains(&name.trim_start_matches("f:")));
+            meta.children.retain(|name, _| !SYSTEM.contains(&name.trim_start_matches("f:")));
         }
         self.children.retain(|_, child| !child.is_empty());
         self
@@ -188,19 +163,10 @@ impl FieldSet {
         Self::compare_into(old, new, shape, &mut found.changed, &mut found.removed);
         found.changed.member = false;
         found.removed.member = false;
-        Difference {
-            changed: found.changed.without_system(),
-            removed: found.removed.without_system(),
-        }
+        Difference { changed: found.changed.without_system(), removed: found.removed.without_system() }
     }
 
-    fn compare_into(
-        old: Option<&Value>,
-        new: Option<&Value>,
-        shape: &Shape,
-        changed: &mut Self,
-        removed: &mut Self,
-    ) {
+    fn compare_into(old: Option<&Value>, new: Option<&Value>, shape: &Shape, changed: &mut Self, removed: &mut Self) {
         if old == new {
             return;
         }
@@ -214,8 +180,7 @@ impl FieldSet {
         }
         let old_parts = old_parts.unwrap_or_default();
         let new_parts = new_parts.unwrap_or_default();
-        let names: std::collections::BTreeSet<&String> =
-            old_parts.keys().chain(new_parts.keys()).collect();
+        let names: std::collections::BTreeSet<&String> = old_parts.keys().chain(new_parts.keys()).collect();
         for name in names {
             let (before, after) = (old_parts.get(name), new_parts.get(name));
             let Some((_, shape)) = after.or(before) else {
@@ -223,13 +188,7 @@ impl FieldSet {
             };
             let mut sub_changed = Self::default();
             let mut sub_removed = Self::default();
-            Self::compare_into(
-                before.map(|b| b.0),
-                after.map(|a| a.0),
-                shape,
-                &mut sub_changed,
-                &mut sub_removed,
-            );
+            Self::compare_into(before.map(|b| b.0), after.map(|a| a.0), shape, &mut sub_changed, &mut sub_removed);
             // A list item that comes or goes is itself in the set.
             if name.starts_with("k:") {
                 sub_changed.member |= before.is_none();
@@ -245,8 +204,7 @@ impl FieldSet {
 
     /// Takes out everything under these fields of the root.
     pub fn forget(&mut self, roots: &[&str]) {
-        self.children
-            .retain(|name, _| !roots.contains(&name.trim_start_matches("f:")));
+        self.children.retain(|name, _| !roots.contains(&name.trim_start_matches("f:")));
     }
 
     /// Takes the paths of `other` out.
@@ -292,11 +250,8 @@ impl FieldSet {
 
     /// As `fieldsV1`.
     pub fn to_json(&self) -> Value {
-        let mut map: Map<String, Value> = self
-            .children
-            .iter()
-            .map(|(name, child)| (name.clone(), child.to_json()))
-            .collect();
+        let mut map: Map<String, Value> =
+            self.children.iter().map(|(name, child)| (name.clone(), child.to_json())).collect();
         if self.member && !map.is_empty() {
             map.insert(".".to_owned(), json!({}));
         }
@@ -318,10 +273,7 @@ impl FieldSet {
             .filter(|(name, _)| *name != ".")
             .map(|(name, child)| (name.clone(), Self::tree(child)))
             .collect();
-        Self {
-            member: children.is_empty() || map.is_some_and(|map| map.contains_key(".")),
-            children,
-        }
+        Self { member: children.is_empty() || map.is_some_and(|map| map.contains_key(".")), children }
     }
 }
 
@@ -331,10 +283,7 @@ fn worded(name: &str) -> String {
     }
     if let Some(keys) = name.strip_prefix("k:") {
         let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-        let keys: Vec<String> = keys
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
         return format!("[{}]", keys.join(","));
     }
     format!("[={}]", name.trim_start_matches("v:"))

@@ -55,22 +55,13 @@ impl Entry {
 
     /// Whether two entries say the same, whenever they were made.
     fn same(&self, other: &Self) -> bool {
-        Self {
-            time: Value::Null,
-            ..self.clone()
-        } == Self {
-            time: Value::Null,
-            ..other.clone()
-        }
+        Self { time: Value::Null, ..self.clone() } == Self { time: Value::Null, ..other.clone() }
     }
 }
 
 fn read(object: &Value) -> Vec<Entry> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let entries = object["metadata"]["managedFields"]
-        .as_array()
-        .into_iter()
-        .flatten();
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     entries
         .filter(|entry| entry["fieldsV1"].is_object())
         .map(|entry| Entry {
@@ -111,13 +102,7 @@ fn write(object: &mut Value, entries: &[Entry]) {
 
 /// Notes in `new` that `author` made it what it is out of `old`, by anything but an apply patch.
 /// Entries that the new object brings itself are believed; without any, those of the old one go on.
-pub fn note_update(
-    old: &Value,
-    new: &mut Value,
-    shape: &Shape,
-    author: &Author<'_>,
-    now: Timestamp,
-) {
+pub fn note_update(old: &Value, new: &mut Value, shape: &Shape, author: &Author<'_>, now: Timestamp) {
     let mut entries = read(new);
     if entries.is_empty() {
         entries = read(old);
@@ -152,40 +137,14 @@ mod tests {
     #[test]
     fn ownership_moves_with_the_field_as_recorded() {
         let shape = Shape::of_type("ConfigMap");
-        let author = |manager| Author {
-            manager,
-            api_version: "v1",
-            subresource: "",
-            not_written: &[],
-        };
+        let author = |manager| Author { manager, api_version: "v1", subresource: "", not_written: &[] };
         let mut first = json!({"metadata": {"name": "w"}, "data": {"a": "1"}});
-        note_update(
-            &json!({}),
-            &mut first,
-            &shape,
-            &author("kubectl-create"),
-            Timestamp::UNIX_EPOCH,
-        );
-        assert_eq!(
-            first["metadata"]["managedFields"][0]["fieldsV1"],
-            json!({"f:data": {".": {}, "f:a": {}}})
-        );
+        note_update(&json!({}), &mut first, &shape, &author("kubectl-create"), Timestamp::UNIX_EPOCH);
+        assert_eq!(first["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:data": {".": {}, "f:a": {}}}));
         let mut second = first.clone();
         second["data"]["a"] = json!("2");
-        note_update(
-            &first,
-            &mut second,
-            &shape,
-            &author("kubectl-patch"),
-            Timestamp::UNIX_EPOCH,
-        );
-        assert_eq!(
-            second["metadata"]["managedFields"][0]["fieldsV1"],
-            json!({"f:data": {}})
-        );
-        assert_eq!(
-            second["metadata"]["managedFields"][1]["fieldsV1"],
-            json!({"f:data": {"f:a": {}}})
-        );
+        note_update(&first, &mut second, &shape, &author("kubectl-patch"), Timestamp::UNIX_EPOCH);
+        assert_eq!(second["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:data": {}}));
+        assert_eq!(second["metadata"]["managedFields"][1]["fieldsV1"], json!({"f:data": {"f:a": {}}}));
     }
 }

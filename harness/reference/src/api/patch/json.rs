@@ -34,22 +34,12 @@ pub(super) fn apply(object: &mut Value, operations: &Value) -> Result<(), Refusa
 
 fn failed(why: String) -> Refusal {
     let message = format!("the server rejected our request due to an error in our request: {why}");
-    Refusal {
-        code: 422,
-        reason: "Invalid",
-        message,
-        details: None,
-    }
+    Refusal { code: 422, reason: "Invalid", message, details: None }
 }
 
 fn step(object: &mut Value, operation: &Value) -> Result<(), String> {
     let path = pointer(operation, "path")?;
-    let value = || {
-        operation
-            .get("value")
-            .cloned()
-            .ok_or_else(|| "operation without `value`".to_owned())
-    };
+    let value = || operation.get("value").cloned().ok_or_else(|| "operation without `value`".to_owned());
     match operation["op"].as_str() {
         Some("add") => add(object, &path, value()?),
         Some("remove") => take(object, &path).map(drop),
@@ -68,50 +58,33 @@ fn step(object: &mut Value, operation: &Value) -> Result<(), String> {
         }
         Some("copy") => {
             let from = pointer(operation, "from")?;
-            let value = find(object, &from)
-                .cloned()
-                .ok_or_else(|| missing("copy", operation))?;
+            let value = find(object, &from).cloned().ok_or_else(|| missing("copy", operation))?;
             add(object, &path, value)
         }
         Some("test") => {
             let wanted = value()?;
             let found = find(object, &path).cloned().unwrap_or(Value::Null);
-            if found == wanted {
-                Ok(())
-            } else {
-                Err(format!("testing value {} failed", operation["path"]))
-            }
+            if found == wanted { Ok(()) } else { Err(format!("testing value {} failed", operation["path"])) }
         }
         other => Err(format!("unexpected kind: {}", other.unwrap_or("unknown"))),
     }
 }
 
 fn missing(what: &str, operation: &Value) -> String {
-    format!(
-        "{what} operation does not apply: doc is missing key: {}",
-        operation["path"]
-    )
+    format!("{what} operation does not apply: doc is missing key: {}", operation["path"])
 }
 
 fn pointer(operation: &Value, field: &str) -> Result<Vec<String>, String> {
-    let text = operation[field]
-        .as_str()
-        .ok_or_else(|| format!("operation without `{field}`"))?;
+    let text = operation[field].as_str().ok_or_else(|| format!("operation without `{field}`"))?;
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let rest = text
-        .strip_prefix('/')
-        .ok_or_else(|| format!("`{text}` is not a JSON pointer"))?;
-    Ok(rest
-        .split('/')
-        .map(|part| part.replace("~1", "/").replace("~0", "~"))
-        .collect())
+    let rest = text.strip_prefix('/').ok_or_else(|| format!("`{text}` is not a JSON pointer"))?;
+    Ok(rest.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 fn index(text: &str, length: usize) -> Option<usize> {
-    let digits =
-        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|index| digits && *index < length)
 }
 
@@ -138,31 +111,20 @@ fn add(object: &mut Value, path: &[String], value: Value) -> Result<(), String> 
             Ok(())
         }
         Some(Value::Array(items)) => {
-            let at = index(last, items.len() + 1)
-                .ok_or_else(|| format!("no index `{last}` to add at"))?;
+            let at = index(last, items.len() + 1).ok_or_else(|| format!("no index `{last}` to add at"))?;
             items.insert(at, value);
             Ok(())
         }
-        _ => Err(format!(
-            "add operation does not apply: doc is missing path: \"/{}\"",
-            path.join("/")
-        )),
+        _ => Err(format!("add operation does not apply: doc is missing path: \"/{}\"", path.join("/"))),
     }
 }
 
 fn take(object: &mut Value, path: &[String]) -> Result<Value, String> {
-    let gone = || {
-        format!(
-            "remove operation does not apply: doc is missing path: \"/{}\"",
-            path.join("/")
-        )
-    };
+    let gone = || format!("remove operation does not apply: doc is missing path: \"/{}\"", path.join("/"));
     let (last, parents) = path.split_last().ok_or_else(gone)?;
     match find(object, parents).ok_or_else(gone)? {
         Value::Object(entries) => entries.remove(last).ok_or_else(gone),
-        Value::Array(items) => index(last, items.len())
-            .map(|at| items.remove(at))
-            .ok_or_else(gone),
+        Value::Array(items) => index(last, items.len()).map(|at| items.remove(at)).ok_or_else(gone),
         _ => Err(gone()),
     }
 }
@@ -183,11 +145,7 @@ mod tests {
     #[case(json!({"a": 1}), json!([{"op": "move", "from": "/a", "path": "/b"}]), json!({"b": 1}))]
     #[case(json!({"a": 1}), json!([{"op": "copy", "from": "/a", "path": "/b"}]), json!({"a": 1, "b": 1}))]
     #[case(json!({"a": 1}), json!([{"op": "test", "path": "/a", "value": 1}]), json!({"a": 1}))]
-    fn operations_do_what_they_say(
-        #[case] mut object: Value,
-        #[case] patch: Value,
-        #[case] expected: Value,
-    ) {
+    fn operations_do_what_they_say(#[case] mut object: Value, #[case] patch: Value, #[case] expected: Value) {
         apply(&mut object, &patch).unwrap();
         assert_eq!(object, expected);
     }

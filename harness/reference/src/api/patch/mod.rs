@@ -60,11 +60,7 @@ mod tests {
     #[case(json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1}))]
     #[case(json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"}))]
     #[case(json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}}))]
-    fn merge_patches_follow_the_rfc(
-        #[case] mut object: Value,
-        #[case] patch: Value,
-        #[case] expected: Value,
-    ) {
+    fn merge_patches_follow_the_rfc(#[case] mut object: Value, #[case] patch: Value, #[case] expected: Value) {
         merge_patch(&mut object, &patch);
         assert_eq!(object, expected);
     }

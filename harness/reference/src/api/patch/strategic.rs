@@ -14,9 +14,7 @@ const DELETE_ITEMS: &str = "$deleteFromPrimitiveList/";
 /// Merges `patch` into `object`, whose shape says which lists merge and by what key.
 pub fn strategic(object: &mut Value, patch: &Value, shape: &Shape) -> Result<(), Refusal> {
     let Value::Object(entries) = patch else {
-        return Err(Refusal::bad_request(
-            "a strategic merge patch must be an object",
-        ));
+        return Err(Refusal::bad_request("a strategic merge patch must be an object"));
     };
     if !object.is_object() {
         *object = Value::Object(Map::new());
@@ -27,11 +25,7 @@ pub fn strategic(object: &mut Value, patch: &Value, shape: &Shape) -> Result<(),
     merge_map(target, entries, shape)
 }
 
-fn merge_map(
-    target: &mut Map<String, Value>,
-    patch: &Map<String, Value>,
-    shape: &Shape,
-) -> Result<(), Refusal> {
+fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, shape: &Shape) -> Result<(), Refusal> {
     match patch.get(PATCH).and_then(Value::as_str) {
         None if !patch.contains_key(PATCH) => {}
         Some("replace") => {
@@ -46,10 +40,7 @@ fn merge_map(
         }
         Some("merge") => {}
         other => {
-            return Err(Refusal::bad_request(format!(
-                "Unknown patch type found: {}",
-                other.unwrap_or("")
-            )));
+            return Err(Refusal::bad_request(format!("Unknown patch type found: {}", other.unwrap_or(""))));
         }
     }
     if let Some(kept) = patch.get(RETAIN).and_then(Value::as_array) {
@@ -72,33 +63,21 @@ fn merge_map(
     Ok(())
 }
 
-fn merge_entry(
-    target: &mut Map<String, Value>,
-    key: &str,
-    value: &Value,
-    shape: &Shape,
-) -> Result<(), Refusal> {
+fn merge_entry(target: &mut Map<String, Value>, key: &str, value: &Value, shape: &Shape) -> Result<(), Refusal> {
     match value {
         Value::Null => {
             target.remove(key);
         }
         Value::Object(entries) => {
-            if entries
-                .get(PATCH)
-                .is_some_and(|directive| directive == "delete")
-            {
+            if entries.get(PATCH).is_some_and(|directive| directive == "delete") {
                 target.remove(key);
                 return Ok(());
             }
-            let into = target
-                .entry(key.to_owned())
-                .or_insert_with(|| Value::Object(Map::new()));
+            let into = target.entry(key.to_owned()).or_insert_with(|| Value::Object(Map::new()));
             strategic(into, &Value::Object(entries.clone()), shape)?;
         }
         Value::Array(items) => {
-            let into = target
-                .entry(key.to_owned())
-                .or_insert_with(|| Value::Array(Vec::new()));
+            let into = target.entry(key.to_owned()).or_insert_with(|| Value::Array(Vec::new()));
             if !into.is_array() {
                 *into = Value::Array(Vec::new());
             }
@@ -114,32 +93,21 @@ fn merge_entry(
 }
 
 fn merge_list(existing: &mut Vec<Value>, patch: &[Value], shape: &Shape) -> Result<(), Refusal> {
-    let replaces = patch
-        .iter()
-        .any(|item| item[PATCH] == "replace" && item.as_object().is_some_and(|map| map.len() == 1));
+    let replaces =
+        patch.iter().any(|item| item[PATCH] == "replace" && item.as_object().is_some_and(|map| map.len() == 1));
     if replaces || shape.keys().is_none() {
-        *existing = patch
-            .iter()
-            .filter(|item| item.get(PATCH).is_none())
-            .cloned()
-            .collect();
+        *existing = patch.iter().filter(|item| item.get(PATCH).is_none()).cloned().collect();
         return Ok(());
     }
     let Some(key) = merge_key(shape) else {
-        let new: Vec<Value> = patch
-            .iter()
-            .filter(|item| !existing.contains(item))
-            .cloned()
-            .collect();
+        let new: Vec<Value> = patch.iter().filter(|item| !existing.contains(item)).cloned().collect();
         existing.extend(new);
         return Ok(());
     };
     for item in patch {
-        let id = item.get(key).ok_or_else(|| {
-            Refusal::bad_request(format!(
-                "map: {item} does not contain declared merge key: {key}"
-            ))
-        })?;
+        let id = item
+            .get(key)
+            .ok_or_else(|| Refusal::bad_request(format!("map: {item} does not contain declared merge key: {key}")))?;
         if item[PATCH] == "delete" {
             existing.retain(|known| known[key] != *id);
         } else if let Some(known) = existing.iter_mut().find(|known| known[key] == *id) {
@@ -164,9 +132,7 @@ fn reorder(items: &mut [Value], order: &[Value], key: Option<&str>) {
     let id = |item: &Value| key.map_or_else(|| item.clone(), |key| item[key].clone());
     let order: Vec<Value> = order.iter().map(id).collect();
     let rank = |item: &Value| order.iter().position(|wanted| *wanted == id(item));
-    let places: Vec<usize> = (0..items.len())
-        .filter(|place| rank(&items[*place]).is_some())
-        .collect();
+    let places: Vec<usize> = (0..items.len()).filter(|place| rank(&items[*place]).is_some()).collect();
     let mut ordered: Vec<Value> = places.iter().map(|place| items[*place].clone()).collect();
     ordered.sort_by_key(rank);
     for (place, item) in places.into_iter().zip(ordered) {
@@ -220,11 +186,7 @@ mod tests {
     #[case::replace_map(
         json!({"metadata": {"labels": {"a": "1"}}}), json!({"metadata": {"labels": {"$patch": "replace", "b": "2"}}}),
         json!({"metadata": {"labels": {"b": "2"}}}))]
-    fn lists_merge_as_their_type_says(
-        #[case] mut object: Value,
-        #[case] patch: Value,
-        #[case] expected: Value,
-    ) {
+    fn lists_merge_as_their_type_says(#[case] mut object: Value, #[case] patch: Value, #[case] expected: Value) {
         strategic(&mut object, &patch, &Shape::of_type("Pod")).unwrap();
         assert_eq!(object, expected);
     }
@@ -233,11 +195,6 @@ mod tests {
     fn an_item_without_its_key_is_refused() {
         let mut object = pod(json!([{"name": "a"}]));
         let patch = pod(json!([{"image": "2"}]));
-        assert_eq!(
-            strategic(&mut object, &patch, &Shape::of_type("Pod"))
-                .unwrap_err()
-                .code,
-            400
-        );
+        assert_eq!(strategic(&mut object, &patch, &Shape::of_type("Pod")).unwrap_err().code, 400);
     }
 }

@@ -10,17 +10,8 @@ pub(super) fn of(columns: Columns, object: &Value, age: Value) -> Vec<Value> {
     let spec = &object["spec"];
     let status = &object["status"];
     match columns {
-        Columns::ConfigMap => vec![
-            name,
-            json!(count(&object["data"]) + count(&object["binaryData"])),
-            age,
-        ],
-        Columns::Secret => vec![
-            name,
-            object["type"].clone(),
-            json!(count(&object["data"])),
-            age,
-        ],
+        Columns::ConfigMap => vec![name, json!(count(&object["data"]) + count(&object["binaryData"])), age],
+        Columns::Secret => vec![name, object["type"].clone(), json!(count(&object["data"])), age],
         Columns::ServiceAccount => vec![name, json!(count(&object["secrets"])), age],
         Columns::Namespace => vec![name, status["phase"].clone(), age],
         Columns::Lease => vec![name, json!(text(&spec["holderIdentity"])), age],
@@ -30,18 +21,9 @@ pub(super) fn of(columns: Columns, object: &Value, age: Value) -> Vec<Value> {
         Columns::Node => node(object, name, age),
         Columns::Service => service(object, name, age),
         Columns::Deployment => {
-            let ready = format!(
-                "{}/{}",
-                number(&status["readyReplicas"]),
-                number(&spec["replicas"])
-            );
-            let mut cells = vec![
-                name,
-                json!(ready),
-                number(&status["updatedReplicas"]),
-                number(&status["availableReplicas"]),
-                age,
-            ];
+            let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
+            let mut cells =
+                vec![name, json!(ready), number(&status["updatedReplicas"]), number(&status["availableReplicas"]), age];
             cells.extend(template(spec));
             cells
         }
@@ -75,11 +57,7 @@ pub(super) fn of(columns: Columns, object: &Value, age: Value) -> Vec<Value> {
 }
 
 fn count(value: &Value) -> usize {
-    value
-        .as_object()
-        .map(serde_json::Map::len)
-        .or_else(|| value.as_array().map(Vec::len))
-        .unwrap_or(0)
+    value.as_object().map(serde_json::Map::len).or_else(|| value.as_array().map(Vec::len)).unwrap_or(0)
 }
 
 fn text(value: &Value) -> &str {
@@ -95,26 +73,18 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn none_if_empty(text: String) -> String {
-    if text.is_empty() {
-        "<none>".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "<none>".to_owned() } else { text }
 }
 
 fn labels(value: &Value) -> String {
     let pairs = value.as_object().into_iter().flatten();
-    let pairs: Vec<String> = pairs
-        .map(|(key, value)| format!("{key}={}", text(value)))
-        .collect();
+    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", text(value))).collect();
     none_if_empty(pairs.join(","))
 }
 
 fn label_selector(selector: &Value) -> String {
     let pairs = selector["matchLabels"].as_object().into_iter().flatten();
-    let mut terms: Vec<String> = pairs
-        .map(|(key, value)| format!("{key}={}", text(value)))
-        .collect();
+    let mut terms: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", text(value))).collect();
     for term in list(&selector["matchExpressions"]) {
         let key = text(&term["key"]);
         let mut values: Vec<&str> = list(&term["values"]).iter().map(text).collect();
@@ -131,18 +101,8 @@ fn label_selector(selector: &Value) -> String {
 
 fn template(spec: &Value) -> Vec<Value> {
     let containers = list(&spec["template"]["spec"]["containers"]);
-    let each = |field: &str| {
-        containers
-            .iter()
-            .map(|container| text(&container[field]))
-            .collect::<Vec<_>>()
-            .join(",")
-    };
-    vec![
-        json!(each("name")),
-        json!(each("image")),
-        json!(label_selector(&spec["selector"])),
-    ]
+    let each = |field: &str| containers.iter().map(|container| text(&container[field])).collect::<Vec<_>>().join(",");
+    vec![json!(each("name")), json!(each("image")), json!(label_selector(&spec["selector"]))]
 }
 
 /// The first three, and how many more there are.
@@ -166,41 +126,25 @@ fn endpoints(object: &Value) -> String {
             all.extend(ports.iter().map(|port| format!("{ip}:{}", port["port"])));
         }
     }
-    if all.is_empty() {
-        "<none>".to_owned()
-    } else {
-        some_of(&all, ",")
-    }
+    if all.is_empty() { "<none>".to_owned() } else { some_of(&all, ",") }
 }
 
 fn slice(object: &Value, name: Value, age: Value) -> Vec<Value> {
     let ports: Vec<String> = list(&object["ports"])
         .iter()
-        .map(|port| {
-            port["port"]
-                .as_i64()
-                .map_or_else(|| "*".to_owned(), |port| port.to_string())
-        })
+        .map(|port| port["port"].as_i64().map_or_else(|| "*".to_owned(), |port| port.to_string()))
         .collect();
     let addresses: Vec<String> = list(&object["endpoints"])
         .iter()
         .flat_map(|endpoint| list(&endpoint["addresses"]))
         .map(|address| text(address).to_owned())
         .collect();
-    vec![
-        name,
-        object["addressType"].clone(),
-        json!(some_of(&ports, ",")),
-        json!(some_of(&addresses, ",")),
-        age,
-    ]
+    vec![name, object["addressType"].clone(), json!(some_of(&ports, ",")), json!(some_of(&addresses, ",")), age]
 }
 
 fn node(object: &Value, name: Value, age: Value) -> Vec<Value> {
     let status = &object["status"];
-    let ready = list(&status["conditions"])
-        .iter()
-        .find(|condition| condition["type"] == "Ready");
+    let ready = list(&status["conditions"]).iter().find(|condition| condition["type"] == "Ready");
     let mut state = match ready {
         Some(condition) if condition["status"] == "True" => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
@@ -209,24 +153,17 @@ fn node(object: &Value, name: Value, age: Value) -> Vec<Value> {
     if object["spec"]["unschedulable"] == true {
         state.push_str(",SchedulingDisabled");
     }
-    let labels = object["metadata"]["labels"]
-        .as_object()
-        .into_iter()
-        .flatten();
+    let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
     let roles: Vec<&str> = labels
-        .filter_map(
-            |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-                Some(role) => Some(role),
-                None if key == "kubernetes.io/role" => value.as_str(),
-                None => None,
-            },
-        )
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => Some(role),
+            None if key == "kubernetes.io/role" => value.as_str(),
+            None => None,
+        })
         .filter(|role| !role.is_empty())
         .collect();
     let address = |kind: &str| {
-        let found = list(&status["addresses"])
-            .iter()
-            .find(|address| address["type"] == kind);
+        let found = list(&status["addresses"]).iter().find(|address| address["type"] == kind);
         json!(found.map_or("<none>", |address| text(&address["address"])))
     };
     let info = |field: &str| {
@@ -278,14 +215,12 @@ fn external_address(object: &Value, kind: &str) -> String {
     }
     let mut all: Vec<&str> = Vec::new();
     if kind == "LoadBalancer" {
-        all.extend(
-            list(&object["status"]["loadBalancer"]["ingress"])
-                .iter()
-                .map(|ingress| match text(&ingress["ip"]) {
-                    "" => text(&ingress["hostname"]),
-                    ip => ip,
-                }),
-        );
+        all.extend(list(&object["status"]["loadBalancer"]["ingress"]).iter().map(|ingress| {
+            match text(&ingress["ip"]) {
+                "" => text(&ingress["hostname"]),
+                ip => ip,
+            }
+        }));
     }
     all.extend(list(&spec["externalIPs"]).iter().map(text));
     match all.is_empty() {
@@ -295,39 +230,23 @@ fn external_address(object: &Value, kind: &str) -> String {
 }
 
 pub(super) fn event(object: &Value, now: Timestamp) -> Vec<Value> {
-    let last = [
-        &object["series"]["lastObservedTime"],
-        &object["lastTimestamp"],
-        &object["eventTime"],
-    ]
-    .into_iter()
-    .find(|time| time.is_string())
-    .unwrap_or(&Value::Null);
-    let first = [&object["firstTimestamp"], &object["eventTime"]]
+    let last = [&object["series"]["lastObservedTime"], &object["lastTimestamp"], &object["eventTime"]]
         .into_iter()
-        .find(|time| time.is_string());
+        .find(|time| time.is_string())
+        .unwrap_or(&Value::Null);
+    let first = [&object["firstTimestamp"], &object["eventTime"]].into_iter().find(|time| time.is_string());
     let about = &object["involvedObject"];
-    let source = match (
-        text(&object["source"]["component"]),
-        text(&object["source"]["host"]),
-    ) {
+    let source = match (text(&object["source"]["component"]), text(&object["source"]["host"])) {
         ("", _) => text(&object["reportingComponent"]).to_owned(),
         (component, "") => component.to_owned(),
         (component, host) => format!("{component}, {host}"),
     };
-    let count = object["series"]["count"]
-        .as_i64()
-        .or_else(|| object["count"].as_i64())
-        .filter(|count| *count > 0);
+    let count = object["series"]["count"].as_i64().or_else(|| object["count"].as_i64()).filter(|count| *count > 0);
     vec![
         json!(since(last, now)),
         json!(text(&object["type"])),
         json!(text(&object["reason"])),
-        json!(format!(
-            "{}/{}",
-            text(&about["kind"]).to_lowercase(),
-            text(&about["name"])
-        )),
+        json!(format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]))),
         json!(text(&about["fieldPath"])),
         json!(source),
         json!(text(&object["message"]).trim()),

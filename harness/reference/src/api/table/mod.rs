@@ -40,58 +40,25 @@ pub enum Include {
 /// A column: name, type, priority (1 is shown with `-o wide` only), description.
 type Column = (&'static str, &'static str, u8, &'static str);
 
-const NAME: Column = (
-    "Name",
-    "string",
-    0,
-    "Name, unique among the objects of this kind in its namespace",
-);
+const NAME: Column = ("Name", "string", 0, "Name, unique among the objects of this kind in its namespace");
 const AGE: Column = ("Age", "string", 0, "Time since the object was created");
-const CONTAINERS: Column = (
-    "Containers",
-    "string",
-    1,
-    "Names of the containers of the template",
-);
-const IMAGES: Column = (
-    "Images",
-    "string",
-    1,
-    "Images of the containers of the template",
-);
+const CONTAINERS: Column = ("Containers", "string", 1, "Names of the containers of the template");
+const IMAGES: Column = ("Images", "string", 1, "Images of the containers of the template");
 const SELECTOR: Column = ("Selector", "string", 1, "Labels of the pods it is about");
 
 impl Columns {
     fn columns(self) -> &'static [Column] {
         match self {
-            Self::Plain => &[
-                NAME,
-                ("Age", "date", 0, "Time since the object was created"),
-            ],
+            Self::Plain => &[NAME, ("Age", "date", 0, "Time since the object was created")],
             Self::ConfigMap => &[NAME, ("Data", "string", 0, "Number of entries"), AGE],
             Self::DaemonSet => &[
                 NAME,
                 ("Desired", "integer", 0, "Nodes that should run the pod"),
                 ("Current", "integer", 0, "Nodes that run it and should"),
                 ("Ready", "integer", 0, "Nodes whose pod is ready"),
-                (
-                    "Up-to-date",
-                    "integer",
-                    0,
-                    "Nodes that run the newest template",
-                ),
-                (
-                    "Available",
-                    "integer",
-                    0,
-                    "Nodes whose pod has been ready long enough",
-                ),
-                (
-                    "Node Selector",
-                    "string",
-                    0,
-                    "Labels of the nodes it is for",
-                ),
+                ("Up-to-date", "integer", 0, "Nodes that run the newest template"),
+                ("Available", "integer", 0, "Nodes whose pod has been ready long enough"),
+                ("Node Selector", "string", 0, "Labels of the nodes it is for"),
                 AGE,
                 CONTAINERS,
                 IMAGES,
@@ -101,12 +68,7 @@ impl Columns {
                 NAME,
                 ("Ready", "string", 0, "Ready pods of those wanted"),
                 ("Up-to-date", "string", 0, "Pods of the newest template"),
-                (
-                    "Available",
-                    "string",
-                    0,
-                    "Pods that have been ready long enough",
-                ),
+                ("Available", "string", 0, "Pods that have been ready long enough"),
                 AGE,
                 CONTAINERS,
                 IMAGES,
@@ -119,22 +81,13 @@ impl Columns {
                 ("Endpoints", "string", 0, "Addresses"),
                 AGE,
             ],
-            Self::Endpoints => &[
-                NAME,
-                ("Endpoints", "string", 0, "Addresses with their ports"),
-                AGE,
-            ],
+            Self::Endpoints => &[NAME, ("Endpoints", "string", 0, "Addresses with their ports"), AGE],
             Self::Event => &[
                 ("Last Seen", "string", 0, "Time since it last happened"),
                 ("Type", "string", 0, "Normal or Warning"),
                 ("Reason", "string", 0, "Why, in one word"),
                 ("Object", "string", 0, "What it is about"),
-                (
-                    "Subobject",
-                    "string",
-                    1,
-                    "The part of the object it is about",
-                ),
+                ("Subobject", "string", 1, "The part of the object it is about"),
                 ("Source", "string", 1, "Who told it"),
                 ("Message", "string", 0, "What happened"),
                 ("First Seen", "string", 1, "Time since it first happened"),
@@ -143,16 +96,7 @@ impl Columns {
             ],
             Self::Lease => &[NAME, ("Holder", "string", 0, "Who holds it"), AGE],
             Self::Namespace => &[NAME, ("Status", "string", 0, "Phase of its life"), AGE],
-            Self::NetworkPolicy => &[
-                NAME,
-                (
-                    "Pod-Selector",
-                    "string",
-                    0,
-                    "Labels of the pods it applies to",
-                ),
-                AGE,
-            ],
+            Self::NetworkPolicy => &[NAME, ("Pod-Selector", "string", 0, "Labels of the pods it applies to"), AGE],
             Self::Node => &[
                 NAME,
                 ("Status", "string", 0, "Whether it is ready"),
@@ -169,27 +113,12 @@ impl Columns {
                 NAME,
                 ("Ready", "string", 0, "Ready containers of all"),
                 ("Status", "string", 0, "What its containers are doing"),
-                (
-                    "Restarts",
-                    "string",
-                    0,
-                    "How often its containers were started again",
-                ),
+                ("Restarts", "string", 0, "How often its containers were started again"),
                 AGE,
                 ("IP", "string", 1, "Its address"),
                 ("Node", "string", 1, "Where it runs"),
-                (
-                    "Nominated Node",
-                    "string",
-                    1,
-                    "Where it is to run once others have left",
-                ),
-                (
-                    "Readiness Gates",
-                    "string",
-                    1,
-                    "Conditions that its readiness waits for",
-                ),
+                ("Nominated Node", "string", 1, "Where it is to run once others have left"),
+                ("Readiness Gates", "string", 1, "Conditions that its readiness waits for"),
             ],
             Self::ReplicaSet => &[
                 NAME,
@@ -201,22 +130,14 @@ impl Columns {
                 IMAGES,
                 SELECTOR,
             ],
-            Self::Secret => &[
-                NAME,
-                ("Type", "string", 0, "What it is for"),
-                ("Data", "string", 0, "Number of entries"),
-                AGE,
-            ],
+            Self::Secret => {
+                &[NAME, ("Type", "string", 0, "What it is for"), ("Data", "string", 0, "Number of entries"), AGE]
+            }
             Self::Service => &[
                 NAME,
                 ("Type", "string", 0, "How it is exposed"),
                 ("Cluster-IP", "string", 0, "Its address inside the cluster"),
-                (
-                    "External-IP",
-                    "string",
-                    0,
-                    "Its addresses outside the cluster",
-                ),
+                ("External-IP", "string", 0, "Its addresses outside the cluster"),
                 ("Port(s)", "string", 0, "Its ports"),
                 AGE,
                 SELECTOR,
@@ -265,9 +186,7 @@ pub fn table<'a>(
     include: Include,
     now: Timestamp,
 ) -> Value {
-    let rows: Vec<Value> = objects
-        .map(|object| columns.row(object, include, now))
-        .collect();
+    let rows: Vec<Value> = objects.map(|object| columns.row(object, include, now)).collect();
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
         "columnDefinitions": columns.definitions(), "rows": rows,
@@ -285,10 +204,7 @@ fn age(object: &Value, now: Timestamp) -> String {
 }
 
 fn since(time: &Value, now: Timestamp) -> String {
-    match time
-        .as_str()
-        .and_then(|text| text.parse::<Timestamp>().ok())
-    {
+    match time.as_str().and_then(|text| text.parse::<Timestamp>().ok()) {
         Some(then) => duration(now.duration_since(then).as_secs()),
         None => "<unknown>".to_owned(),
     }
@@ -299,11 +215,7 @@ pub fn duration(seconds: i64) -> String {
     let minutes = seconds / 60;
     let hours = minutes / 60;
     let two = |large: i64, unit: &str, small: i64, sub: &str| {
-        if small == 0 {
-            format!("{large}{unit}")
-        } else {
-            format!("{large}{unit}{small}{sub}")
-        }
+        if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit}{small}{sub}") }
     };
     match seconds {
         i64::MIN..-1 => "<invalid>".to_owned(),

@@ -8,14 +8,7 @@ use super::{age, since};
 pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     let summary = summarise(pod);
     let total = list(&pod["spec"]["containers"]).len() + sidecars(pod);
-    let or_none = |value: &Value| {
-        json!(
-            value
-                .as_str()
-                .filter(|text| !text.is_empty())
-                .unwrap_or("<none>")
-        )
-    };
+    let or_none = |value: &Value| json!(value.as_str().filter(|text| !text.is_empty()).unwrap_or("<none>"));
     vec![
         pod["metadata"]["name"].clone(),
         json!(format!("{}/{total}", summary.ready)),
@@ -55,16 +48,11 @@ fn is_sidecar(container: &Value) -> bool {
 }
 
 fn sidecars(pod: &Value) -> usize {
-    list(&pod["spec"]["initContainers"])
-        .iter()
-        .filter(|container| is_sidecar(container))
-        .count()
+    list(&pod["spec"]["initContainers"]).iter().filter(|container| is_sidecar(container)).count()
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
-    list(&pod["status"]["conditions"])
-        .iter()
-        .find(|condition| condition["type"] == kind)
+    list(&pod["status"]["conditions"]).iter().find(|condition| condition["type"] == kind)
 }
 
 fn holds(pod: &Value, kind: &str) -> bool {
@@ -73,17 +61,12 @@ fn holds(pod: &Value, kind: &str) -> bool {
 
 fn note_restarts(summary: &mut Summary, status: &Value) {
     summary.restarts += status["restartCount"].as_i64().unwrap_or(0);
-    let ended = status["lastState"]["terminated"]["finishedAt"]
-        .as_str()
-        .map(str::to_owned);
+    let ended = status["lastState"]["terminated"]["finishedAt"].as_str().map(str::to_owned);
     summary.last_restart = summary.last_restart.take().max(ended);
 }
 
 fn terminated_reason(terminated: &Value) -> String {
-    match terminated["reason"]
-        .as_str()
-        .filter(|reason| !reason.is_empty())
-    {
+    match terminated["reason"].as_str().filter(|reason| !reason.is_empty()) {
         Some(reason) => reason.to_owned(),
         None => match terminated["signal"].as_i64().filter(|signal| *signal != 0) {
             Some(signal) => format!("Signal:{signal}"),
@@ -95,19 +78,11 @@ fn terminated_reason(terminated: &Value) -> String {
 fn summarise(pod: &Value) -> Summary {
     let status = &pod["status"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut summary = Summary {
-        reason: text(&status["phase"]),
-        ..Summary::default()
-    };
-    if status["reason"]
-        .as_str()
-        .is_some_and(|reason| !reason.is_empty())
-    {
+    let mut summary = Summary { reason: text(&status["phase"]), ..Summary::default() };
+    if status["reason"].as_str().is_some_and(|reason| !reason.is_empty()) {
         summary.reason = text(&status["reason"]);
     }
-    if condition(pod, "PodScheduled")
-        .is_some_and(|condition| condition["reason"] == "SchedulingGated")
-    {
+    if condition(pod, "PodScheduled").is_some_and(|condition| condition["reason"] == "SchedulingGated") {
         "SchedulingGated".clone_into(&mut summary.reason);
     }
     let initializing = init_containers(pod, &mut summary);
@@ -128,15 +103,10 @@ fn summarise(pod: &Value) -> Summary {
 /// Tells whether init containers are still at work, and puts how far they are into the summary.
 fn init_containers(pod: &Value, summary: &mut Summary) -> bool {
     let specs = list(&pod["spec"]["initContainers"]);
-    for (index, status) in list(&pod["status"]["initContainerStatuses"])
-        .iter()
-        .enumerate()
-    {
+    for (index, status) in list(&pod["status"]["initContainerStatuses"]).iter().enumerate() {
         note_restarts(summary, status);
         let state = &status["state"];
-        let sidecar = specs
-            .iter()
-            .any(|spec| spec["name"] == status["name"] && is_sidecar(spec));
+        let sidecar = specs.iter().any(|spec| spec["name"] == status["name"] && is_sidecar(spec));
         if state["terminated"]["exitCode"] == 0 {
             continue;
         }
@@ -163,10 +133,7 @@ fn containers(pod: &Value, summary: &mut Summary) {
     for status in list(&pod["status"]["containerStatuses"]).iter().rev() {
         note_restarts(summary, status);
         let state = &status["state"];
-        if let Some(reason) = state["waiting"]["reason"]
-            .as_str()
-            .filter(|reason| !reason.is_empty())
-        {
+        if let Some(reason) = state["waiting"]["reason"].as_str().filter(|reason| !reason.is_empty()) {
             reason.clone_into(&mut summary.reason);
         } else if state["terminated"].is_object() {
             summary.reason = terminated_reason(&state["terminated"]);
@@ -176,12 +143,7 @@ fn containers(pod: &Value, summary: &mut Summary) {
         }
     }
     if summary.reason == "Completed" && running {
-        summary.reason = if holds(pod, "Ready") {
-            "Running"
-        } else {
-            "NotReady"
-        }
-        .to_owned();
+        summary.reason = if holds(pod, "Ready") { "Running" } else { "NotReady" }.to_owned();
     }
 }
 
@@ -190,10 +152,7 @@ fn gates(pod: &Value) -> String {
     if gates.is_empty() {
         return "<none>".to_owned();
     }
-    let met = gates
-        .iter()
-        .filter(|gate| holds(pod, gate["conditionType"].as_str().unwrap_or_default()))
-        .count();
+    let met = gates.iter().filter(|gate| holds(pod, gate["conditionType"].as_str().unwrap_or_default())).count();
     format!("{met}/{}", gates.len())
 }
 

@@ -86,9 +86,7 @@ pub(super) fn port_name(text: &str) -> Vec<&'static str> {
 fn is_name_part(text: &str) -> bool {
     text.len() <= 63
         && edges(text, |c| c.is_ascii_alphanumeric())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 /// What is wrong with the key of a label or annotation.
@@ -115,11 +113,7 @@ pub(super) fn labels(value: &Value, field: &str, causes: &mut Vec<Cause>) {
         }
         let text = value.as_str().unwrap_or_default();
         if text.len() > 63 {
-            causes.push(Cause::invalid(
-                field,
-                value,
-                "must be no more than 63 characters",
-            ));
+            causes.push(Cause::invalid(field, value, "must be no more than 63 characters"));
         } else if !text.is_empty() && !is_name_part(text) {
             causes.push(Cause::invalid(field, value, LABEL_VALUE_RULE));
         }
@@ -137,10 +131,7 @@ fn name_rule(kind: &Kind) -> fn(&str) -> Option<&'static str> {
 pub(super) fn check(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
     let meta = &object["metadata"];
     match meta["name"].as_str() {
-        None | Some("") => causes.push(Cause::required(
-            "metadata.name",
-            "name or generateName is required",
-        )),
+        None | Some("") => causes.push(Cause::required("metadata.name", "name or generateName is required")),
         Some(name) => {
             if let Some(why) = name_rule(kind)(name) {
                 causes.push(Cause::invalid("metadata.name", &meta["name"], why));
@@ -151,11 +142,7 @@ pub(super) fn check(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
     annotations(&meta["annotations"], causes);
     for (index, finalizer) in list(&meta["finalizers"]).iter().enumerate() {
         if let Some(why) = qualified_name(finalizer.as_str().unwrap_or_default()) {
-            causes.push(Cause::invalid(
-                format!("metadata.finalizers[{index}]"),
-                finalizer,
-                why,
-            ));
+            causes.push(Cause::invalid(format!("metadata.finalizers[{index}]"), finalizer, why));
         }
     }
     owners(&meta["ownerReferences"], causes);
@@ -171,11 +158,7 @@ fn annotations(value: &Value, causes: &mut Vec<Cause>) {
     }
     if size > ANNOTATION_BYTES {
         let message = format!("Too long: may not be more than {ANNOTATION_BYTES} bytes");
-        causes.push(Cause {
-            field: "metadata.annotations".to_owned(),
-            reason: "FieldValueTooLong",
-            message,
-        });
+        causes.push(Cause { field: "metadata.annotations".to_owned(), reason: "FieldValueTooLong", message });
     }
 }
 
@@ -185,11 +168,7 @@ fn owners(value: &Value, causes: &mut Vec<Cause>) {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().is_none_or(str::is_empty) {
                 let path = format!("metadata.ownerReferences[{index}].{field}");
-                causes.push(Cause::invalid(
-                    path,
-                    &json!(""),
-                    &format!("{field} must not be empty"),
-                ));
+                causes.push(Cause::invalid(path, &json!(""), &format!("{field} must not be empty")));
             }
         }
         controllers += usize::from(owner["controller"] == true);
@@ -204,20 +183,14 @@ pub(super) fn check_change(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
     for field in ["name", "namespace", "uid"] {
         let (old, new) = (&old["metadata"][field], &new["metadata"][field]);
         if old != new {
-            causes.push(Cause::invalid(
-                format!("metadata.{field}"),
-                new,
-                "field is immutable",
-            ));
+            causes.push(Cause::invalid(format!("metadata.{field}"), new, "field is immutable"));
         }
     }
     // An object that is going away may lose finalizers, never gain them.
     if old["metadata"]["deletionTimestamp"].is_string() {
         let known = list(&old["metadata"]["finalizers"]);
-        let added: Vec<&Value> = list(&new["metadata"]["finalizers"])
-            .iter()
-            .filter(|finalizer| !known.contains(finalizer))
-            .collect();
+        let added: Vec<&Value> =
+            list(&new["metadata"]["finalizers"]).iter().filter(|finalizer| !known.contains(finalizer)).collect();
         if !added.is_empty() {
             let why = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers {}",

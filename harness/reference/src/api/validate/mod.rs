@@ -19,12 +19,8 @@ pub fn object(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     match kind.kind {
         "Pod" => pod::check(&object["spec"], "spec", &mut causes),
         "Service" => service::check(&object["spec"], &mut causes),
-        "Deployment" | "ReplicaSet" | "DaemonSet" => {
-            workload::check(kind.kind, &object["spec"], &mut causes)
-        }
-        "NetworkPolicy" if kind.group == "networking.k8s.io" => {
-            policy::check(&object["spec"], &mut causes)
-        }
+        "Deployment" | "ReplicaSet" | "DaemonSet" => workload::check(kind.kind, &object["spec"], &mut causes),
+        "NetworkPolicy" if kind.group == "networking.k8s.io" => policy::check(&object["spec"], &mut causes),
         "ConfigMap" => keys(object, &["data", "binaryData"], &mut causes),
         "Secret" => keys(object, &["data"], &mut causes),
         "EndpointSlice" => service::check_slice(object, &mut causes),
@@ -40,28 +36,17 @@ pub fn change(kind: &Kind, old: &Value, new: &Value) -> Result<(), Refusal> {
     match kind.kind {
         "Pod" => pod::check_change(&old["spec"], &new["spec"], &mut causes),
         "Service" => service::check_change(&old["spec"], &new["spec"], &mut causes),
-        "Deployment" | "ReplicaSet" | "DaemonSet" => immutable(
-            &old["spec"]["selector"],
-            &new["spec"]["selector"],
-            "spec.selector",
-            &mut causes,
-        ),
+        "Deployment" | "ReplicaSet" | "DaemonSet" => {
+            immutable(&old["spec"]["selector"], &new["spec"]["selector"], "spec.selector", &mut causes)
+        }
         "Secret" => immutable(&old["type"], &new["type"], "type", &mut causes),
-        "EndpointSlice" => immutable(
-            &old["addressType"],
-            &new["addressType"],
-            "addressType",
-            &mut causes,
-        ),
+        "EndpointSlice" => immutable(&old["addressType"], &new["addressType"], "addressType", &mut causes),
         _ => {}
     }
     if matches!(kind.kind, "ConfigMap" | "Secret") && old["immutable"] == true {
         for field in ["immutable", "data", "binaryData"] {
             if old[field] != new[field] {
-                causes.push(Cause::forbidden(
-                    field,
-                    "field is immutable when `immutable` is set",
-                ));
+                causes.push(Cause::forbidden(field, "field is immutable when `immutable` is set"));
             }
         }
     }
@@ -88,26 +73,12 @@ fn list(value: &Value) -> &[Value] {
 
 fn keys(object: &Value, fields: &[&str], causes: &mut Vec<Cause>) {
     for field in fields {
-        for key in object[field]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key)
-        {
+        for key in object[field].as_object().into_iter().flatten().map(|(key, _)| key) {
             let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if key.is_empty()
-                || key.len() > 253
-                || !key.chars().all(good)
-                || key == "."
-                || key == ".."
-            {
+            if key.is_empty() || key.len() > 253 || !key.chars().all(good) || key == "." || key == ".." {
                 let why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' \
                            (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-                causes.push(Cause::invalid(
-                    format!("{field}[{key}]"),
-                    &Value::from(key.as_str()),
-                    why,
-                ));
+                causes.push(Cause::invalid(format!("{field}[{key}]"), &Value::from(key.as_str()), why));
             }
         }
     }
@@ -115,26 +86,15 @@ fn keys(object: &Value, fields: &[&str], causes: &mut Vec<Cause>) {
 
 /// A port number.
 fn port(value: &Value, field: &str, causes: &mut Vec<Cause>) {
-    if !value
-        .as_i64()
-        .is_some_and(|port| (1..=65535).contains(&port))
-    {
-        causes.push(Cause::invalid(
-            field,
-            value,
-            "must be between 1 and 65535, inclusive",
-        ));
+    if !value.as_i64().is_some_and(|port| (1..=65535).contains(&port)) {
+        causes.push(Cause::invalid(field, value, "must be between 1 and 65535, inclusive"));
     }
 }
 
 /// A port number or the name of one.
 fn port_or_name(value: &Value, field: &str, causes: &mut Vec<Cause>) {
     match value.as_str() {
-        Some(name) => causes.extend(
-            meta::port_name(name)
-                .into_iter()
-                .map(|why| Cause::invalid(field, value, why)),
-        ),
+        Some(name) => causes.extend(meta::port_name(name).into_iter().map(|why| Cause::invalid(field, value, why))),
         None => port(value, field, causes),
     }
 }
@@ -149,11 +109,7 @@ fn protocol(value: &Value, field: &str, causes: &mut Vec<Cause>) {
 
 /// A label selector in an object, with its keys and operators.
 fn selector(value: &Value, field: &str, causes: &mut Vec<Cause>) {
-    meta::labels(
-        &value["matchLabels"],
-        &format!("{field}.matchLabels"),
-        causes,
-    );
+    meta::labels(&value["matchLabels"], &format!("{field}.matchLabels"), causes);
     for (index, term) in list(&value["matchExpressions"]).iter().enumerate() {
         let path = format!("{field}.matchExpressions[{index}]");
         let values = list(&term["values"]);
@@ -169,11 +125,7 @@ fn selector(value: &Value, field: &str, causes: &mut Vec<Cause>) {
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             _ => {
                 let why = "not a valid selector operator";
-                causes.push(Cause::invalid(
-                    format!("{path}.operator"),
-                    &term["operator"],
-                    why,
-                ));
+                causes.push(Cause::invalid(format!("{path}.operator"), &term["operator"], why));
             }
         }
         if let Some(why) = meta::qualified_name(term["key"].as_str().unwrap_or_default()) {

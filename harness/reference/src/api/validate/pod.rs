@@ -24,25 +24,12 @@ pub(super) fn check(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
             }
         }
     }
-    one_of(
-        &spec["restartPolicy"],
-        &format!("{path}.restartPolicy"),
-        &["Always", "OnFailure", "Never"],
-        causes,
-    );
+    one_of(&spec["restartPolicy"], &format!("{path}.restartPolicy"), &["Always", "OnFailure", "Never"], causes);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    one_of(
-        &spec["dnsPolicy"],
-        &format!("{path}.dnsPolicy"),
-        &policies,
-        causes,
-    );
+    one_of(&spec["dnsPolicy"], &format!("{path}.dnsPolicy"), &policies, causes);
     if spec["dnsPolicy"] == "None" && list(&spec["dnsConfig"]["nameservers"]).is_empty() {
         let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";
-        causes.push(Cause::required(
-            format!("{path}.dnsConfig.nameservers"),
-            why,
-        ));
+        causes.push(Cause::required(format!("{path}.dnsConfig.nameservers"), why));
     }
     let grace = &spec["terminationGracePeriodSeconds"];
     if grace.as_i64().is_some_and(|seconds| seconds < 0) {
@@ -53,16 +40,8 @@ pub(super) fn check(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         ));
     }
     for field in ["hostname", "subdomain"] {
-        if let Some(rule) = spec[field]
-            .as_str()
-            .filter(|text| !text.is_empty())
-            .and_then(label)
-        {
-            causes.push(Cause::invalid(
-                format!("{path}.{field}"),
-                &spec[field],
-                rule,
-            ));
+        if let Some(rule) = spec[field].as_str().filter(|text| !text.is_empty()).and_then(label) {
+            causes.push(Cause::invalid(format!("{path}.{field}"), &spec[field], rule));
         }
     }
     tolerations(&spec["tolerations"], &format!("{path}.tolerations"), causes);
@@ -95,19 +74,11 @@ fn volumes<'a>(value: &'a Value, path: &str, causes: &mut Vec<Cause>) -> BTreeSe
     names
 }
 
-fn check_container(
-    container: &Value,
-    path: &str,
-    volumes: &BTreeSet<&str>,
-    causes: &mut Vec<Cause>,
-) {
+fn check_container(container: &Value, path: &str, volumes: &BTreeSet<&str>, causes: &mut Vec<Cause>) {
     match container["name"].as_str() {
         None | Some("") => causes.push(Cause::required(format!("{path}.name"), "")),
         Some(name) => {
-            causes.extend(
-                label(name)
-                    .map(|why| Cause::invalid(format!("{path}.name"), &container["name"], why)),
-            );
+            causes.extend(label(name).map(|why| Cause::invalid(format!("{path}.name"), &container["name"], why)));
         }
     }
     if container["image"].as_str().is_none_or(str::is_empty) {
@@ -132,11 +103,7 @@ fn check_container(
             causes.push(Cause::required(field, ""));
         } else if !volumes.contains(name) {
             let message = format!("Not found: {name:?}");
-            causes.push(Cause {
-                field,
-                reason: "FieldValueNotFound",
-                message,
-            });
+            causes.push(Cause { field, reason: "FieldValueNotFound", message });
         }
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -153,10 +120,7 @@ fn check_probe(probe: &Value, path: &str, causes: &mut Vec<Cause>) {
     if given == 0 {
         causes.push(Cause::required(path, "must specify a handler type"));
     } else if given > 1 {
-        causes.push(Cause::forbidden(
-            path,
-            "may not specify more than 1 handler type",
-        ));
+        causes.push(Cause::forbidden(path, "may not specify more than 1 handler type"));
     }
     for kind in ["httpGet", "tcpSocket"] {
         if probe[kind].is_object() {
@@ -171,22 +135,14 @@ fn ports(value: &Value, path: &str, causes: &mut Vec<Cause>) {
         let path = format!("{path}[{index}]");
         if let Some(name) = entry["name"].as_str().filter(|name| !name.is_empty()) {
             let wrong = port_name(name);
-            causes.extend(
-                wrong
-                    .iter()
-                    .map(|why| Cause::invalid(format!("{path}.name"), &entry["name"], why)),
-            );
+            causes.extend(wrong.iter().map(|why| Cause::invalid(format!("{path}.name"), &entry["name"], why)));
             if wrong.is_empty() && !names.insert(name) {
                 causes.push(Cause::duplicate(format!("{path}.name"), &entry["name"]));
             }
         }
         match entry["containerPort"].as_i64() {
             None | Some(0) => causes.push(Cause::required(format!("{path}.containerPort"), "")),
-            Some(_) => port(
-                &entry["containerPort"],
-                &format!("{path}.containerPort"),
-                causes,
-            ),
+            Some(_) => port(&entry["containerPort"], &format!("{path}.containerPort"), causes),
         }
         if entry["hostPort"].as_i64().is_some_and(|port| port != 0) {
             port(&entry["hostPort"], &format!("{path}.hostPort"), causes);
@@ -199,18 +155,11 @@ fn tolerations(value: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (index, toleration) in list(value).iter().enumerate() {
         let path = format!("{path}[{index}]");
         if let Some(key) = toleration["key"].as_str().filter(|key| !key.is_empty()) {
-            causes.extend(
-                qualified_name(key)
-                    .map(|why| Cause::invalid(format!("{path}.key"), &json!(key), why)),
-            );
+            causes.extend(qualified_name(key).map(|why| Cause::invalid(format!("{path}.key"), &json!(key), why)));
         }
         let operator = toleration["operator"].as_str().unwrap_or("Equal");
         if operator != "Equal" && operator != "Exists" && !operator.is_empty() {
-            causes.push(Cause::unsupported(
-                format!("{path}.operator"),
-                &toleration["operator"],
-                &["Equal", "Exists"],
-            ));
+            causes.push(Cause::unsupported(format!("{path}.operator"), &toleration["operator"], &["Equal", "Exists"]));
         }
     }
 }
@@ -222,21 +171,11 @@ pub(super) fn check_change(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
         let Some(map) = spec.as_object_mut() else {
             return spec;
         };
-        for field in [
-            "tolerations",
-            "activeDeadlineSeconds",
-            "terminationGracePeriodSeconds",
-            "schedulingGates",
-        ] {
+        for field in ["tolerations", "activeDeadlineSeconds", "terminationGracePeriodSeconds", "schedulingGates"] {
             map.remove(field);
         }
         for field in ["containers", "initContainers"] {
-            for container in map
-                .get_mut(field)
-                .and_then(Value::as_array_mut)
-                .into_iter()
-                .flatten()
-            {
+            for container in map.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
                 container["image"] = Value::Null;
             }
         }
@@ -250,9 +189,7 @@ pub(super) fn check_change(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
         causes.push(Cause::forbidden("spec", why));
         return;
     }
-    let kept = list(&old["tolerations"])
-        .iter()
-        .all(|toleration| list(&new["tolerations"]).contains(toleration));
+    let kept = list(&old["tolerations"]).iter().all(|toleration| list(&new["tolerations"]).contains(toleration));
     if !kept {
         causes.push(Cause::forbidden(
             "spec.tolerations",

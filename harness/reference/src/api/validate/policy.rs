@@ -29,20 +29,12 @@ fn types(value: &Value, causes: &mut Vec<Cause>) {
     if types.len() > 2 {
         let told: Vec<String> = types.iter().map(Value::to_string).collect();
         let told = format!("[]networking.PolicyType{{{}}}", told.join(", "));
-        causes.push(Cause::invalid_text(
-            "spec.policyTypes",
-            &told,
-            "may not specify more than two policyTypes",
-        ));
+        causes.push(Cause::invalid_text("spec.policyTypes", &told, "may not specify more than two policyTypes"));
         return;
     }
     for (index, kind) in types.iter().enumerate() {
         if kind != "Ingress" && kind != "Egress" {
-            causes.push(Cause::unsupported(
-                format!("spec.policyTypes[{index}]"),
-                kind,
-                &["Ingress", "Egress"],
-            ));
+            causes.push(Cause::unsupported(format!("spec.policyTypes[{index}]"), kind, &["Ingress", "Egress"]));
         }
     }
 }
@@ -60,24 +52,16 @@ fn check_port(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
         return;
     }
     match (&rule["port"], end.as_i64()) {
-        (Value::Null, _) => causes.push(Cause::invalid(
-            end_path,
-            end,
-            "may not be specified when `port` is not specified",
-        )),
-        (Value::String(_), _) => causes.push(Cause::invalid(
-            end_path,
-            end,
-            "may not be specified when `port` is non-numeric",
-        )),
+        (Value::Null, _) => {
+            causes.push(Cause::invalid(end_path, end, "may not be specified when `port` is not specified"))
+        }
+        (Value::String(_), _) => {
+            causes.push(Cause::invalid(end_path, end, "may not be specified when `port` is non-numeric"))
+        }
         (first, Some(last)) => {
             // The real server names the first port here, not the last; clients match on its text.
             if first.as_i64().is_some_and(|first| last < first) {
-                causes.push(Cause::invalid(
-                    end_path.clone(),
-                    first,
-                    "must be greater than or equal to `port`",
-                ));
+                causes.push(Cause::invalid(end_path.clone(), first, "must be greater than or equal to `port`"));
             }
             port(end, &end_path, causes);
         }
@@ -93,10 +77,7 @@ fn check_peer(peer: &Value, path: &str, causes: &mut Vec<Cause>) {
     let selects = given("podSelector") || given("namespaceSelector");
     match (given("ipBlock"), selects) {
         (false, false) => causes.push(Cause::required(path, "must specify a peer")),
-        (true, true) => causes.push(Cause::forbidden(
-            path,
-            "may not specify both ipBlock and another peer",
-        )),
+        (true, true) => causes.push(Cause::forbidden(path, "may not specify both ipBlock and another peer")),
         (true, false) => block(&peer["ipBlock"], &format!("{path}.ipBlock"), causes),
         (false, true) => {}
     }
@@ -121,11 +102,7 @@ fn block(block: &Value, path: &str, causes: &mut Vec<Cause>) {
         match network(except) {
             None => causes.push(Cause::invalid(field, except, CIDR_RULE)),
             Some(inner) if !(outer.contains(&inner) && outer.prefix_len() < inner.prefix_len()) => {
-                causes.push(Cause::invalid(
-                    field,
-                    &json!(except),
-                    "must be a strict subset of `cidr`",
-                ));
+                causes.push(Cause::invalid(field, &json!(except), "must be a strict subset of `cidr`"));
             }
             Some(_) => {}
         }

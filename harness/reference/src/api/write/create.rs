@@ -16,12 +16,7 @@ use super::{Written, as_kept, author, check_namespace, check_type, decode, now, 
 const LONGEST_BASE: usize = 58;
 
 /// Creates the object that `body` describes.
-pub fn create(
-    cluster: &Cluster,
-    target: &Target,
-    mut body: Value,
-    options: &WriteOptions,
-) -> Result<Written, Refusal> {
+pub fn create(cluster: &Cluster, target: &Target, mut body: Value, options: &WriteOptions) -> Result<Written, Refusal> {
     let kind = target.kind();
     check_type(kind, &mut body)?;
     let warnings = decode(kind, &mut body, options.validation)?;
@@ -31,14 +26,8 @@ pub fn create(
     system_fields(kind, &mut object);
     initial_status(kind, &mut object);
     defaults::fill(kind, &mut object);
-    let object = cluster
-        .store
-        .write(|tx| insert(cluster, tx, target, object, options))?;
-    Ok(Written {
-        object,
-        created: true,
-        warnings,
-    })
+    let object = cluster.store.write(|tx| insert(cluster, tx, target, object, options))?;
+    Ok(Written { object, created: true, warnings })
 }
 
 /// Creates an object on behalf of the server itself, unless it is there already.
@@ -72,9 +61,7 @@ pub(super) fn place(target: &Target, object: &mut Value) -> Result<(), Refusal> 
         }
         Some(_) => {}
         None if target.kind().namespaced => {
-            return Err(Refusal::bad_request(
-                "an empty namespace may not be set during creation",
-            ));
+            return Err(Refusal::bad_request("an empty namespace may not be set during creation"));
         }
         None => {
             meta.as_object_mut().map(|map| map.remove("namespace"));
@@ -88,10 +75,7 @@ fn name(kind: &Kind, object: &mut Value) -> Result<(), Refusal> {
     if meta["name"].as_str().is_some_and(|name| !name.is_empty()) {
         return Ok(());
     }
-    let Some(base) = meta["generateName"]
-        .as_str()
-        .filter(|base| !base.is_empty())
-    else {
+    let Some(base) = meta["generateName"].as_str().filter(|base| !base.is_empty()) else {
         let cause = Cause::required("metadata.name", "name or generateName is required");
         return Err(Refusal::invalid(kind.group, kind.kind, "", vec![cause]));
     };
@@ -104,13 +88,7 @@ pub(super) fn system_fields(kind: &Kind, object: &mut Value) {
     let Some(meta) = object["metadata"].as_object_mut() else {
         return;
     };
-    for field in [
-        "resourceVersion",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "generation",
-    ] {
+    for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
         meta.remove(field);
     }
     meta.insert("uid".to_owned(), json!(random::uid()));
@@ -171,10 +149,7 @@ pub(super) fn check_and_put(
     dry_run: bool,
 ) -> Result<Arc<Object>, Refusal> {
     let kind = target.kind();
-    let name = object["metadata"]["name"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     check_namespace(tx, target, Some(&name))?;
     if tx.get(target.shelf(), target.place(), &name).is_some() {
         return Err(Refusal::already_exists(kind, &name));
@@ -196,15 +171,13 @@ pub(super) fn check_and_put(
 /// What every namespace comes with.
 fn furnish(cluster: &Cluster, tx: &mut Transaction<'_>, namespace: &str) {
     let meta = |name: &str| json!({ "name": name, "namespace": namespace, "uid": random::uid(), "creationTimestamp": time::now() });
-    let account =
-        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta("default") });
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta("default") });
     let mut authority = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("kube-root-ca.crt"),
         "data": { "ca.crt": cluster.ca_pem },
     });
-    authority["metadata"]["annotations"]["kubernetes.io/description"] = json!(
-        "The certificate authority that the API server and the kubelets of this cluster are signed by."
-    );
+    authority["metadata"]["annotations"]["kubernetes.io/description"] =
+        json!("The certificate authority that the API server and the kubelets of this cluster are signed by.");
     tx.put(kinds::core_index("serviceaccounts"), account);
     tx.put(kinds::core_index("configmaps"), authority);
 }

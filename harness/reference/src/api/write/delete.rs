@@ -31,19 +31,13 @@ impl DeleteOptions {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let grace = match query.get("gracePeriodSeconds") {
             Some(given) => {
-                let why = || {
-                    Refusal::bad_request(format!(
-                        "invalid gracePeriodSeconds: `{given}` is not a number"
-                    ))
-                };
+                let why = || Refusal::bad_request(format!("invalid gracePeriodSeconds: `{given}` is not a number"));
                 Some(given.parse::<i64>().map_err(|_| why())?)
             }
             None => body["gracePeriodSeconds"].as_i64(),
         };
-        let mut propagation = query
-            .get("propagationPolicy")
-            .map(str::to_owned)
-            .or_else(|| text(&body["propagationPolicy"]));
+        let mut propagation =
+            query.get("propagationPolicy").map(str::to_owned).or_else(|| text(&body["propagationPolicy"]));
         if body["orphanDependents"] == true {
             propagation = Some("Orphan".to_owned());
         }
@@ -51,14 +45,10 @@ impl DeleteOptions {
             && !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan")
         {
             let allowed = "supported are `Foreground`, `Background`, `Orphan`";
-            return Err(Refusal::bad_request(format!(
-                "invalid propagationPolicy: `{policy}`; {allowed}"
-            )));
+            return Err(Refusal::bad_request(format!("invalid propagationPolicy: `{policy}`; {allowed}")));
         }
         let dry_run = query.get("dryRun") == Some("All")
-            || body["dryRun"]
-                .as_array()
-                .is_some_and(|all| all.iter().any(|x| x == "All"));
+            || body["dryRun"].as_array().is_some_and(|all| all.iter().any(|x| x == "All"));
         Ok(Self {
             grace_seconds: grace.map(|seconds| seconds.max(0)),
             propagation,
@@ -86,11 +76,7 @@ impl Deleted {
 }
 
 /// Deletes one object.
-pub fn delete(
-    cluster: &Cluster,
-    target: &Target,
-    options: &DeleteOptions,
-) -> Result<Deleted, Refusal> {
+pub fn delete(cluster: &Cluster, target: &Target, options: &DeleteOptions) -> Result<Deleted, Refusal> {
     let name = target.named()?;
     cluster.store.write(|tx| {
         let Some(found) = tx.get(target.shelf(), target.place(), name) else {
@@ -111,18 +97,12 @@ pub fn delete_collection(
 ) -> Result<Vec<Arc<Object>>, Refusal> {
     cluster.store.write(|tx| {
         let wanted = |object: &&Arc<Object>| {
-            target
-                .namespace
-                .as_ref()
-                .is_none_or(|namespace| object.value["metadata"]["namespace"] == **namespace)
+            target.namespace.as_ref().is_none_or(|namespace| object.value["metadata"]["namespace"] == **namespace)
                 && labels.matches(&object.value)
                 && fields.matches(&object.value)
         };
         let found: Vec<Arc<Object>> = tx.list(target.shelf()).filter(wanted).cloned().collect();
-        found
-            .iter()
-            .map(|object| remove(tx, target, object, options).map(|done| Arc::clone(done.object())))
-            .collect()
+        found.iter().map(|object| remove(tx, target, object, options).map(|done| Arc::clone(done.object()))).collect()
     })
 }
 
@@ -138,16 +118,8 @@ fn remove(
     mark(kind, &mut object, options);
     if may_go(kind, &object) {
         // What an object that goes at once looked like last carries no mark, unless it was marked before.
-        let last = if found.value["metadata"]["deletionTimestamp"].is_string() {
-            object
-        } else {
-            found.value.clone()
-        };
-        let gone = if options.dry_run {
-            unsaved(last)
-        } else {
-            tx.remove(target.shelf(), last)
-        };
+        let last = if found.value["metadata"]["deletionTimestamp"].is_string() { object } else { found.value.clone() };
+        let gone = if options.dry_run { unsaved(last) } else { tx.remove(target.shelf(), last) };
         return Ok(Deleted::Gone(gone));
     }
     if object == found.value {
@@ -157,37 +129,21 @@ fn remove(
         let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
         object["metadata"]["generation"] = json!(generation + 1);
     }
-    let going = if options.dry_run {
-        unsaved(object)
-    } else {
-        tx.put(target.shelf(), object)
-    };
+    let going = if options.dry_run { unsaved(object) } else { tx.put(target.shelf(), object) };
     Ok(Deleted::Going(going))
 }
 
-fn check_preconditions(
-    kind: &Kind,
-    object: &Value,
-    options: &DeleteOptions,
-) -> Result<(), Refusal> {
+fn check_preconditions(kind: &Kind, object: &Value, options: &DeleteOptions) -> Result<(), Refusal> {
     let meta = &object["metadata"];
     let name = meta["name"].as_str().unwrap_or_default();
-    let checks = [
-        ("UID", &options.uid, &meta["uid"]),
-        (
-            "ResourceVersion",
-            &options.resource_version,
-            &meta["resourceVersion"],
-        ),
-    ];
+    let checks =
+        [("UID", &options.uid, &meta["uid"]), ("ResourceVersion", &options.resource_version, &meta["resourceVersion"])];
     for (what, wanted, found) in checks {
         if let Some(wanted) = wanted
             && *found != **wanted
         {
             let found = found.as_str().unwrap_or_default();
-            let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-            );
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
             return Err(Refusal::conflict(kind, name, &why));
         }
     }
@@ -196,11 +152,7 @@ fn check_preconditions(
 
 /// Marks an object as to be deleted, with the time it is given and the finalizers that the policy asks for.
 fn mark(kind: &Kind, object: &mut Value, options: &DeleteOptions) {
-    let grace = if kind.is_core("pods") {
-        pod_grace(object, options)
-    } else {
-        0
-    };
+    let grace = if kind.is_core("pods") { pod_grace(object, options) } else { 0 };
     let meta = &mut object["metadata"];
     let before = meta["deletionGracePeriodSeconds"].as_i64();
     let shorter = before.is_none_or(|before| grace < before);
@@ -218,10 +170,7 @@ fn mark(kind: &Kind, object: &mut Value, options: &DeleteOptions) {
         _ => return,
     };
     // Only owners have dependents that somebody looks after.
-    if matches!(
-        kind.kind,
-        "Deployment" | "ReplicaSet" | "DaemonSet" | "Service"
-    ) {
+    if matches!(kind.kind, "Deployment" | "ReplicaSet" | "DaemonSet" | "Service") {
         let meta = &mut object["metadata"];
         match meta["finalizers"].as_array_mut() {
             Some(known) if known.iter().any(|known| known == finalizer) => {}
@@ -234,16 +183,9 @@ fn mark(kind: &Kind, object: &mut Value, options: &DeleteOptions) {
 /// Seconds a pod is given: as asked, or as it says itself; none if no kubelet has it or it is over.
 fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
     let unbound = pod["spec"]["nodeName"].as_str().is_none_or(str::is_empty);
-    let over = matches!(
-        pod["status"]["phase"].as_str(),
-        Some("Succeeded" | "Failed")
-    );
+    let over = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
     if unbound || over {
         return 0;
     }
-    options
-        .grace_seconds
-        .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64())
-        .unwrap_or(30)
-        .max(0)
+    options.grace_seconds.or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30).max(0)
 }

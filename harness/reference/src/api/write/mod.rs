@@ -38,29 +38,18 @@ pub struct Written {
 }
 
 /// Reads a JSON, YAML or protobuf body. `expected` names the kind in messages, `fields` its type.
-pub fn read_body(
-    headers: &HeaderMap,
-    body: &Bytes,
-    expected: &str,
-    fields: &'static str,
-) -> Result<Value, Refusal> {
-    let header = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("application/json");
+pub fn read_body(headers: &HeaderMap, body: &Bytes, expected: &str, fields: &'static str) -> Result<Value, Refusal> {
+    let header = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
     let media = header.split(';').next().unwrap_or_default().trim();
     match media {
-        "application/json" | "" => {
-            serde_json::from_slice(body).map_err(|error| bad_json(expected, body, &error))
-        }
+        "application/json" | "" => serde_json::from_slice(body).map_err(|error| bad_json(expected, body, &error)),
         "application/yaml" => read_yaml(body, expected),
-        "application/vnd.kubernetes.protobuf" if !fields.is_empty() => protobuf::read(body, fields)
-            .map_err(|why| {
-                Refusal::bad_request(format!(
-                    "the object provided is unrecognized (must be of type {expected}): {why} ({})",
-                    summary(body)
-                ))
-            }),
+        "application/vnd.kubernetes.protobuf" if !fields.is_empty() => protobuf::read(body, fields).map_err(|why| {
+            Refusal::bad_request(format!(
+                "the object provided is unrecognized (must be of type {expected}): {why} ({})",
+                summary(body)
+            ))
+        }),
         _ => Err(Refusal::body_format()),
     }
 }
@@ -83,11 +72,7 @@ pub fn read_yaml(body: &Bytes, expected: &str) -> Result<Value, Refusal> {
 }
 
 fn bad_json(expected: &str, body: &[u8], error: &serde_json::Error) -> Refusal {
-    let why = if error.is_eof() {
-        "unexpected end of JSON input".to_owned()
-    } else {
-        error.to_string()
-    };
+    let why = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
     let shown = summary(body);
     Refusal::bad_request(format!(
         "the object provided is unrecognized (must be of type {expected}): couldn't get version/kind; json parse error: {why} ({shown})"
@@ -102,16 +87,8 @@ fn summary(body: &[u8]) -> String {
         [b'{', ..] if body.len() <= SHOWN => String::from_utf8_lossy(body).into_owned(),
         [b'{', ..] => format!("{} ...", String::from_utf8_lossy(&body[..SHOWN])),
         _ => {
-            let hex: String = body
-                .iter()
-                .take(SHOWN)
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            if body.len() <= SHOWN {
-                hex
-            } else {
-                format!("{hex} ...")
-            }
+            let hex: String = body.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+            if body.len() <= SHOWN { hex } else { format!("{hex} ...") }
         }
     }
 }
@@ -120,62 +97,40 @@ fn summary(body: &[u8]) -> String {
 fn check_type(kind: &Kind, body: &mut Value) -> Result<(), Refusal> {
     let expected = kind.api_version();
     let Value::Object(map) = body else {
-        let why = format!(
-            "the object provided is unrecognized (must be of type {}): it is no JSON object",
-            kind.kind
-        );
+        let why = format!("the object provided is unrecognized (must be of type {}): it is no JSON object", kind.kind);
         return Err(Refusal::bad_request(why));
     };
-    let version = map
-        .get("apiVersion")
-        .and_then(Value::as_str)
-        .unwrap_or(&expected);
+    let version = map.get("apiVersion").and_then(Value::as_str).unwrap_or(&expected);
     let found = map.get("kind").and_then(Value::as_str).unwrap_or(kind.kind);
     if found != kind.kind {
         let version = version.rsplit('/').next().unwrap_or_default();
-        let why = format!(
-            "{found} in version {version:?} cannot be handled as a {}: no conversion between them",
-            kind.kind
-        );
+        let why =
+            format!("{found} in version {version:?} cannot be handled as a {}: no conversion between them", kind.kind);
         return Err(Refusal::bad_request(why));
     }
     if version != expected {
-        let why = format!(
-            "the API version in the data ({version}) does not match the expected API version ({expected})"
-        );
+        let why =
+            format!("the API version in the data ({version}) does not match the expected API version ({expected})");
         return Err(Refusal::bad_request(why));
     }
     map.insert("apiVersion".to_owned(), json!(expected));
     map.insert("kind".to_owned(), json!(kind.kind));
-    if !map.get("metadata").is_some_and(Value::is_object)
-        && map.get("metadata").is_none_or(Value::is_null)
-    {
+    if !map.get("metadata").is_some_and(Value::is_object) && map.get("metadata").is_none_or(Value::is_null) {
         map.insert("metadata".to_owned(), json!({}));
     }
     Ok(())
 }
 
 /// Decodes a body into what its type knows; unknown fields are dropped, warned of or refused.
-fn decode(
-    kind: &Kind,
-    body: &mut Value,
-    validation: FieldValidation,
-) -> Result<Vec<String>, Refusal> {
-    let handled = format!(
-        "{} in version {:?} cannot be handled as a {}",
-        kind.kind, kind.version, kind.kind
-    );
+fn decode(kind: &Kind, body: &mut Value, validation: FieldValidation) -> Result<Vec<String>, Refusal> {
+    let handled = format!("{} in version {:?} cannot be handled as a {}", kind.kind, kind.version, kind.kind);
     let unknown = schema::decode(kind.fields, body)
         .map_err(|refusal| Refusal::bad_request(format!("{handled}: {}", refusal.message)))?;
-    let unknown: Vec<String> = unknown
-        .into_iter()
-        .map(|path| format!("unknown field {path:?}"))
-        .collect();
+    let unknown: Vec<String> = unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect();
     match validation {
-        FieldValidation::Strict if !unknown.is_empty() => Err(Refusal::bad_request(format!(
-            "{handled}: strict decoding error: {}",
-            unknown.join(", ")
-        ))),
+        FieldValidation::Strict if !unknown.is_empty() => {
+            Err(Refusal::bad_request(format!("{handled}: strict decoding error: {}", unknown.join(", "))))
+        }
         FieldValidation::Warn => Ok(unknown),
         _ => Ok(Vec::new()),
     }
@@ -187,40 +142,22 @@ fn shape(target: &Target) -> Shape {
 }
 
 /// Who writes, and through which door: the object's own, or that of its status.
-fn author<'a>(
-    options: &'a WriteOptions,
-    kind: &Kind,
-    api_version: &'a str,
-    sub: Option<Sub>,
-) -> Author<'a> {
+fn author<'a>(options: &'a WriteOptions, kind: &Kind, api_version: &'a str, sub: Option<Sub>) -> Author<'a> {
     let (subresource, not_written): (&str, &[&str]) = match sub {
         Some(Sub::Status) => ("status", &["spec"]),
         _ if kind.splits_status() => ("", &["status"]),
         _ => ("", &[]),
     };
-    Author {
-        manager: &options.manager,
-        api_version,
-        subresource,
-        not_written,
-    }
+    Author { manager: &options.manager, api_version, subresource, not_written }
 }
 
 /// An event that came by its newer face, as it is kept.
 fn as_kept(kind: &Kind, value: Value) -> Value {
-    if events::has_two_faces(kind) {
-        events::kept(&value)
-    } else {
-        value
-    }
+    if events::has_two_faces(kind) { events::kept(&value) } else { value }
 }
 
 /// Refuses to write into a namespace that is not there.
-fn check_namespace(
-    tx: &Transaction<'_>,
-    target: &Target,
-    creating: Option<&str>,
-) -> Result<(), Refusal> {
+fn check_namespace(tx: &Transaction<'_>, target: &Target, creating: Option<&str>) -> Result<(), Refusal> {
     let Some(namespace) = &target.namespace else {
         return Ok(());
     };
@@ -240,10 +177,8 @@ fn check_namespace(
 fn may_go(kind: &Kind, object: &Value) -> bool {
     let meta = &object["metadata"];
     let none = |value: &Value| value.as_array().is_none_or(Vec::is_empty);
-    let graceful = kind.is_core("pods")
-        && meta["deletionGracePeriodSeconds"]
-            .as_i64()
-            .is_some_and(|seconds| seconds > 0);
+    let graceful =
+        kind.is_core("pods") && meta["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds > 0);
     let contents = kind.is_core("namespaces") && !none(&object["spec"]["finalizers"]);
     meta["deletionTimestamp"].is_string() && none(&meta["finalizers"]) && !graceful && !contents
 }
@@ -271,11 +206,7 @@ fn lasting(object: &Value) -> Value {
 /// The result of a dry run: like the stored object, but nobody will ever see it.
 fn unsaved(value: Value) -> Arc<Object> {
     let json = Bytes::from(serde_json::to_vec(&value).unwrap_or_default());
-    Arc::new(Object {
-        value,
-        json,
-        revision: 0,
-    })
+    Arc::new(Object { value, json, revision: 0 })
 }
 
 fn now() -> Timestamp {

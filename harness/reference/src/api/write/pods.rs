@@ -10,35 +10,20 @@ use super::delete::{DeleteOptions, delete};
 use super::unsaved;
 
 /// Binds a pod to the node that a `Binding` names.
-pub fn bind(
-    cluster: &Cluster,
-    target: &Target,
-    binding: &Value,
-    options: &WriteOptions,
-) -> Result<(), Refusal> {
+pub fn bind(cluster: &Cluster, target: &Target, binding: &Value, options: &WriteOptions) -> Result<(), Refusal> {
     let kind = target.kind();
     let name = target.named()?;
-    let Some(node) = binding["target"]["name"]
-        .as_str()
-        .filter(|node| !node.is_empty())
-    else {
-        return Err(Refusal::bad_request(
-            "a binding must name the node it is to in `target.name`",
-        ));
+    let Some(node) = binding["target"]["name"].as_str().filter(|node| !node.is_empty()) else {
+        return Err(Refusal::bad_request("a binding must name the node it is to in `target.name`"));
     };
     cluster.store.write(|tx| {
-        let found = tx
-            .get(target.shelf(), target.place(), name)
-            .ok_or_else(|| Refusal::not_found(kind, name))?;
+        let found = tx.get(target.shelf(), target.place(), name).ok_or_else(|| Refusal::not_found(kind, name))?;
         let mut pod = found.value.clone();
         if pod["metadata"]["deletionTimestamp"].is_string() {
             let why = format!("pod {name} is being deleted, cannot be assigned to a host");
             return Err(Refusal::conflict(kind, name, &why));
         }
-        if let Some(other) = pod["spec"]["nodeName"]
-            .as_str()
-            .filter(|other| !other.is_empty())
-        {
+        if let Some(other) = pod["spec"]["nodeName"].as_str().filter(|other| !other.is_empty()) {
             let why = format!("pod {name} is already assigned to node {other:?}");
             return Err(Refusal::conflict(kind, name, &why));
         }

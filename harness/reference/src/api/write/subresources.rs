@@ -16,21 +16,11 @@ use super::{author, may_go, now, shape, unsaved};
 /// The `Scale` of a workload.
 pub fn scale(workload: &Value) -> Value {
     let meta = &workload["metadata"];
-    let labels = workload["spec"]["selector"]["matchLabels"]
-        .as_object()
-        .into_iter()
-        .flatten();
-    let labels: Vec<String> = labels
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-        .collect();
+    let labels = workload["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
+    let labels: Vec<String> =
+        labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
     let mut told = json!({});
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-    ] {
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         told[field] = meta[field].clone();
     }
     json!({
@@ -47,25 +37,12 @@ pub fn put_scale(
     wanted: &Value,
     options: &WriteOptions,
 ) -> Result<Arc<Object>, Refusal> {
-    let mut change =
-        json!({ "spec": { "replicas": wanted["spec"]["replicas"].as_i64().unwrap_or(0) } });
-    if let Some(version) = wanted["metadata"]["resourceVersion"]
-        .as_str()
-        .filter(|version| !version.is_empty())
-    {
+    let mut change = json!({ "spec": { "replicas": wanted["spec"]["replicas"].as_i64().unwrap_or(0) } });
+    if let Some(version) = wanted["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty()) {
         change["metadata"]["resourceVersion"] = json!(version);
     }
     // The door writes the workload itself, in the name of its subresource.
-    patch(
-        cluster,
-        &Target {
-            sub: None,
-            ..target.clone()
-        },
-        Patch::Merge(change),
-        options,
-    )
-    .map(|written| written.object)
+    patch(cluster, &Target { sub: None, ..target.clone() }, Patch::Merge(change), options).map(|written| written.object)
 }
 
 /// Patches the `Scale` of a workload.
@@ -104,22 +81,15 @@ pub fn finalize(
     let kind = target.kind();
     let name = target.named()?;
     cluster.store.write(|tx| {
-        let found = tx
-            .get(target.shelf(), "", name)
-            .ok_or_else(|| Refusal::not_found(kind, name))?;
-        if let Some(seen) = wanted["metadata"]["resourceVersion"]
-            .as_str()
-            .filter(|seen| !seen.is_empty())
+        let found = tx.get(target.shelf(), "", name).ok_or_else(|| Refusal::not_found(kind, name))?;
+        if let Some(seen) = wanted["metadata"]["resourceVersion"].as_str().filter(|seen| !seen.is_empty())
             && found.value["metadata"]["resourceVersion"] != *seen
         {
             return Err(Refusal::modified(kind, name));
         }
         let mut object = found.value.clone();
         object["spec"] = json!({});
-        if let Some(finalizers) = wanted["spec"]["finalizers"]
-            .as_array()
-            .filter(|all| !all.is_empty())
-        {
+        if let Some(finalizers) = wanted["spec"]["finalizers"].as_array().filter(|all| !all.is_empty()) {
             object["spec"]["finalizers"] = json!(finalizers);
         }
         if options.dry_run {

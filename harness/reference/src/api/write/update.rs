@@ -13,8 +13,7 @@ use super::super::store::{Object, Transaction};
 use super::super::{addresses, defaults, events, ownership, patch as patches, validate};
 use super::create::{check_and_put, initial_status, place, system_fields};
 use super::{
-    Written, as_kept, author, check_namespace, check_type, decode, desired, lasting, may_go, now,
-    shape, unsaved,
+    Written, as_kept, author, check_namespace, check_type, decode, desired, lasting, may_go, now, shape, unsaved,
 };
 
 /// A patch with its type.
@@ -41,9 +40,7 @@ pub fn replace(
     match new["metadata"]["name"].as_str() {
         None | Some("") => new["metadata"]["name"] = json!(name),
         Some(own) if own != name => {
-            let why = format!(
-                "the name of the object ({own}) does not match the name on the URL ({name})"
-            );
+            let why = format!("the name of the object ({own}) does not match the name on the URL ({name})");
             return Err(Refusal::bad_request(why));
         }
         Some(_) => {}
@@ -51,11 +48,7 @@ pub fn replace(
     cluster.store.write(|tx| {
         let old = existing(tx, target)?;
         let object = store_change(cluster, tx, target, &old, new, options)?;
-        Ok(Written {
-            object,
-            created: false,
-            warnings,
-        })
+        Ok(Written { object, created: false, warnings })
     })
 }
 
@@ -69,12 +62,7 @@ fn existing(tx: &Transaction<'_>, target: &Target) -> Result<Arc<Object>, Refusa
 }
 
 /// Patches an object, or its status.
-pub fn patch(
-    cluster: &Cluster,
-    target: &Target,
-    patch: Patch,
-    options: &WriteOptions,
-) -> Result<Written, Refusal> {
+pub fn patch(cluster: &Cluster, target: &Target, patch: Patch, options: &WriteOptions) -> Result<Written, Refusal> {
     if let Patch::Apply(config) = patch {
         return apply(cluster, target, config, options);
     }
@@ -82,11 +70,7 @@ pub fn patch(
         let old = existing(tx, target)?;
         let (new, warnings) = patched(target, &old.value, &patch, options)?;
         let object = store_change(cluster, tx, target, &old, new, options)?;
-        Ok(Written {
-            object,
-            created: false,
-            warnings,
-        })
+        Ok(Written { object, created: false, warnings })
     })
 }
 
@@ -97,18 +81,12 @@ fn patched(
     options: &WriteOptions,
 ) -> Result<(Value, Vec<String>), Refusal> {
     let kind = target.kind();
-    let mut new = if events::has_two_faces(kind) {
-        events::shown(old)
-    } else {
-        old.clone()
-    };
+    let mut new = if events::has_two_faces(kind) { events::shown(old) } else { old.clone() };
     match patch {
         Patch::Json(operations) => patches::json_patch(&mut new, operations)?,
         Patch::Merge(patch) => patches::merge_patch(&mut new, patch),
         Patch::Strategic(_) if kind.is_custom() => return Err(Refusal::patch_format()),
-        Patch::Strategic(patch) => {
-            patches::strategic(&mut new, patch, &Shape::of_type(kind.fields))?
-        }
+        Patch::Strategic(patch) => patches::strategic(&mut new, patch, &Shape::of_type(kind.fields))?,
         Patch::Apply(_) => {}
     }
     check_type(kind, &mut new)?;
@@ -119,12 +97,7 @@ fn patched(
 }
 
 /// Server-side apply, which also creates.
-fn apply(
-    cluster: &Cluster,
-    target: &Target,
-    mut config: Value,
-    options: &WriteOptions,
-) -> Result<Written, Refusal> {
+fn apply(cluster: &Cluster, target: &Target, mut config: Value, options: &WriteOptions) -> Result<Written, Refusal> {
     let kind = target.kind();
     let name = target.named()?;
     check_type(kind, &mut config)?;
@@ -141,23 +114,14 @@ fn apply(
             return Err(Refusal::not_found(kind, name));
         }
         let before = live.as_ref().map_or(Value::Null, |live| live.value.clone());
-        let applied =
-            ownership::apply(&before, &config, &shape(target), &by, options.force, now())?;
+        let applied = ownership::apply(&before, &config, &shape(target), &by, options.force, now())?;
         match live {
-            Some(old) if !applied.changed => Ok(Written {
-                object: old,
-                created: false,
-                warnings,
-            }),
+            Some(old) if !applied.changed => Ok(Written { object: old, created: false, warnings }),
             Some(old) => {
                 let mut object = applied.object;
                 settle(kind, target.sub, &old.value, &mut object)?;
                 let object = finish(cluster, tx, target, &old, object, options.dry_run)?;
-                Ok(Written {
-                    object,
-                    created: false,
-                    warnings,
-                })
+                Ok(Written { object, created: false, warnings })
             }
             None => {
                 let mut object = applied.object;
@@ -165,11 +129,7 @@ fn apply(
                 initial_status(kind, &mut object);
                 defaults::fill(kind, &mut object);
                 let object = check_and_put(cluster, tx, target, object, options.dry_run)?;
-                Ok(Written {
-                    object,
-                    created: true,
-                    warnings,
-                })
+                Ok(Written { object, created: true, warnings })
             }
         }
     })
@@ -178,17 +138,9 @@ fn apply(
 fn check_apply(config: &Value, options: &WriteOptions) -> Result<(), Refusal> {
     if !options.manager_given {
         let cause = Cause::required("fieldManager", "is required for apply patch");
-        return Err(Refusal::invalid(
-            "meta.k8s.io",
-            "PatchOptions",
-            "",
-            vec![cause],
-        ));
+        return Err(Refusal::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
     }
-    if config["metadata"]["managedFields"]
-        .as_array()
-        .is_some_and(|entries| !entries.is_empty())
-    {
+    if config["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty()) {
         return Err(Refusal::bad_request("metadata.managedFields must be nil"));
     }
     Ok(())
@@ -198,22 +150,13 @@ fn check_apply(config: &Value, options: &WriteOptions) -> Result<(), Refusal> {
 /// are carried over, defaults are filled in, and the change is checked.
 fn settle(kind: &Kind, sub: Option<Sub>, old: &Value, new: &mut Value) -> Result<(), Refusal> {
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
-    let given = |value: &Value| {
-        value
-            .as_str()
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
+    let given = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     match given(&new["metadata"]["resourceVersion"]) {
         Some(seen) if seen != old["metadata"]["resourceVersion"] => {
             return Err(Refusal::modified(kind, name));
         }
         None if kind.is_custom() => {
-            let cause = Cause::invalid_text(
-                "metadata.resourceVersion",
-                "0x0",
-                "must be specified for an update",
-            );
+            let cause = Cause::invalid_text("metadata.resourceVersion", "0x0", "must be specified for an update");
             return Err(Refusal::invalid(kind.group, kind.kind, name, vec![cause]));
         }
         _ => {}

@@ -25,14 +25,8 @@ const REPLACE_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Action {
-    Create {
-        pod: Box<Pod>,
-        node: String,
-    },
-    Delete {
-        pod: Box<Pod>,
-        failed_on: Option<String>,
-    },
+    Create { pod: Box<Pod>, node: String },
+    Delete { pod: Box<Pod>, failed_on: Option<String> },
     Status(Value),
 }
 
@@ -70,13 +64,7 @@ pub(super) struct Standing<'a> {
     pub(super) deleting: bool,
 }
 
-pub(super) fn decide(
-    set: &DaemonSet,
-    owned: &[&Pod],
-    nodes: &[Arc<Node>],
-    settled: bool,
-    now: Timestamp,
-) -> Decision {
+pub(super) fn decide(set: &DaemonSet, owned: &[&Pod], nodes: &[Arc<Node>], settled: bool, now: Timestamp) -> Decision {
     let Some(spec) = &set.spec else {
         return Decision::default();
     };
@@ -116,10 +104,7 @@ fn places<'a>(
         }
         pods.entry(node).or_default().push(Standing {
             pod,
-            updated: pod
-                .labels()
-                .get(REVISION_HASH)
-                .is_some_and(|label| label == hash),
+            updated: pod.labels().get(REVISION_HASH).is_some_and(|label| label == hash),
             available: availability == Availability::Available,
             deleting: is_deleting(pod),
         });
@@ -133,9 +118,7 @@ fn places<'a>(
             let admitted = admits_node(&template, node);
             let bears = |effects: &[&str]| bears(node, &tolerations, effects);
             let mut here = pods.remove(name).unwrap_or_default();
-            here.sort_by_key(|standing| {
-                (standing.pod.creation_timestamp(), standing.pod.name_any())
-            });
+            here.sort_by_key(|standing| (standing.pod.creation_timestamp(), standing.pod.name_any()));
             Place {
                 node: name,
                 wanted: admitted && bears(&["NoSchedule", "NoExecute"]),
@@ -149,11 +132,7 @@ fn places<'a>(
 }
 
 fn bears(node: &Node, tolerations: &[Toleration], effects: &[&str]) -> bool {
-    let taints = node
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.taints.as_deref())
-        .unwrap_or_default();
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     untolerated(taints, tolerations, effects).is_none()
 }
 
@@ -167,24 +146,16 @@ fn keep(
     again: &mut Option<Duration>,
 ) -> Vec<Action> {
     if place.pods.is_empty() {
-        return if place.wanted {
-            vec![create(set, spec, hash, place)]
-        } else {
-            Vec::new()
-        };
+        return if place.wanted { vec![create(set, spec, hash, place)] } else { Vec::new() };
     }
     let staying = place.pods.iter().filter(|standing| !standing.deleting);
     if !place.tolerated {
         return staying.map(|standing| delete(standing, None)).collect();
     }
-    let (failed, living): (Vec<_>, Vec<_>) =
-        staying.partition(|standing| is_finished(standing.pod));
+    let (failed, living): (Vec<_>, Vec<_>) = staying.partition(|standing| is_finished(standing.pod));
     let mut actions = Vec::new();
     for standing in failed {
-        let made = standing
-            .pod
-            .creation_timestamp()
-            .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        let made = standing.pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         let left = REPLACE_AFTER - now.duration_since(made);
         match Duration::try_from(left) {
             Ok(left) if !left.is_zero() => *again = earliest(*again, Some(left)),
@@ -199,23 +170,12 @@ fn keep(
     actions
 }
 
-pub(super) fn create(
-    set: &DaemonSet,
-    spec: &DaemonSetSpec,
-    hash: &str,
-    place: &Place<'_>,
-) -> Action {
-    Action::Create {
-        pod: Box::new(pod_for(set, spec, hash, place.node)),
-        node: place.node.to_owned(),
-    }
+pub(super) fn create(set: &DaemonSet, spec: &DaemonSetSpec, hash: &str, place: &Place<'_>) -> Action {
+    Action::Create { pod: Box::new(pod_for(set, spec, hash, place.node)), node: place.node.to_owned() }
 }
 
 pub(super) fn delete(standing: &Standing<'_>, failed_on: Option<&str>) -> Action {
-    Action::Delete {
-        pod: Box::new(standing.pod.clone()),
-        failed_on: failed_on.map(str::to_owned),
-    }
+    Action::Delete { pod: Box::new(standing.pod.clone()), failed_on: failed_on.map(str::to_owned) }
 }
 
 fn status(set: &DaemonSet, places: &[Place<'_>]) -> DaemonSetStatus {
@@ -237,14 +197,8 @@ fn status(set: &DaemonSet, places: &[Place<'_>]) -> DaemonSetStatus {
         number_available: some(available),
         number_unavailable: some(desired - available),
         observed_generation: set.metadata.generation,
-        collision_count: set
-            .status
-            .as_ref()
-            .and_then(|status| status.collision_count),
-        conditions: set
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.clone()),
+        collision_count: set.status.as_ref().and_then(|status| status.collision_count),
+        conditions: set.status.as_ref().and_then(|status| status.conditions.clone()),
     }
 }
 

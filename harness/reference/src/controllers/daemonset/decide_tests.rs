@@ -18,15 +18,12 @@ fn set(template: Value) -> DaemonSet {
 }
 
 fn node(name: &str, taints: Value) -> Arc<Node> {
-    let value =
-        json!({"metadata": {"name": name, "labels": {"name": name}}, "spec": {"taints": taints}});
+    let value = json!({"metadata": {"name": name, "labels": {"name": name}}, "spec": {"taints": taints}});
     Arc::new(serde_json::from_value(value).unwrap())
 }
 
 fn nodes(count: usize) -> Vec<Arc<Node>> {
-    (1..=count)
-        .map(|index| node(&format!("n{index}"), json!([])))
-        .collect()
+    (1..=count).map(|index| node(&format!("n{index}"), json!([]))).collect()
 }
 
 fn decided(set: &DaemonSet, pods: &[Pod], nodes: &[Arc<Node>]) -> Vec<Action> {
@@ -38,18 +35,16 @@ fn decided(set: &DaemonSet, pods: &[Pod], nodes: &[Arc<Node>]) -> Vec<Action> {
 
 /// The pods that `set` wants, bound to their nodes and serving.
 fn running(set: &DaemonSet, nodes: &[Arc<Node>]) -> Vec<Pod> {
-    let created = decided(set, &[], nodes)
-        .into_iter()
-        .map(|action| match action {
-            Action::Create { mut pod, node } => {
-                pod.metadata.name = Some(format!("agent-{node}"));
-                pod.metadata.uid = pod.metadata.name.clone();
-                pod.spec.as_mut().unwrap().node_name = Some(node);
-                serve(&mut pod, true);
-                *pod
-            }
-            other => panic!("{other:?}"),
-        });
+    let created = decided(set, &[], nodes).into_iter().map(|action| match action {
+        Action::Create { mut pod, node } => {
+            pod.metadata.name = Some(format!("agent-{node}"));
+            pod.metadata.uid = pod.metadata.name.clone();
+            pod.spec.as_mut().unwrap().node_name = Some(node);
+            serve(&mut pod, true);
+            *pod
+        }
+        other => panic!("{other:?}"),
+    });
     created.collect()
 }
 
@@ -80,9 +75,7 @@ fn one_pod_for_each_node_and_no_more() {
 #[test]
 fn a_new_pod_is_pinned_and_tolerates_what_a_recorded_one_does() {
     let set = set(json!({"hostNetwork": true}));
-    let Action::Create { pod, .. } = &decided(&set, &[], &nodes(1))[0] else {
-        panic!()
-    };
+    let Action::Create { pod, .. } = &decided(&set, &[], &nodes(1))[0] else { panic!() };
     assert_eq!(node_for(pod), Some("n1"));
     let keys: Vec<_> = pod
         .spec
@@ -91,13 +84,7 @@ fn a_new_pod_is_pinned_and_tolerates_what_a_recorded_one_does() {
         .tolerations
         .iter()
         .flatten()
-        .map(|toleration| {
-            toleration
-                .key
-                .clone()
-                .unwrap()
-                .replace("node.kubernetes.io/", "")
-        })
+        .map(|toleration| toleration.key.clone().unwrap().replace("node.kubernetes.io/", ""))
         .collect();
     assert_eq!(
         keys,
@@ -121,10 +108,7 @@ fn a_new_pod_is_pinned_and_tolerates_what_a_recorded_one_does() {
 #[case::tolerated(json!({"tolerations": [{"operator": "Exists"}]}), json!([{"key": "k", "effect": "NoSchedule"}]), 1)]
 #[case::cordoned(json!({}), json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]), 1)]
 fn which_nodes_get_one(#[case] template: Value, #[case] taints: Value, #[case] pods: usize) {
-    assert_eq!(
-        decided(&set(template), &[], &[node("n1", taints)]).len(),
-        pods
-    );
+    assert_eq!(decided(&set(template), &[], &[node("n1", taints)]).len(), pods);
 }
 
 #[test]
@@ -142,28 +126,15 @@ fn an_update_replaces_one_node_at_a_time() {
     let new = set(json!({"hostNetwork": true}));
     assert_eq!(deleted(&decided(&new, &pods, &nodes)), ["agent-n1"]);
     let mut pods = pods;
-    pods[0].metadata.deletion_timestamp = pods[0]
-        .metadata
-        .creation_timestamp
-        .clone()
-        .or(serde_json::from_value(json!("2026-11-23T09:00:00Z")).unwrap());
-    assert_eq!(
-        decided(&new, &pods, &nodes),
-        [],
-        "one is on its way out already"
-    );
+    pods[0].metadata.deletion_timestamp =
+        pods[0].metadata.creation_timestamp.clone().or(serde_json::from_value(json!("2026-11-23T09:00:00Z")).unwrap());
+    assert_eq!(decided(&new, &pods, &nodes), [], "one is on its way out already");
     pods.remove(0);
-    assert!(
-        matches!(&decided(&new, &pods, &nodes)[..], [Action::Create { node, .. }] if node == "n1")
-    );
+    assert!(matches!(&decided(&new, &pods, &nodes)[..], [Action::Create { node, .. }] if node == "n1"));
     let mut first = running(&new, &nodes).remove(0);
     serve(&mut first, false);
     pods.push(first);
-    assert_eq!(
-        decided(&new, &pods, &nodes),
-        [],
-        "the first new one does not serve yet"
-    );
+    assert_eq!(decided(&new, &pods, &nodes), [], "the first new one does not serve yet");
     serve(pods.last_mut().unwrap(), true);
     assert_eq!(deleted(&decided(&new, &pods, &nodes)), ["agent-n2"]);
 }
@@ -186,9 +157,7 @@ fn a_surging_update_makes_the_new_one_first() {
     new.spec.as_mut().unwrap().update_strategy = serde_json::from_value(json!({"rollingUpdate":
         {"maxSurge": 1, "maxUnavailable": 0}}))
     .unwrap();
-    assert!(
-        matches!(&decided(&new, &pods, &nodes)[..], [Action::Create { node, .. }] if node == "n1")
-    );
+    assert!(matches!(&decided(&new, &pods, &nodes)[..], [Action::Create { node, .. }] if node == "n1"));
     let mut pods = pods;
     let mut beside = running(&new, &nodes).remove(0);
     beside.metadata.name = Some("new-n1".to_owned());
@@ -206,8 +175,7 @@ fn on_delete_leaves_old_pods_alone() {
     let nodes = nodes(1);
     let pods = running(&set(json!({})), &nodes);
     let mut new = set(json!({"hostNetwork": true}));
-    new.spec.as_mut().unwrap().update_strategy =
-        serde_json::from_value(json!({"type": "OnDelete"})).unwrap();
+    new.spec.as_mut().unwrap().update_strategy = serde_json::from_value(json!({"type": "OnDelete"})).unwrap();
     assert_eq!(decided(&new, &pods, &nodes), []);
 }
 
@@ -216,22 +184,12 @@ fn a_failed_pod_is_deleted_but_not_in_a_hurry() {
     let (set, nodes) = (set(json!({})), nodes(1));
     let mut pods = running(&set, &nodes);
     let made: Timestamp = "2026-11-23T09:00:00Z".parse().unwrap();
-    pods[0].metadata.creation_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(made));
+    pods[0].metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(made));
     pods[0].status.as_mut().unwrap().phase = Some("Failed".to_owned());
     let at = |now: Timestamp| decide(&set, &[&pods[0]], &nodes, true, now);
     assert_eq!(at(made).again, Some(Duration::from_secs(1)));
     let late = at(made + SignedDuration::from_secs(2)).actions;
-    assert!(
-        late.iter().any(|action| matches!(
-            action,
-            Action::Delete {
-                failed_on: Some(_),
-                ..
-            }
-        )),
-        "{late:?}"
-    );
+    assert!(late.iter().any(|action| matches!(action, Action::Delete { failed_on: Some(_), .. })), "{late:?}");
 }
 
 #[test]
@@ -240,12 +198,7 @@ fn the_status_counts_nodes() {
     let set = set(json!({}));
     let mut pods = running(&set, &nodes);
     serve(&mut pods[0], false);
-    pods[1]
-        .metadata
-        .labels
-        .as_mut()
-        .unwrap()
-        .insert(REVISION_HASH.to_owned(), "old".to_owned());
+    pods[1].metadata.labels.as_mut().unwrap().insert(REVISION_HASH.to_owned(), "old".to_owned());
     pods.pop();
     let owned: Vec<_> = pods.iter().collect();
     let actions = decide(&set, &owned, &nodes, false, Timestamp::now()).actions;

@@ -38,30 +38,19 @@ pub(super) struct DaemonSets {
 impl Controller for DaemonSets {
     async fn round(&mut self) -> Round {
         let (actions, again) = self.look(Timestamp::now());
-        let round =
-            write::carry_out(COMPONENT, actions, |(set, action)| self.act(set, action)).await;
-        round
-            .look_again(again)
-            .look_again(self.unseen.get_mut().patience(Instant::now()))
+        let round = write::carry_out(COMPONENT, actions, |(set, action)| self.act(set, action)).await;
+        round.look_again(again).look_again(self.unseen.get_mut().patience(Instant::now()))
     }
 }
 
 impl DaemonSets {
     pub(super) fn new(client: Client, world: World, recorder: Recorder) -> Self {
-        Self {
-            client,
-            world,
-            recorder,
-            unseen: Mutex::default(),
-        }
+        Self { client, world, recorder, unseen: Mutex::default() }
     }
 
     fn look(&mut self, now: Timestamp) -> (Vec<(Arc<DaemonSet>, Action)>, Option<Duration>) {
         let (pods, nodes) = (self.world.pods.state(), self.world.nodes.state());
-        let by_uid: HashMap<&str, &Pod> = pods
-            .iter()
-            .map(|pod| (uid_of(pod.as_ref()), pod.as_ref()))
-            .collect();
+        let by_uid: HashMap<&str, &Pod> = pods.iter().map(|pod| (uid_of(pod.as_ref()), pod.as_ref())).collect();
         let unseen = self.unseen.get_mut();
         unseen.settle(Instant::now(), |uid| super::shown(by_uid.get(uid).copied()));
         let owned = by_controller(&pods);
@@ -71,22 +60,13 @@ impl DaemonSets {
             let owned = owned.get(uid).map_or(&[][..], Vec::as_slice);
             let decision = decide(&set, owned, &nodes, !unseen.waits(uid), now);
             again = earliest(again, decision.again);
-            actions.extend(
-                decision
-                    .actions
-                    .into_iter()
-                    .map(|action| (set.clone(), action)),
-            );
+            actions.extend(decision.actions.into_iter().map(|action| (set.clone(), action)));
         }
         (actions, again)
     }
 
     async fn act(&self, set: Arc<DaemonSet>, action: Action) -> Result<(), (String, WriteError)> {
-        let what = format!(
-            "{action} of daemon set `{}/{}`",
-            namespace_of(set.as_ref()),
-            name_of(set.as_ref())
-        );
+        let what = format!("{action} of daemon set `{}/{}`", namespace_of(set.as_ref()), name_of(set.as_ref()));
         let done = match action {
             Action::Create { pod, .. } => self.create(&set, &pod).await,
             Action::Delete { pod, failed_on } => {
@@ -96,10 +76,7 @@ impl DaemonSets {
                         namespace_of(pod.as_ref()),
                         name_of(pod.as_ref())
                     );
-                    self.recorder.record(
-                        COMPONENT,
-                        Note::warning(set.as_ref(), "FailedDaemonPod", message),
-                    );
+                    self.recorder.record(COMPONENT, Note::warning(set.as_ref(), "FailedDaemonPod", message));
                 }
                 self.delete(&set, &pod).await
             }
@@ -111,24 +88,14 @@ impl DaemonSets {
     async fn create(&self, set: &DaemonSet, pod: &Pod) -> Result<(), WriteError> {
         match write::create(&self.client, pod).await {
             Ok(created) => {
-                self.unseen.lock().await.note(
-                    uid_of(set),
-                    uid_of(&created),
-                    Write::Created,
-                    Instant::now(),
-                );
-                self.tell(
-                    set,
-                    "SuccessfulCreate",
-                    format!("Created pod: {}", name_of(&created)),
-                );
+                self.unseen.lock().await.note(uid_of(set), uid_of(&created), Write::Created, Instant::now());
+                self.tell(set, "SuccessfulCreate", format!("Created pod: {}", name_of(&created)));
                 Ok(())
             }
             Err(cause) if cause.is_terminating() => Err(cause),
             Err(cause) => {
                 let message = format!("Error creating: {}", cause.message());
-                self.recorder
-                    .record(COMPONENT, Note::warning(set, "FailedCreate", message));
+                self.recorder.record(COMPONENT, Note::warning(set, "FailedCreate", message));
                 Err(cause)
             }
         }
@@ -136,24 +103,13 @@ impl DaemonSets {
 
     async fn delete(&self, set: &DaemonSet, pod: &Pod) -> Result<(), WriteError> {
         write::delete(&self.client, pod, DeleteParams::default()).await?;
-        self.unseen
-            .lock()
-            .await
-            .note(uid_of(set), uid_of(pod), Write::Deleted, Instant::now());
-        self.tell(
-            set,
-            "SuccessfulDelete",
-            format!("Deleted pod: {}", name_of(pod)),
-        );
+        self.unseen.lock().await.note(uid_of(set), uid_of(pod), Write::Deleted, Instant::now());
+        self.tell(set, "SuccessfulDelete", format!("Deleted pod: {}", name_of(pod)));
         Ok(())
     }
 
     fn tell(&self, set: &DaemonSet, reason: &'static str, message: String) {
-        log::info(
-            COMPONENT,
-            format_args!("{}/{}: {message}", namespace_of(set), name_of(set)),
-        );
-        self.recorder
-            .record(COMPONENT, Note::normal(set, reason, message));
+        log::info(COMPONENT, format_args!("{}/{}: {message}", namespace_of(set), name_of(set)));
+        self.recorder.record(COMPONENT, Note::normal(set, reason, message));
     }
 }

@@ -1,9 +1,7 @@
 //! The pod of a daemon set for one node, and which node a pod of a daemon set is for. Pure.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec};
-use k8s_openapi::api::core::v1::{
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
-};
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration};
 use kube::ResourceExt;
 
 use crate::controllers::pod_state::node_of;
@@ -50,8 +48,7 @@ pub(super) fn pod_for(set: &DaemonSet, spec: &DaemonSetSpec, hash: &str, node: &
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.insert(REVISION_HASH.to_owned(), hash.to_owned());
     let generation = set.annotations().get(GENERATION).cloned();
-    let generation =
-        generation.or_else(|| set.metadata.generation.map(|number| number.to_string()));
+    let generation = generation.or_else(|| set.metadata.generation.map(|number| number.to_string()));
     labels.extend(generation.map(|number| (GENERATION_LABEL.to_owned(), number)));
     let spec = pod.spec.get_or_insert_default();
     spec.tolerations = Some(tolerations(spec));
@@ -77,22 +74,10 @@ fn only(node: &str) -> NodeSelector {
 /// The node that a daemon pod runs on, or was made for.
 pub(super) fn node_for(pod: &Pod) -> Option<&str> {
     node_of(pod).or_else(|| {
-        let affinity = pod
-            .spec
-            .as_ref()?
-            .affinity
-            .as_ref()?
-            .node_affinity
-            .as_ref()?;
-        let required = affinity
-            .required_during_scheduling_ignored_during_execution
-            .as_ref()?;
-        let fields = required
-            .node_selector_terms
-            .iter()
-            .flat_map(|term| term.match_fields.iter().flatten());
-        let mut names =
-            fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
+        let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+        let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+        let fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+        let mut names = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
         names.next()?.values.as_ref()?.first().map(String::as_str)
     })
 }

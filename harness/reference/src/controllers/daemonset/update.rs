@@ -7,12 +7,7 @@ use super::decide::{Action, Place, Standing, create, delete};
 use crate::controllers::deployment::{Rounding, share};
 
 /// The next step of a rolling update; nothing when the pods are replaced only as they are deleted.
-pub(super) fn roll(
-    set: &DaemonSet,
-    spec: &DaemonSetSpec,
-    hash: &str,
-    places: &[Place<'_>],
-) -> Vec<Action> {
+pub(super) fn roll(set: &DaemonSet, spec: &DaemonSetSpec, hash: &str, places: &[Place<'_>]) -> Vec<Action> {
     let strategy = spec.update_strategy.as_ref();
     if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete") {
         return Vec::new();
@@ -28,10 +23,7 @@ pub(super) fn roll(
     if surge > 0 {
         return surging(set, spec, hash, &wanted, surge);
     }
-    let unavailable = pods(
-        rolling.and_then(|rolling| rolling.max_unavailable.as_ref()),
-        1,
-    );
+    let unavailable = pods(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), 1);
     replacing(&wanted, unavailable.max(1))
 }
 
@@ -64,13 +56,7 @@ fn replacing(wanted: &[&Place<'_>], allowed: usize) -> Vec<Action> {
 }
 
 /// Makes new pods beside the old ones and deletes an old one when its successor serves.
-fn surging(
-    set: &DaemonSet,
-    spec: &DaemonSetSpec,
-    hash: &str,
-    wanted: &[&Place<'_>],
-    allowed: usize,
-) -> Vec<Action> {
+fn surging(set: &DaemonSet, spec: &DaemonSetSpec, hash: &str, wanted: &[&Place<'_>], allowed: usize) -> Vec<Action> {
     let mut beside = 0;
     let (mut actions, mut candidates) = (Vec::new(), Vec::new());
     for place in wanted {

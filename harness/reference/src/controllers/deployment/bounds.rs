@@ -11,12 +11,8 @@ pub(super) fn bounds(spec: &DeploymentSpec, replicas: i32) -> (i32, i32) {
     }
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let quarter = IntOrString::String("25%".to_owned());
-    let surge = rolling
-        .and_then(|rolling| rolling.max_surge.as_ref())
-        .unwrap_or(&quarter);
-    let unavailable = rolling
-        .and_then(|rolling| rolling.max_unavailable.as_ref())
-        .unwrap_or(&quarter);
+    let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref()).unwrap_or(&quarter);
+    let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref()).unwrap_or(&quarter);
     let surge = share(surge, replicas, Rounding::Up);
     let unavailable = share(unavailable, replicas, Rounding::Down).min(replicas);
     match (surge, unavailable) {
@@ -36,11 +32,7 @@ pub(in crate::controllers) fn share(value: &IntOrString, whole: i32, rounding: R
     match value {
         IntOrString::Int(count) => (*count).max(0),
         IntOrString::String(text) => {
-            let percent = text
-                .trim_end_matches('%')
-                .parse::<i64>()
-                .unwrap_or(0)
-                .max(0);
+            let percent = text.trim_end_matches('%').parse::<i64>().unwrap_or(0).max(0);
             let extra = if rounding == Rounding::Up { 99 } else { 0 };
             i32::try_from((percent * i64::from(whole) + extra) / 100).unwrap_or(i32::MAX)
         }
@@ -60,16 +52,8 @@ mod tests {
     #[case("25%", 3, Rounding::Down, 0)]
     #[case("100%", 3, Rounding::Down, 3)]
     #[case("0%", 3, Rounding::Up, 0)]
-    fn percentages(
-        #[case] text: &str,
-        #[case] whole: i32,
-        #[case] rounding: Rounding,
-        #[case] pods: i32,
-    ) {
-        assert_eq!(
-            share(&IntOrString::String(text.to_owned()), whole, rounding),
-            pods
-        );
+    fn percentages(#[case] text: &str, #[case] whole: i32, #[case] rounding: Rounding, #[case] pods: i32) {
+        assert_eq!(share(&IntOrString::String(text.to_owned()), whole, rounding), pods);
     }
 
     #[test]

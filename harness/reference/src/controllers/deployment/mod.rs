@@ -38,39 +38,26 @@ pub(super) struct Deployments {
 impl Controller for Deployments {
     async fn round(&mut self) -> Round {
         let (actions, again) = self.look(Timestamp::now());
-        let round = write::carry_out(COMPONENT, actions, |(deployment, action)| {
-            self.act(deployment, action)
-        })
-        .await;
+        let round = write::carry_out(COMPONENT, actions, |(deployment, action)| self.act(deployment, action)).await;
         round.look_again(again)
     }
 }
 
 impl Deployments {
-    fn look(
-        &self,
-        now: Timestamp,
-    ) -> (Vec<(Arc<Deployment>, Action)>, Option<std::time::Duration>) {
+    fn look(&self, now: Timestamp) -> (Vec<(Arc<Deployment>, Action)>, Option<std::time::Duration>) {
         let replica_sets = self.world.replica_sets.state();
         let (owned, free) = (by_controller(&replica_sets), orphans(&replica_sets));
         let pods = self.pods_left();
         let (mut actions, mut again) = (Vec::new(), None);
         for deployment in self.world.deployments.state() {
             let seen = Seen {
-                owned: owned
-                    .get(uid_of(deployment.as_ref()))
-                    .map_or(&[][..], Vec::as_slice),
+                owned: owned.get(uid_of(deployment.as_ref())).map_or(&[][..], Vec::as_slice),
                 adoptable: adoptable(&deployment, &free),
                 pods: &pods,
             };
             let decision = decide(&deployment, &seen, now);
             again = earliest(again, decision.again);
-            actions.extend(
-                decision
-                    .actions
-                    .into_iter()
-                    .map(|action| (deployment.clone(), action)),
-            );
+            actions.extend(decision.actions.into_iter().map(|action| (deployment.clone(), action)));
         }
         (actions, again)
     }
@@ -88,23 +75,12 @@ impl Deployments {
         left
     }
 
-    async fn act(
-        &self,
-        deployment: Arc<Deployment>,
-        action: Action,
-    ) -> Result<(), (String, WriteError)> {
-        let what = format!(
-            "{action} of deployment `{}/{}`",
-            namespace_of(deployment.as_ref()),
-            name_of(deployment.as_ref())
-        );
+    async fn act(&self, deployment: Arc<Deployment>, action: Action) -> Result<(), (String, WriteError)> {
+        let what =
+            format!("{action} of deployment `{}/{}`", namespace_of(deployment.as_ref()), name_of(deployment.as_ref()));
         let done = match action {
             Action::Create(replica_set) => self.create(&deployment, &replica_set).await,
-            Action::Scale {
-                replica_set,
-                to,
-                patch,
-            } => {
+            Action::Scale { replica_set, to, patch } => {
                 let done = write::merge(&self.client, replica_set.as_ref(), patch).await;
                 if done.is_ok() {
                     self.tell_scaled(&deployment, &replica_set, replicas(&replica_set), to);
@@ -115,26 +91,15 @@ impl Deployments {
                 write::merge(&self.client, replica_set.as_ref(), patch).await
             }
             Action::Forget(replica_set) => {
-                write::delete(
-                    &self.client,
-                    replica_set.as_ref(),
-                    DeleteParams::background(),
-                )
-                .await
+                write::delete(&self.client, replica_set.as_ref(), DeleteParams::background()).await
             }
             Action::Revision(patch) => write::merge(&self.client, deployment.as_ref(), patch).await,
-            Action::Status(patch) => {
-                write::merge_status(&self.client, deployment.as_ref(), patch).await
-            }
+            Action::Status(patch) => write::merge_status(&self.client, deployment.as_ref(), patch).await,
         };
         done.map_err(|cause| (what, cause))
     }
 
-    async fn create(
-        &self,
-        deployment: &Deployment,
-        replica_set: &ReplicaSet,
-    ) -> Result<(), WriteError> {
+    async fn create(&self, deployment: &Deployment, replica_set: &ReplicaSet) -> Result<(), WriteError> {
         match write::create(&self.client, replica_set).await {
             Ok(created) => {
                 self.tell_scaled(deployment, &created, 0, replicas(&created));
@@ -146,15 +111,9 @@ impl Deployments {
             }
             Err(cause) if cause.is_terminating() => Err(cause),
             Err(cause) => {
-                let message = format!(
-                    "Failed to create new replica set {:?}: {}",
-                    name_of(replica_set),
-                    cause.message()
-                );
-                self.recorder.record(
-                    COMPONENT,
-                    Note::warning(deployment, "ReplicaSetCreateError", message),
-                );
+                let message =
+                    format!("Failed to create new replica set {:?}: {}", name_of(replica_set), cause.message());
+                self.recorder.record(COMPONENT, Note::warning(deployment, "ReplicaSetCreateError", message));
                 Err(cause)
             }
         }
@@ -164,9 +123,7 @@ impl Deployments {
     /// If it is ours, the watch has only not shown it yet.
     async fn evade(&self, deployment: &Deployment, wanted: &ReplicaSet) -> Result<(), WriteError> {
         let (namespace, name) = (namespace_of(wanted), name_of(wanted));
-        let is_foreign = |set: &ReplicaSet| {
-            controller_of(set).is_some_and(|owner| owner.uid != uid_of(deployment))
-        };
+        let is_foreign = |set: &ReplicaSet| controller_of(set).is_some_and(|owner| owner.uid != uid_of(deployment));
         let taken = self
             .world
             .replica_sets
@@ -174,64 +131,35 @@ impl Deployments {
         if taken.is_none() {
             return Ok(());
         }
-        let collisions = deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.collision_count);
+        let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
         let patch = json!({"status": {"collisionCount": collisions.unwrap_or(0) + 1}});
         write::merge_status(&self.client, deployment, patch).await
     }
 
     fn tell_scaled(&self, deployment: &Deployment, replica_set: &ReplicaSet, from: i32, to: i32) {
         let way = if to >= from { "up" } else { "down" };
-        let message = format!(
-            "Scaled {way} replica set {} from {from} to {to}",
-            name_of(replica_set)
-        );
-        log::info(
-            COMPONENT,
-            format_args!(
-                "{}/{}: {message}",
-                namespace_of(deployment),
-                name_of(deployment)
-            ),
-        );
-        self.recorder.record(
-            COMPONENT,
-            Note::normal(deployment, "ScalingReplicaSet", message),
-        );
+        let message = format!("Scaled {way} replica set {} from {from} to {to}", name_of(replica_set));
+        log::info(COMPONENT, format_args!("{}/{}: {message}", namespace_of(deployment), name_of(deployment)));
+        self.recorder.record(COMPONENT, Note::normal(deployment, "ScalingReplicaSet", message));
     }
 }
 
 /// Replica sets without a controller that the selector of `deployment` selects.
-fn adoptable<'r>(
-    deployment: &Deployment,
-    free: &HashMap<&str, Vec<&'r ReplicaSet>>,
-) -> Vec<&'r ReplicaSet> {
+fn adoptable<'r>(deployment: &Deployment, free: &HashMap<&str, Vec<&'r ReplicaSet>>) -> Vec<&'r ReplicaSet> {
     let Some(spec) = &deployment.spec else {
         return Vec::new();
     };
-    let here = free
-        .get(namespace_of(deployment))
-        .map_or(&[][..], Vec::as_slice);
+    let here = free.get(namespace_of(deployment)).map_or(&[][..], Vec::as_slice);
     let selected = |set: &&&ReplicaSet| owns(&spec.selector, set.metadata.labels.as_ref());
     here.iter().filter(selected).copied().collect()
 }
 
 /// How many pods of `replica_set` serve.
 fn available(replica_set: &ReplicaSet) -> i32 {
-    replica_set
-        .status
-        .as_ref()
-        .and_then(|status| status.available_replicas)
-        .unwrap_or(0)
+    replica_set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
 }
 
 /// How many pods `replica_set` is to have.
 fn replicas(replica_set: &ReplicaSet) -> i32 {
-    replica_set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(1)
+    replica_set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }

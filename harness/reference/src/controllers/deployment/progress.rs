@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus, ReplicaSet,
-};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::replicas;
@@ -35,12 +33,7 @@ pub(super) fn status(
     let mut new = counts(&old, totals);
     new.observed_generation = deployment.metadata.generation;
     let mut conditions = old.conditions.clone().unwrap_or_default();
-    set(
-        &mut conditions,
-        available_condition(&new, totals),
-        Times::Keep,
-        now,
-    );
+    set(&mut conditions, available_condition(&new, totals), Times::Keep, now);
     let again = progress(&mut conditions, spec, totals, &old, &new, now);
     new.conditions = Some(conditions);
     (new, again)
@@ -49,12 +42,7 @@ pub(super) fn status(
 fn counts(old: &DeploymentStatus, totals: &Totals<'_>) -> DeploymentStatus {
     let sum = |count: fn(&ReplicaSet) -> i32| totals.all.iter().map(|set| count(set)).sum::<i32>();
     let some = |count: i32| (count != 0).then_some(count);
-    let ready = |set: &ReplicaSet| {
-        set.status
-            .as_ref()
-            .and_then(|status| status.ready_replicas)
-            .unwrap_or(0)
-    };
+    let ready = |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let available = sum(super::available);
     DeploymentStatus {
         replicas: some(sum(current)),
@@ -75,17 +63,9 @@ fn current(set: &ReplicaSet) -> i32 {
 fn available_condition(new: &DeploymentStatus, totals: &Totals<'_>) -> DeploymentCondition {
     let enough = new.available_replicas.unwrap_or(0) >= totals.replicas - totals.unavailable;
     let (status, reason, message) = if enough {
-        (
-            "True",
-            "MinimumReplicasAvailable",
-            "Deployment has minimum availability.",
-        )
+        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     } else {
-        (
-            "False",
-            "MinimumReplicasUnavailable",
-            "Deployment does not have minimum availability.",
-        )
+        ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     };
     condition("Available", status, reason, message.to_owned())
 }
@@ -106,13 +86,8 @@ fn progress(
     }
     let newest = totals.newest?;
     let name = name_of(newest);
-    let current = conditions
-        .iter()
-        .find(|condition| condition.type_ == "Progressing")
-        .cloned();
-    let reason = current
-        .as_ref()
-        .and_then(|condition| condition.reason.as_deref());
+    let current = conditions.iter().find(|condition| condition.type_ == "Progressing").cloned();
+    let reason = current.as_ref().and_then(|condition| condition.reason.as_deref());
     if new.replicas == new.updated_replicas && reason == Some(NEW_AVAILABLE) {
         // Finished before: pods that come and go later are not a rollout.
         return None;
@@ -139,17 +114,9 @@ fn progress(
 }
 
 /// How long the rollout may still stand where it is; none when nobody counts.
-fn deadline_left(
-    conditions: &[DeploymentCondition],
-    spec: &DeploymentSpec,
-    now: Timestamp,
-) -> Option<Duration> {
-    let current = conditions
-        .iter()
-        .find(|condition| condition.type_ == "Progressing")?;
-    let allowed = spec
-        .progress_deadline_seconds
-        .filter(|&seconds| seconds != i32::MAX)?;
+fn deadline_left(conditions: &[DeploymentCondition], spec: &DeploymentSpec, now: Timestamp) -> Option<Duration> {
+    let current = conditions.iter().find(|condition| condition.type_ == "Progressing")?;
+    let allowed = spec.progress_deadline_seconds.filter(|&seconds| seconds != i32::MAX)?;
     if spec.paused == Some(true) || current.reason.as_deref() == Some(TIMED_OUT) {
         return None;
     }
@@ -165,9 +132,7 @@ fn is_complete(totals: &Totals<'_>, new: &DeploymentStatus) -> bool {
 }
 
 fn has_moved(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
-    let left = |status: &DeploymentStatus| {
-        status.replicas.unwrap_or(0) - status.updated_replicas.unwrap_or(0)
-    };
+    let left = |status: &DeploymentStatus| status.replicas.unwrap_or(0) - status.updated_replicas.unwrap_or(0);
     new.updated_replicas > old.updated_replicas
         || left(new) < left(old)
         || new.ready_replicas > old.ready_replicas
@@ -192,16 +157,8 @@ enum Times {
     Renew,
 }
 
-fn set(
-    conditions: &mut Vec<DeploymentCondition>,
-    mut new: DeploymentCondition,
-    times: Times,
-    now: Timestamp,
-) {
-    let Some(old) = conditions
-        .iter_mut()
-        .find(|condition| condition.type_ == new.type_)
-    else {
+fn set(conditions: &mut Vec<DeploymentCondition>, mut new: DeploymentCondition, times: Times, now: Timestamp) {
+    let Some(old) = conditions.iter_mut().find(|condition| condition.type_ == new.type_) else {
         new.last_update_time = Some(Time(now));
         new.last_transition_time = Some(Time(now));
         conditions.push(new);

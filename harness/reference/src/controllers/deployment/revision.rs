@@ -25,27 +25,17 @@ const OWN: [&str; 5] = [
 ];
 
 pub(super) fn hash_of(deployment: &Deployment, spec: &DeploymentSpec) -> String {
-    let collisions = deployment
-        .status
-        .as_ref()
-        .and_then(|status| status.collision_count);
+    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
     template_hash(&spec.template, collisions)
 }
 
 /// Whether `replica_set` was made of the template that `hash` names.
 pub(super) fn is_of(replica_set: &ReplicaSet, hash: &str) -> bool {
-    if replica_set
-        .labels()
-        .get(TEMPLATE_HASH)
-        .is_some_and(|label| label == hash)
-    {
+    if replica_set.labels().get(TEMPLATE_HASH).is_some_and(|label| label == hash) {
         return true;
     }
     // One that was adopted, or made by another version, has the same template under another name.
-    let template = replica_set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.as_ref());
+    let template = replica_set.spec.as_ref().and_then(|spec| spec.template.as_ref());
     template.is_some_and(|template| template_hash(template, None) == hash)
 }
 
@@ -68,11 +58,7 @@ pub(super) fn new_replica_set(
     annotations: BTreeMap<String, String>,
 ) -> ReplicaSet {
     let mut template = spec.template.clone();
-    let labels = template
-        .metadata
-        .get_or_insert_default()
-        .labels
-        .get_or_insert_default();
+    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
     labels.insert(TEMPLATE_HASH.to_owned(), hash.to_owned());
     let labels = labels.clone();
     let mut selector = spec.selector.clone();
@@ -103,8 +89,7 @@ pub(super) fn new_replica_set(
 fn inherited(deployment: &Deployment) -> BTreeMap<String, String> {
     let all = deployment.annotations().iter();
     let kept = all.filter(|(key, _)| !OWN.contains(&key.as_str()));
-    kept.map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    kept.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Old replica sets beyond the history that the deployment keeps, oldest first.
@@ -120,7 +105,5 @@ fn is_idle(set: &ReplicaSet) -> bool {
     let status = set.status.as_ref();
     replicas(set) == 0
         && !is_deleting(set)
-        && status.is_some_and(|status| {
-            status.replicas == 0 && status.observed_generation >= set.metadata.generation
-        })
+        && status.is_some_and(|status| status.replicas == 0 && status.observed_generation >= set.metadata.generation)
 }

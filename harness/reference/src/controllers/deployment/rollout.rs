@@ -14,9 +14,7 @@ use serde_json::{Value, json};
 
 use super::bounds::bounds;
 use super::progress::{self, Totals};
-use super::revision::{
-    DESIRED, MAXIMUM, REVISION, forgotten, hash_of, is_of, new_replica_set, next_revision,
-};
+use super::revision::{DESIRED, MAXIMUM, REVISION, forgotten, hash_of, is_of, new_replica_set, next_revision};
 use super::{available, replicas};
 use crate::controllers::world::{controlled_by, is_deleting, name_of, uid_of};
 use crate::controllers::write::status_patch;
@@ -31,20 +29,10 @@ pub(super) struct Seen<'a> {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Action {
-    Adopt {
-        replica_set: Box<ReplicaSet>,
-        patch: Value,
-    },
+    Adopt { replica_set: Box<ReplicaSet>, patch: Value },
     Create(Box<ReplicaSet>),
-    Scale {
-        replica_set: Box<ReplicaSet>,
-        to: i32,
-        patch: Value,
-    },
-    Annotate {
-        replica_set: Box<ReplicaSet>,
-        patch: Value,
-    },
+    Scale { replica_set: Box<ReplicaSet>, to: i32, patch: Value },
+    Annotate { replica_set: Box<ReplicaSet>, patch: Value },
     Forget(Box<ReplicaSet>),
     Revision(Value),
     Status(Value),
@@ -57,13 +45,9 @@ impl fmt::Display for Action {
                 write!(f, "adopting replica set `{}`", replica_set.name_any())
             }
             Self::Create(set) => write!(f, "creating replica set `{}`", set.name_any()),
-            Self::Scale {
-                replica_set, to, ..
-            } => write!(
-                f,
-                "scaling replica set `{}` to {to}",
-                replica_set.name_any()
-            ),
+            Self::Scale { replica_set, to, .. } => {
+                write!(f, "scaling replica set `{}` to {to}", replica_set.name_any())
+            }
             Self::Annotate { replica_set, .. } => {
                 write!(f, "annotating replica set `{}`", replica_set.name_any())
             }
@@ -103,11 +87,7 @@ pub(super) fn decide(deployment: &Deployment, seen: &Seen<'_>, now: Timestamp) -
         return Decision::default();
     }
     let rollout = Rollout::new(deployment, spec, seen.owned);
-    let mut actions: Vec<_> = seen
-        .adoptable
-        .iter()
-        .map(|set| adopt(deployment, set))
-        .collect();
+    let mut actions: Vec<_> = seen.adoptable.iter().map(|set| adopt(deployment, set)).collect();
     if actions.is_empty() {
         actions.extend(rollout.step(seen.pods));
     }
@@ -124,10 +104,7 @@ pub(super) fn decide(deployment: &Deployment, seen: &Seen<'_>, now: Timestamp) -
     };
     let (status, again) = progress::status(deployment, spec, &totals, now);
     if deployment.status.as_ref() != Some(&status) {
-        actions.push(Action::Status(status_patch(
-            deployment.status.as_ref(),
-            &status,
-        )));
+        actions.push(Action::Status(status_patch(deployment.status.as_ref(), &status)));
     }
     Decision { actions, again }
 }
@@ -147,10 +124,7 @@ impl<'a> Rollout<'a> {
         let hash = hash_of(deployment, spec);
         let mut sorted = owned.to_vec();
         sorted.sort_by_key(|set| (set.creation_timestamp(), set.name_any()));
-        let newest = sorted
-            .iter()
-            .copied()
-            .find(|set| is_of(set, &hash) && !is_deleting(*set));
+        let newest = sorted.iter().copied().find(|set| is_of(set, &hash) && !is_deleting(*set));
         let old = |set: &&ReplicaSet| newest.is_none_or(|newest| uid_of(newest) != uid_of(*set));
         let strategy = spec.strategy.as_ref();
         let replicas = spec.replicas.unwrap_or(1);
@@ -173,11 +147,7 @@ impl<'a> Rollout<'a> {
             return self.scale_paused();
         }
         let mut actions = self.revise();
-        let step = if self.recreate {
-            self.recreate(pods)
-        } else {
-            self.roll()
-        };
+        let step = if self.recreate { self.recreate(pods) } else { self.roll() };
         actions.extend(step);
         if actions.is_empty() && self.is_complete() {
             let forgotten = forgotten(self.spec, &self.old).into_iter();
@@ -197,19 +167,11 @@ impl<'a> Rollout<'a> {
     }
 
     fn recreate(&self, pods: &HashMap<String, usize>) -> Vec<Action> {
-        let down: Vec<_> = self
-            .old
-            .iter()
-            .filter_map(|set| self.scale(set, 0))
-            .collect();
+        let down: Vec<_> = self.old.iter().filter_map(|set| self.scale(set, 0)).collect();
         if !down.is_empty() {
             return down;
         }
-        if self
-            .old
-            .iter()
-            .any(|set| pods.get(uid_of(*set)).is_some_and(|&left| left > 0))
-        {
+        if self.old.iter().any(|set| pods.get(uid_of(*set)).is_some_and(|&left| left > 0)) {
             return Vec::new();
         }
         match self.newest {
@@ -263,9 +225,7 @@ impl<'a> Rollout<'a> {
             may_go -= gone;
         }
         let scaled = self.old.iter().zip(targets);
-        scaled
-            .filter_map(|(set, target)| self.scale(set, target))
-            .collect()
+        scaled.filter_map(|(set, target)| self.scale(set, target)).collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &'a ReplicaSet> {
@@ -273,21 +233,14 @@ impl<'a> Rollout<'a> {
     }
 
     fn is_complete(&self) -> bool {
-        self.newest.is_some_and(|newest| {
-            replicas(newest) == self.replicas && available(newest) == self.replicas
-        }) && self.old.iter().all(|set| replicas(set) == 0)
+        self.newest.is_some_and(|newest| replicas(newest) == self.replicas && available(newest) == self.replicas)
+            && self.old.iter().all(|set| replicas(set) == 0)
     }
 
     fn create(&self, replicas: i32) -> Action {
         let mut annotations = self.counts();
         annotations.insert(REVISION.to_owned(), next_revision(&self.old).to_string());
-        let set = new_replica_set(
-            self.deployment,
-            self.spec,
-            &self.hash,
-            replicas,
-            annotations,
-        );
+        let set = new_replica_set(self.deployment, self.spec, &self.hash, replicas, annotations);
         Action::Create(Box::new(set))
     }
 
@@ -303,19 +256,12 @@ impl<'a> Rollout<'a> {
             "spec": {"replicas": to},
         });
         let replica_set = Box::new(set.clone());
-        Some(Action::Scale {
-            replica_set,
-            to,
-            patch,
-        })
+        Some(Action::Scale { replica_set, to, patch })
     }
 
     fn counts(&self) -> BTreeMap<String, String> {
         let most = self.replicas + if self.recreate { 0 } else { self.surge };
-        BTreeMap::from([
-            (DESIRED.to_owned(), self.replicas.to_string()),
-            (MAXIMUM.to_owned(), most.to_string()),
-        ])
+        BTreeMap::from([(DESIRED.to_owned(), self.replicas.to_string()), (MAXIMUM.to_owned(), most.to_string())])
     }
 
     /// Keeps the revision numbers: the current template has the highest, also when an old one came back.
@@ -323,22 +269,14 @@ impl<'a> Rollout<'a> {
         let Some(newest) = self.newest else {
             return Vec::new();
         };
-        let revision = next_revision(&self.old)
-            .max(super::revision::revision_of(newest))
-            .to_string();
-        let is_noted = |annotations: &BTreeMap<String, String>| {
-            annotations
-                .get(REVISION)
-                .is_some_and(|noted| *noted == revision)
-        };
+        let revision = next_revision(&self.old).max(super::revision::revision_of(newest)).to_string();
+        let is_noted =
+            |annotations: &BTreeMap<String, String>| annotations.get(REVISION).is_some_and(|noted| *noted == revision);
         let patch = json!({"metadata": {"annotations": {REVISION: revision}}});
         let mut actions = Vec::new();
         if !is_noted(newest.annotations()) {
             let replica_set = Box::new(newest.clone());
-            actions.push(Action::Annotate {
-                replica_set,
-                patch: patch.clone(),
-            });
+            actions.push(Action::Annotate { replica_set, patch: patch.clone() });
         }
         if !is_noted(self.deployment.annotations()) {
             actions.push(Action::Revision(patch));

@@ -41,20 +41,12 @@ struct Cluster {
 
 impl Cluster {
     fn new(deployment: Deployment) -> Self {
-        Self {
-            deployment,
-            sets: Vec::new(),
-            pods: HashMap::new(),
-        }
+        Self { deployment, sets: Vec::new(), pods: HashMap::new() }
     }
 
     fn decide(&self) -> Decision {
         let owned: Vec<_> = self.sets.iter().collect();
-        let seen = Seen {
-            owned: &owned,
-            adoptable: Vec::new(),
-            pods: &self.pods,
-        };
+        let seen = Seen { owned: &owned, adoptable: Vec::new(), pods: &self.pods };
         decide(&self.deployment, &seen, now())
     }
 
@@ -74,22 +66,12 @@ impl Cluster {
                 set.metadata.uid = Some(format!("r{}", self.sets.len()));
                 self.sets.push(*set);
             }
-            Action::Scale {
-                replica_set, patch, ..
-            }
-            | Action::Annotate { replica_set, patch } => {
-                let set = self
-                    .sets
-                    .iter_mut()
-                    .find(|set| set.metadata.uid == replica_set.metadata.uid);
+            Action::Scale { replica_set, patch, .. } | Action::Annotate { replica_set, patch } => {
+                let set = self.sets.iter_mut().find(|set| set.metadata.uid == replica_set.metadata.uid);
                 patched(set.unwrap(), &patch);
             }
-            Action::Revision(patch) | Action::Status(patch) => {
-                patched(&mut self.deployment, &patch)
-            }
-            Action::Forget(set) => self
-                .sets
-                .retain(|other| other.metadata.uid != set.metadata.uid),
+            Action::Revision(patch) | Action::Status(patch) => patched(&mut self.deployment, &patch),
+            Action::Forget(set) => self.sets.retain(|other| other.metadata.uid != set.metadata.uid),
             Action::Adopt { .. } => panic!("nothing to adopt"),
         }
     }
@@ -100,10 +82,9 @@ impl Cluster {
             let count = replicas(set);
             let available = if serve(set) { count } else { 0 };
             self.pods.insert(uid_of(&*set).to_owned(), count as usize);
-            set.status =
-                serde_json::from_value(json!({"replicas": count, "readyReplicas": available,
+            set.status = serde_json::from_value(json!({"replicas": count, "readyReplicas": available,
                 "availableReplicas": available, "observedGeneration": 1}))
-                .unwrap();
+            .unwrap();
             set.metadata.generation = Some(1);
         }
     }
@@ -119,12 +100,7 @@ impl Cluster {
 
     fn progressing(&self) -> (String, String) {
         let status = self.deployment.status.clone().unwrap();
-        let condition = status
-            .conditions
-            .unwrap()
-            .into_iter()
-            .find(|c| c.type_ == "Progressing")
-            .unwrap();
+        let condition = status.conditions.unwrap().into_iter().find(|c| c.type_ == "Progressing").unwrap();
         (condition.status, condition.reason.unwrap())
     }
 }
@@ -151,29 +127,13 @@ fn a_first_rollout_makes_one_replica_set_and_completes() {
     assert_eq!(set.annotations()[REVISION], "1");
     assert_eq!(set.annotations()[DESIRED], "4");
     assert_eq!(set.annotations()[MAXIMUM], "5");
-    assert_eq!(
-        set.name_any(),
-        format!("web-{}", set.labels()["pod-template-hash"])
-    );
+    assert_eq!(set.name_any(), format!("web-{}", set.labels()["pod-template-hash"]));
     assert_eq!(set.owner_references()[0].uid, "d");
     assert_eq!(cluster.deployment.annotations()[REVISION], "1");
     let status = cluster.deployment.status.clone().unwrap();
-    assert_eq!(
-        (
-            status.replicas,
-            status.updated_replicas,
-            status.available_replicas
-        ),
-        (Some(4), Some(4), Some(4))
-    );
-    assert_eq!(
-        (status.unavailable_replicas, status.observed_generation),
-        (None, Some(1))
-    );
-    assert_eq!(
-        cluster.progressing(),
-        ("True".into(), "NewReplicaSetAvailable".into())
-    );
+    assert_eq!((status.replicas, status.updated_replicas, status.available_replicas), (Some(4), Some(4), Some(4)));
+    assert_eq!((status.unavailable_replicas, status.observed_generation), (None, Some(1)));
+    assert_eq!(cluster.progressing(), ("True".into(), "NewReplicaSetAvailable".into()));
 }
 
 #[test]
@@ -189,21 +149,9 @@ fn a_rolling_update_keeps_within_its_bounds() {
     loop {
         let acted = cluster.round();
         let total: i32 = cluster.counts().iter().sum();
-        assert!(
-            total <= 5,
-            "more than replicas and surge: {:?}",
-            cluster.counts()
-        );
-        let serving: i32 = cluster
-            .sets
-            .iter()
-            .map(|set| available(set).min(replicas(set)))
-            .sum();
-        assert!(
-            serving >= 3,
-            "fewer than allowed serve: {:?}",
-            cluster.counts()
-        );
+        assert!(total <= 5, "more than replicas and surge: {:?}", cluster.counts());
+        let serving: i32 = cluster.sets.iter().map(|set| available(set).min(replicas(set))).sum();
+        assert!(serving >= 3, "fewer than allowed serve: {:?}", cluster.counts());
         cluster.settle(|_| true);
         steps += 1;
         assert!(steps < 30, "the rollout does not end");
@@ -226,19 +174,12 @@ fn a_rollout_that_does_not_come_up_stops_and_times_out() {
     assert_eq!(cluster.counts(), [3, 2], "three old ones still serve");
     assert_eq!(cluster.decide().again, Some(Duration::from_secs(600)));
     let owned: Vec<_> = cluster.sets.iter().collect();
-    let seen = Seen {
-        owned: &owned,
-        adoptable: Vec::new(),
-        pods: &cluster.pods,
-    };
+    let seen = Seen { owned: &owned, adoptable: Vec::new(), pods: &cluster.pods };
     let later = now() + jiff::SignedDuration::from_secs(601);
     for action in decide(&cluster.deployment, &seen, later).actions {
         cluster.apply(action);
     }
-    assert_eq!(
-        cluster.progressing(),
-        ("False".into(), "ProgressDeadlineExceeded".into())
-    );
+    assert_eq!(cluster.progressing(), ("False".into(), "ProgressDeadlineExceeded".into()));
 }
 
 #[test]
@@ -257,8 +198,7 @@ fn going_back_reuses_the_old_replica_set_under_a_new_number() {
 
 #[test]
 fn recreate_waits_until_the_last_old_pod_is_gone() {
-    let mut cluster =
-        rolled_out(json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}));
+    let mut cluster = rolled_out(json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}));
     cluster.image("two");
     assert!(cluster.round());
     assert_eq!(cluster.counts(), [0]);
@@ -288,10 +228,6 @@ fn history_beyond_the_limit_is_forgotten() {
             cluster.settle(|_| true);
         }
     }
-    let revisions: Vec<_> = cluster
-        .sets
-        .iter()
-        .map(super::super::revision::revision_of)
-        .collect();
+    let revisions: Vec<_> = cluster.sets.iter().map(super::super::revision::revision_of).collect();
     assert_eq!(revisions, [2, 3]);
 }

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service,
-};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
@@ -30,48 +28,32 @@ pub(super) fn decide(
     labels.insert(MANAGED_BY.to_owned(), OURS.to_owned());
     let subsets = subsets(members, publishes_unready(service));
     let Some(existing) = existing else {
-        return Some(Action::CreateEndpoints(Box::new(new(
-            service, labels, subsets, now,
-        ))));
+        return Some(Action::CreateEndpoints(Box::new(new(service, labels, subsets, now))));
     };
-    let is_same =
-        existing.subsets.clone().unwrap_or_default() == subsets && existing.labels() == &labels;
+    let is_same = existing.subsets.clone().unwrap_or_default() == subsets && existing.labels() == &labels;
     if is_same {
         return None;
     }
     let mut replacement = existing.clone();
     replacement.metadata.labels = Some(labels);
-    replacement
-        .annotations_mut()
-        .insert(CHANGED_AT.to_owned(), now.to_string());
+    replacement.annotations_mut().insert(CHANGED_AT.to_owned(), now.to_string());
     replacement.subsets = Some(subsets);
     Some(Action::ReplaceEndpoints(Box::new(replacement)))
 }
 
 /// Endpoints of ours whose service is gone: they have no owner that the garbage collector would follow.
 pub(super) fn abandoned(services: &[Arc<Service>], endpoints: &[Arc<Endpoints>]) -> Vec<Action> {
-    let living: HashSet<_> = services
-        .iter()
-        .map(|service| (namespace_of(service.as_ref()), name_of(service.as_ref())))
-        .collect();
+    let living: HashSet<_> =
+        services.iter().map(|service| (namespace_of(service.as_ref()), name_of(service.as_ref()))).collect();
     let is_abandoned = |old: &&Arc<Endpoints>| {
-        old.labels()
-            .get(MANAGED_BY)
-            .is_some_and(|manager| manager == OURS)
+        old.labels().get(MANAGED_BY).is_some_and(|manager| manager == OURS)
             && !living.contains(&(namespace_of(old.as_ref()), name_of(old.as_ref())))
     };
     let abandoned = endpoints.iter().filter(is_abandoned);
-    abandoned
-        .map(|old| Action::DeleteEndpoints(Box::new(old.as_ref().clone())))
-        .collect()
+    abandoned.map(|old| Action::DeleteEndpoints(Box::new(old.as_ref().clone()))).collect()
 }
 
-fn new(
-    service: &Service,
-    labels: Labels,
-    subsets: Vec<EndpointSubset>,
-    now: Timestamp,
-) -> Endpoints {
+fn new(service: &Service, labels: Labels, subsets: Vec<EndpointSubset>, now: Timestamp) -> Endpoints {
     Endpoints {
         metadata: ObjectMeta {
             name: service.metadata.name.clone(),
@@ -85,11 +67,8 @@ fn new(
 }
 
 fn subsets(members: &[Member<'_>], unready_too: bool) -> Vec<EndpointSubset> {
-    let mut groups: BTreeMap<&[Port], (Vec<EndpointAddress>, Vec<EndpointAddress>)> =
-        BTreeMap::new();
-    let lasting = members
-        .iter()
-        .filter(|member| !member.terminating || unready_too);
+    let mut groups: BTreeMap<&[Port], (Vec<EndpointAddress>, Vec<EndpointAddress>)> = BTreeMap::new();
+    let lasting = members.iter().filter(|member| !member.terminating || unready_too);
     for member in lasting.take(MOST) {
         let (ready, unready) = groups.entry(&member.ports).or_default();
         if member.ready { ready } else { unready }.push(EndpointAddress {
@@ -100,13 +79,11 @@ fn subsets(members: &[Member<'_>], unready_too: bool) -> Vec<EndpointSubset> {
         });
     }
     let some = |addresses: Vec<_>| (!addresses.is_empty()).then_some(addresses);
-    let subsets = groups
-        .into_iter()
-        .map(|(ports, (ready, unready))| EndpointSubset {
-            addresses: some(ready),
-            not_ready_addresses: some(unready),
-            ports: (!ports.is_empty()).then(|| ports.iter().map(port).collect()),
-        });
+    let subsets = groups.into_iter().map(|(ports, (ready, unready))| EndpointSubset {
+        addresses: some(ready),
+        not_ready_addresses: some(unready),
+        ports: (!ports.is_empty()).then(|| ports.iter().map(port).collect()),
+    });
     subsets.collect()
 }
 

@@ -49,64 +49,33 @@ impl Member<'_> {
 /// The selector of `service`, if its endpoints are ours to find.
 pub(super) fn selector(service: &Service) -> Option<&Labels> {
     let spec = service.spec.as_ref()?;
-    let selector = spec
-        .selector
-        .as_ref()
-        .filter(|selector| !selector.is_empty())?;
+    let selector = spec.selector.as_ref().filter(|selector| !selector.is_empty())?;
     (spec.type_.as_deref() != Some("ExternalName")).then_some(selector)
 }
 
 pub(super) fn is_headless(service: &Service) -> bool {
-    service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.cluster_ip.as_deref())
-        == Some("None")
+    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
 }
 
 pub(super) fn publishes_unready(service: &Service) -> bool {
-    service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.publish_not_ready_addresses)
-        == Some(true)
+    service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true)
 }
 
 /// Who is behind `service`, by address.
-pub(super) fn members<'a>(
-    service: &Service,
-    selector: &Labels,
-    pods: &[&'a Pod],
-) -> Vec<Member<'a>> {
+pub(super) fn members<'a>(service: &Service, selector: &Labels, pods: &[&'a Pod]) -> Vec<Member<'a>> {
     let none = Labels::new();
-    let is_meant = |pod: &&&Pod| {
-        contains(
-            selector.iter(),
-            pod.metadata.labels.as_ref().unwrap_or(&none),
-        ) && !is_finished(pod)
-    };
-    let mut members: Vec<_> = pods
-        .iter()
-        .filter(is_meant)
-        .filter_map(|pod| member(service, pod))
-        .collect();
+    let is_meant =
+        |pod: &&&Pod| contains(selector.iter(), pod.metadata.labels.as_ref().unwrap_or(&none)) && !is_finished(pod);
+    let mut members: Vec<_> = pods.iter().filter(is_meant).filter_map(|pod| member(service, pod)).collect();
     members.sort_by_key(|member| member.address.parse::<std::net::IpAddr>().ok());
     members
 }
 
 fn member<'a>(service: &Service, pod: &'a Pod) -> Option<Member<'a>> {
-    let address = pod
-        .status
-        .as_ref()?
-        .pod_ip
-        .as_deref()
-        .filter(|address| !address.is_empty())?;
+    let address = pod.status.as_ref()?.pod_ip.as_deref().filter(|address| !address.is_empty())?;
     let (terminating, unready_too) = (is_deleting(pod), publishes_unready(service));
     let serving = unready_too || is_ready(pod);
-    let ports = service
-        .spec
-        .iter()
-        .flat_map(|spec| spec.ports.iter().flatten());
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     Some(Member {
         pod,
         address,
@@ -138,9 +107,8 @@ fn on_pod(port: &ServicePort, pod: &Pod) -> Option<Port> {
 fn named_port(pod: &Pod, name: &str, protocol: &str) -> Option<i32> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
-    let found = ports.find(|port| {
-        port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol
-    })?;
+    let found = ports
+        .find(|port| port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol)?;
     Some(found.container_port)
 }
 
@@ -148,7 +116,5 @@ fn named_port(pod: &Pod, name: &str, protocol: &str) -> Option<i32> {
 fn hostname(service: &Service, pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let is_here = spec.subdomain.as_deref() == Some(name_of(service));
-    spec.hostname
-        .clone()
-        .filter(|hostname| is_here && !hostname.is_empty())
+    spec.hostname.clone().filter(|hostname| is_here && !hostname.is_empty())
 }

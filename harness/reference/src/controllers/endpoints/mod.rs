@@ -52,11 +52,7 @@ impl fmt::Display for Action {
             Self::DeleteEndpoints(old) => ("deleting", "endpoints", &old.metadata),
         };
         let namespace = meta.namespace.as_deref().unwrap_or_default();
-        write!(
-            f,
-            "{verb} {kind} `{namespace}/{}`",
-            meta.name.as_deref().unwrap_or_default()
-        )
+        write!(f, "{verb} {kind} `{namespace}/{}`", meta.name.as_deref().unwrap_or_default())
     }
 }
 
@@ -78,20 +74,12 @@ impl EndpointSlices {
         let what = action.to_string();
         let background = DeleteParams::background;
         let done = match action {
-            Action::CreateSlice(slice) => {
-                write::create(&self.client, slice.as_ref()).await.map(drop)
-            }
+            Action::CreateSlice(slice) => write::create(&self.client, slice.as_ref()).await.map(drop),
             Action::ReplaceSlice(slice) => write::replace(&self.client, slice.as_ref()).await,
-            Action::DeleteSlice(slice) => {
-                write::delete(&self.client, slice.as_ref(), background()).await
-            }
-            Action::CreateEndpoints(old) => {
-                write::create(&self.client, old.as_ref()).await.map(drop)
-            }
+            Action::DeleteSlice(slice) => write::delete(&self.client, slice.as_ref(), background()).await,
+            Action::CreateEndpoints(old) => write::create(&self.client, old.as_ref()).await.map(drop),
             Action::ReplaceEndpoints(old) => write::replace(&self.client, old.as_ref()).await,
-            Action::DeleteEndpoints(old) => {
-                write::delete(&self.client, old.as_ref(), background()).await
-            }
+            Action::DeleteEndpoints(old) => write::delete(&self.client, old.as_ref(), background()).await,
         };
         done.map_err(|cause| (what, cause))
     }
@@ -106,21 +94,11 @@ fn decide(
 ) -> Vec<Action> {
     let mut pods_in: HashMap<&str, Vec<&Pod>> = HashMap::new();
     for pod in pods {
-        pods_in
-            .entry(namespace_of(pod.as_ref()))
-            .or_default()
-            .push(pod);
+        pods_in.entry(namespace_of(pod.as_ref())).or_default().push(pod);
     }
     let existing = slices::by_service(slices);
-    let named: HashMap<_, &Endpoints> = endpoints
-        .iter()
-        .map(|old| {
-            (
-                (namespace_of(old.as_ref()), name_of(old.as_ref())),
-                old.as_ref(),
-            )
-        })
-        .collect();
+    let named: HashMap<_, &Endpoints> =
+        endpoints.iter().map(|old| ((namespace_of(old.as_ref()), name_of(old.as_ref())), old.as_ref())).collect();
     let mut actions = Vec::new();
     for service in services {
         let Some(selector) = members::selector(service) else {
@@ -134,12 +112,7 @@ fn decide(
         let members = members::members(service, selector, here);
         let slices = existing.get(&key).map_or(&[][..], Vec::as_slice);
         actions.extend(slices::decide(service, &members, slices, now));
-        actions.extend(legacy::decide(
-            service,
-            &members,
-            named.get(&key).copied(),
-            now,
-        ));
+        actions.extend(legacy::decide(service, &members, named.get(&key).copied(), now));
     }
     actions.extend(legacy::abandoned(services, endpoints));
     actions

@@ -22,15 +22,11 @@ const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const OURS: &str = "endpointslice-controller.k8s.io";
 
 /// Our slices, by namespace and name of their service.
-pub(super) fn by_service(
-    slices: &[Arc<EndpointSlice>],
-) -> HashMap<(&str, &str), Vec<&EndpointSlice>> {
+pub(super) fn by_service(slices: &[Arc<EndpointSlice>]) -> HashMap<(&str, &str), Vec<&EndpointSlice>> {
     let mut grouped: HashMap<_, Vec<&EndpointSlice>> = HashMap::new();
     for slice in slices {
         let labels = slice.labels();
-        let is_ours = labels
-            .get(MANAGED_BY)
-            .is_some_and(|manager| manager == OURS);
+        let is_ours = labels.get(MANAGED_BY).is_some_and(|manager| manager == OURS);
         if let Some(service) = labels.get(SERVICE).filter(|_| is_ours) {
             let key = (namespace_of(slice.as_ref()), service.as_str());
             grouped.entry(key).or_default().push(slice);
@@ -46,9 +42,7 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Vec<Action> {
     // Slices of an earlier service of the same name are left to the garbage collector.
-    let is_own = |slice: &&&EndpointSlice| {
-        controller_of(**slice).is_some_and(|owner| owner.uid == uid_of(service))
-    };
+    let is_own = |slice: &&&EndpointSlice| controller_of(**slice).is_some_and(|owner| owner.uid == uid_of(service));
     let mut free: Vec<&EndpointSlice> = existing.iter().filter(is_own).copied().collect();
     free.sort_by_key(|slice| slice.name_any());
     let mut taken: Vec<String> = free.iter().map(|slice| slice.name_any()).collect();
@@ -58,9 +52,7 @@ pub(super) fn decide(
     // First those that stay what they are, so that a change of one group does not move the others.
     for group in &mut wanted {
         let ports = group.as_ref().map(|(ports, _)| slice_ports(ports));
-        let same = free
-            .iter()
-            .position(|slice| ports.as_ref() == Some(&slice.ports.clone().unwrap_or_default()));
+        let same = free.iter().position(|slice| ports.as_ref() == Some(&slice.ports.clone().unwrap_or_default()));
         if let (Some(index), Some((ports, endpoints))) = (same, group.clone()) {
             actions.extend(updated(free.remove(index), &labels, &ports, endpoints, now));
             *group = None;
@@ -74,10 +66,7 @@ pub(super) fn decide(
             actions.extend(updated(free.remove(0), &labels, &ports, endpoints, now));
         }
     }
-    actions.extend(
-        free.into_iter()
-            .map(|slice| Action::DeleteSlice(Box::new(slice.clone()))),
-    );
+    actions.extend(free.into_iter().map(|slice| Action::DeleteSlice(Box::new(slice.clone()))));
     actions
 }
 
@@ -85,10 +74,7 @@ pub(super) fn decide(
 fn groups(members: &[Member<'_>]) -> BTreeMap<Vec<Port>, Vec<Endpoint>> {
     let mut groups: BTreeMap<Vec<Port>, Vec<Endpoint>> = BTreeMap::new();
     for member in members {
-        groups
-            .entry(member.ports.clone())
-            .or_default()
-            .push(endpoint(member));
+        groups.entry(member.ports.clone()).or_default().push(endpoint(member));
     }
     if groups.is_empty() {
         groups.insert(Vec::new(), Vec::new());
@@ -136,9 +122,8 @@ fn updated(
     now: Timestamp,
 ) -> Option<Action> {
     let ports = slice_ports(ports);
-    let is_same = slice.endpoints == endpoints
-        && slice.ports.clone().unwrap_or_default() == ports
-        && slice.labels() == labels;
+    let is_same =
+        slice.endpoints == endpoints && slice.ports.clone().unwrap_or_default() == ports && slice.labels() == labels;
     if is_same {
         return None;
     }
@@ -146,9 +131,7 @@ fn updated(
     slice.endpoints = endpoints;
     slice.ports = Some(ports);
     slice.metadata.labels = Some(labels.clone());
-    slice
-        .annotations_mut()
-        .insert(CHANGED_AT.to_owned(), now.to_string());
+    slice.annotations_mut().insert(CHANGED_AT.to_owned(), now.to_string());
     Some(Action::ReplaceSlice(Box::new(slice)))
 }
 
@@ -160,13 +143,8 @@ fn new_slice(
     taken: &mut Vec<String>,
     now: Timestamp,
 ) -> EndpointSlice {
-    let mut names = (0..).map(|number: u32| {
-        format!(
-            "{}-{}",
-            name_of(service),
-            letters(&format!("{}/{number}", uid_of(service)), 5)
-        )
-    });
+    let mut names = (0..)
+        .map(|number: u32| format!("{}-{}", name_of(service), letters(&format!("{}/{number}", uid_of(service)), 5)));
     let name = names.find(|name| !taken.contains(name)).unwrap_or_default();
     taken.push(name.clone());
     EndpointSlice {

@@ -28,9 +28,7 @@ const KINDS: [(&str, &str, &str); 13] = [
 ];
 
 pub(super) fn known_kind(api_version: &str, kind: &str) -> Option<ApiResource> {
-    let (_, kind, plural) = KINDS
-        .iter()
-        .find(|known| known.0 == api_version && known.1 == kind)?;
+    let (_, kind, plural) = KINDS.iter().find(|known| known.0 == api_version && known.1 == kind)?;
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     let gvk = GroupVersionKind::gvk(group, version, kind);
     Some(ApiResource::from_gvk_with_plural(&gvk, plural))
@@ -66,10 +64,7 @@ impl Item {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Action {
     /// Deletes an object whose owners seem to be gone.
-    Collect {
-        item: Item,
-        owners: Vec<OwnerReference>,
-    },
+    Collect { item: Item, owners: Vec<OwnerReference> },
     /// Deletes an object before its owner.
     DeleteFirst { item: Item },
     /// Makes an object forget an owner that is deleted without it.
@@ -97,14 +92,9 @@ pub(super) fn decide(items: &[Item]) -> Vec<Action> {
             dependents.entry(&owner.uid).or_default().push(item);
         }
     }
-    let mut actions: Vec<_> = items
-        .iter()
-        .filter_map(|item| collect(item, &living))
-        .collect();
+    let mut actions: Vec<_> = items.iter().filter_map(|item| collect(item, &living)).collect();
     for item in items {
-        let owned = dependents
-            .get(item.uid.as_str())
-            .map_or(&[][..], Vec::as_slice);
+        let owned = dependents.get(item.uid.as_str()).map_or(&[][..], Vec::as_slice);
         if item.waits_as(FOREGROUND) {
             actions.extend(foreground(item, owned));
         } else if item.waits_as(ORPHAN) {
@@ -116,14 +106,10 @@ pub(super) fn decide(items: &[Item]) -> Vec<Action> {
 
 fn collect(item: &Item, living: &HashSet<&str>) -> Option<Action> {
     let is_gone = |owner: &OwnerReference| {
-        !living.contains(owner.uid.as_str())
-            && known_kind(&owner.api_version, &owner.kind).is_some()
+        !living.contains(owner.uid.as_str()) && known_kind(&owner.api_version, &owner.kind).is_some()
     };
     let is_lost = !item.deleting && !item.owners.is_empty() && item.owners.iter().all(is_gone);
-    is_lost.then(|| Action::Collect {
-        item: item.clone(),
-        owners: item.owners.clone(),
-    })
+    is_lost.then(|| Action::Collect { item: item.clone(), owners: item.owners.clone() })
 }
 
 fn foreground(item: &Item, owned: &[&Item]) -> Vec<Action> {
@@ -134,31 +120,20 @@ fn foreground(item: &Item, owned: &[&Item]) -> Vec<Action> {
     let mut actions: Vec<_> = owned
         .iter()
         .filter(|dependent| !dependent.deleting)
-        .map(|dependent| Action::DeleteFirst {
-            item: (*dependent).clone(),
-        })
+        .map(|dependent| Action::DeleteFirst { item: (*dependent).clone() })
         .collect();
     if owned.iter().filter(blocks).count() == 0 {
-        actions.push(Action::Release {
-            item: item.clone(),
-            finalizer: FOREGROUND,
-        });
+        actions.push(Action::Release { item: item.clone(), finalizer: FOREGROUND });
     }
     actions
 }
 
 fn orphan(item: &Item, owned: &[&Item]) -> Vec<Action> {
     if owned.is_empty() {
-        return vec![Action::Release {
-            item: item.clone(),
-            finalizer: ORPHAN,
-        }];
+        return vec![Action::Release { item: item.clone(), finalizer: ORPHAN }];
     }
     let owner = &item.uid;
-    let disowned = owned.iter().map(|dependent| Action::Disown {
-        item: (*dependent).clone(),
-        owner: owner.clone(),
-    });
+    let disowned = owned.iter().map(|dependent| Action::Disown { item: (*dependent).clone(), owner: owner.clone() });
     disowned.collect()
 }
 
@@ -169,12 +144,7 @@ mod tests {
 
     fn item(kind: &str, name: &str, owners: &[(&str, &str)]) -> Item {
         let owner = |&(kind, name): &(&str, &str)| OwnerReference {
-            api_version: if kind == "Widget" {
-                "example.org/v1"
-            } else {
-                "apps/v1"
-            }
-            .to_owned(),
+            api_version: if kind == "Widget" { "example.org/v1" } else { "apps/v1" }.to_owned(),
             kind: kind.to_owned(),
             name: name.to_owned(),
             uid: name.to_owned(),
@@ -208,32 +178,19 @@ mod tests {
     fn what_lost_all_owners_goes() {
         let set = item("ReplicaSet", "set", &[]);
         let kept = item("Pod", "kept", &[("ReplicaSet", "set")]);
-        let shared = item(
-            "Pod",
-            "shared",
-            &[("ReplicaSet", "set"), ("ReplicaSet", "gone")],
-        );
+        let shared = item("Pod", "shared", &[("ReplicaSet", "set"), ("ReplicaSet", "gone")]);
         let lost = item("Pod", "lost", &[("ReplicaSet", "gone")]);
         let foreign = item("Pod", "foreign", &[("Widget", "gone")]);
         let free = item("Pod", "free", &[]);
-        assert_eq!(
-            told(&[set, kept, shared, lost, foreign, free]),
-            ["deleting Pod `shop/lost`"]
-        );
+        assert_eq!(told(&[set, kept, shared, lost, foreign, free]), ["deleting Pod `shop/lost`"]);
     }
 
     #[test]
     fn a_deletion_in_the_foreground_waits_for_what_is_owned() {
         let set = deleting(item("ReplicaSet", "set", &[]), FOREGROUND);
         let pod = item("Pod", "pod", &[("ReplicaSet", "set")]);
-        assert_eq!(
-            told(&[set.clone(), pod.clone()]),
-            ["deleting Pod `shop/pod`"]
-        );
-        assert_eq!(
-            told(&[set.clone(), deleting(pod, "other")]),
-            Vec::<String>::new()
-        );
+        assert_eq!(told(&[set.clone(), pod.clone()]), ["deleting Pod `shop/pod`"]);
+        assert_eq!(told(&[set.clone(), deleting(pod, "other")]), Vec::<String>::new());
         assert_eq!(told(&[set]), ["releasing ReplicaSet `shop/set`"]);
     }
 

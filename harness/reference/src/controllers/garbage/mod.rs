@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Node, Pod, Secret, Service, ServiceAccount,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -50,11 +48,7 @@ impl Controller for Garbage {
 
 impl Garbage {
     pub(super) fn new(client: Client, world: World) -> Self {
-        Self {
-            client,
-            world,
-            gone: Mutex::default(),
-        }
+        Self { client, world, gone: Mutex::default() }
     }
 
     fn items(&self) -> Vec<Item> {
@@ -103,14 +97,7 @@ impl Garbage {
             }
         }
         self.delete(item, DeleteParams::background()).await?;
-        log::info(
-            COMPONENT,
-            format_args!(
-                "deleted {} {}: its owner is gone",
-                item.resource.kind,
-                item.place()
-            ),
-        );
+        log::info(COMPONENT, format_args!("deleted {} {}: its owner is gone", item.resource.kind, item.place()));
         Ok(())
     }
 
@@ -121,10 +108,7 @@ impl Garbage {
         let Some(resource) = decide::known_kind(&owner.api_version, &owner.kind) else {
             return Ok(false);
         };
-        let api = self.api(
-            &resource,
-            item.namespace.as_deref().filter(|_| owner.kind != "Node"),
-        );
+        let api = self.api(&resource, item.namespace.as_deref().filter(|_| owner.kind != "Node"));
         let found = within(api.get_opt(&owner.name)).await?;
         let is_gone = found.is_none_or(|found| found.metadata.uid.as_ref() != Some(&owner.uid));
         if is_gone {
@@ -134,10 +118,7 @@ impl Garbage {
     }
 
     async fn delete(&self, item: &Item, params: DeleteParams) -> Result<(), WriteError> {
-        let params = params.preconditions(Preconditions {
-            uid: Some(item.uid.clone()),
-            resource_version: None,
-        });
+        let params = params.preconditions(Preconditions { uid: Some(item.uid.clone()), resource_version: None });
         let api = self.api(&item.resource, item.namespace.as_deref());
         within(api.delete(&item.name, &params)).await.map(drop)
     }
@@ -147,9 +128,7 @@ impl Garbage {
         metadata["resourceVersion"] = json!(item.version);
         let api = self.api(&item.resource, item.namespace.as_deref());
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        within(api.patch(&item.name, &PatchParams::default(), &patch))
-            .await
-            .map(drop)
+        within(api.patch(&item.name, &PatchParams::default(), &patch)).await.map(drop)
     }
 
     fn api(&self, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {

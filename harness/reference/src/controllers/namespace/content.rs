@@ -33,8 +33,7 @@ impl Kinds {
         for group in discovery.groups() {
             for (kind, capabilities) in group.recommended_resources() {
                 let can = |verb| capabilities.supports_operation(verb);
-                if capabilities.scope == Scope::Namespaced && can(verbs::LIST) && can(verbs::DELETE)
-                {
+                if capabilities.scope == Scope::Namespaced && can(verbs::LIST) && can(verbs::DELETE) {
                     kinds.push(kind);
                 }
             }
@@ -55,10 +54,8 @@ pub(super) struct Content<'a> {
 impl Content<'_> {
     /// Deletes what is there, pods before anything else, and tells how many objects are left after that.
     pub(super) async fn delete_all(&self) -> Result<usize, WriteError> {
-        let (pods, others): (Vec<_>, Vec<_>) = self
-            .kinds
-            .iter()
-            .partition(|kind| kind.group.is_empty() && kind.kind == "Pod");
+        let (pods, others): (Vec<_>, Vec<_>) =
+            self.kinds.iter().partition(|kind| kind.group.is_empty() && kind.kind == "Pod");
         let left = self.delete_kinds(&pods).await?;
         if left > 0 {
             // A pod may need its secrets and its policies until it has ended.
@@ -70,8 +67,7 @@ impl Content<'_> {
     async fn delete_kinds(&self, kinds: &[&ApiResource]) -> Result<usize, WriteError> {
         let mut left = 0;
         for &kind in kinds {
-            let api: Api<DynamicObject> =
-                Api::namespaced_with(self.client.clone(), &self.namespace, kind);
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, kind);
             left += delete_each(&api).await?;
         }
         Ok(left)
@@ -91,9 +87,7 @@ async fn delete_each(api: &Api<DynamicObject>) -> Result<usize, WriteError> {
         if fresh.is_empty() {
             return Ok(listed);
         }
-        let mut outcomes = futures::stream::iter(fresh)
-            .map(|object| delete(api, object))
-            .buffer_unordered(CONCURRENT);
+        let mut outcomes = futures::stream::iter(fresh).map(|object| delete(api, object)).buffer_unordered(CONCURRENT);
         while let Some(outcome) = outcomes.next().await {
             outcome?;
         }
@@ -101,10 +95,8 @@ async fn delete_each(api: &Api<DynamicObject>) -> Result<usize, WriteError> {
 }
 
 async fn delete(api: &Api<DynamicObject>, object: DynamicObject) -> Result<(), WriteError> {
-    let params = DeleteParams::background().preconditions(Preconditions {
-        uid: object.metadata.uid,
-        resource_version: None,
-    });
+    let params =
+        DeleteParams::background().preconditions(Preconditions { uid: object.metadata.uid, resource_version: None });
     let name = object.metadata.name.as_deref().unwrap_or_default();
     match within(api.delete(name, &params)).await {
         Err(cause) if !cause.is_gone() => Err(cause),

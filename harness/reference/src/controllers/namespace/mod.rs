@@ -41,23 +41,13 @@ impl Controller for Namespaces {
         let kinds = match self.kinds.get(&self.client).await {
             Ok(kinds) => kinds,
             Err(cause) => {
-                log::warn(
-                    COMPONENT,
-                    format_args!("asking for the kinds of objects: {}", cause.message()),
-                );
-                return Round {
-                    failed: true,
-                    again: None,
-                };
+                log::warn(COMPONENT, format_args!("asking for the kinds of objects: {}", cause.message()));
+                return Round { failed: true, again: None };
             }
         };
         let mut round = Round::done();
         for namespace in leaving {
-            let content = Content {
-                client: &self.client,
-                namespace: namespace.name_any(),
-                kinds: &kinds,
-            };
+            let content = Content { client: &self.client, namespace: namespace.name_any(), kinds: &kinds };
             round = round.and(self.empty(&namespace, &content).await);
         }
         round
@@ -66,11 +56,7 @@ impl Controller for Namespaces {
 
 impl Namespaces {
     pub(super) fn new(client: Client, world: World) -> Self {
-        Self {
-            client,
-            world,
-            kinds: Kinds::default(),
-        }
+        Self { client, world, kinds: Kinds::default() }
     }
 
     async fn empty(&self, namespace: &Arc<Namespace>, content: &Content<'_>) -> Round {
@@ -82,41 +68,29 @@ impl Namespaces {
         };
         match outcome {
             Ok(again) => Round::done().look_again(again),
-            Err(cause) => Round {
-                failed: write::tell(COMPONENT, &format!("emptying namespace `{name}`"), &cause),
-                again: None,
-            },
+            Err(cause) => {
+                Round { failed: write::tell(COMPONENT, &format!("emptying namespace `{name}`"), &cause), again: None }
+            }
         }
     }
 
     async fn finalize(&self, namespace: &Namespace) -> Result<(), WriteError> {
         let mut released = namespace.clone();
         let spec = released.spec.get_or_insert_default();
-        spec.finalizers
-            .get_or_insert_default()
-            .retain(|finalizer| finalizer != FINALIZER);
+        spec.finalizers.get_or_insert_default().retain(|finalizer| finalizer != FINALIZER);
         let name = namespace.name_any();
         let api: Api<Namespace> = Api::all(self.client.clone());
         let params = PostParams::default();
         within(api.replace_subresource("finalize", &name, &params, &released)).await?;
-        log::info(
-            COMPONENT,
-            format_args!("namespace {name} is empty and let go"),
-        );
+        log::info(COMPONENT, format_args!("namespace {name} is empty and let go"));
         Ok(())
     }
 
     /// Says in the conditions what the namespace waits for.
     async fn tell(&self, namespace: &Namespace, left: usize) -> Result<(), WriteError> {
         let message = format!("Some resources are remaining: {left} objects");
-        let old = namespace
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.as_deref());
-        let said = old
-            .unwrap_or_default()
-            .iter()
-            .find(|condition| condition.type_ == "NamespaceContentRemaining");
+        let old = namespace.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let said = old.unwrap_or_default().iter().find(|condition| condition.type_ == "NamespaceContentRemaining");
         if said.is_some_and(|said| said.message.as_deref() == Some(&message)) {
             return Ok(());
         }
@@ -130,20 +104,12 @@ impl Namespaces {
         let patch = json!({"status": {"conditions": [condition]}});
         let api: Api<Namespace> = Api::all(self.client.clone());
         let name = namespace.name_any();
-        within(api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)))
-            .await
-            .map(drop)
+        within(api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
     }
 }
 
 /// Whether `namespace` still waits for us.
 fn is_held(namespace: &Namespace) -> bool {
-    let finalizers = namespace
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.finalizers.as_deref());
-    finalizers
-        .unwrap_or_default()
-        .iter()
-        .any(|finalizer| finalizer == FINALIZER)
+    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_deref());
+    finalizers.unwrap_or_default().iter().any(|finalizer| finalizer == FINALIZER)
 }

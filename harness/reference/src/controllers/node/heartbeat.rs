@@ -23,9 +23,7 @@ pub(super) struct Signs {
 impl Signs {
     /// Whether these cannot have come about without a kubelet since `before`.
     fn are_new(self, before: Signs) -> bool {
-        self.renewed != before.renewed
-            || self.posted != before.posted
-            || (self.known && !before.known)
+        self.renewed != before.renewed || self.posted != before.posted || (self.known && !before.known)
     }
 }
 
@@ -45,16 +43,12 @@ pub(super) struct Heard {
 
 impl Heartbeats {
     pub(super) fn new(grace: Duration) -> Self {
-        Self {
-            grace,
-            heard: HashMap::new(),
-        }
+        Self { grace, heard: HashMap::new() }
     }
 
     /// Takes note of the signs of all nodes. A node is given the grace period from when it is first seen.
     pub(super) fn hear(&mut self, nodes: &HashMap<&str, Signs>, now: Instant) -> Heard {
-        self.heard
-            .retain(|name, _| nodes.contains_key(name.as_str()));
+        self.heard.retain(|name, _| nodes.contains_key(name.as_str()));
         let mut result = Heard::default();
         for (&name, &signs) in nodes {
             let entry = self.heard.entry(name.to_owned()).or_insert((signs, now));
@@ -85,45 +79,28 @@ mod tests {
     }
 
     fn silent() -> Heard {
-        Heard {
-            silent: HashSet::from(["n1".to_owned()]),
-            next: None,
-        }
+        Heard { silent: HashSet::from(["n1".to_owned()]), next: None }
     }
 
     #[test]
     fn silence_is_counted_from_what_was_seen_here() {
         let (mut beats, start) = (Heartbeats::new(SECOND * 4), Instant::now());
         let mut hear = |renewed, after: u32| {
-            let signs = Signs {
-                renewed,
-                ..Signs::default()
-            };
+            let signs = Signs { renewed, ..Signs::default() };
             beats.hear(&HashMap::from([("n1", signs)]), start + SECOND * after)
         };
-        assert_eq!(
-            hear(at(9_000), 0).next,
-            Some(SECOND * 4),
-            "its clock may be years ahead"
-        );
+        assert_eq!(hear(at(9_000), 0).next, Some(SECOND * 4), "its clock may be years ahead");
         assert_eq!(hear(at(9_001), 3).next, Some(SECOND * 4));
         assert_eq!(hear(at(9_001), 6).next, Some(SECOND));
         assert_eq!(hear(at(9_001), 7), silent());
-        assert_eq!(
-            hear(at(1), 8).next,
-            Some(SECOND * 4),
-            "any renewal is a sign of life"
-        );
+        assert_eq!(hear(at(1), 8).next, Some(SECOND * 4), "any renewal is a sign of life");
     }
 
     #[test]
     fn a_condition_is_a_sign_unless_it_is_that_of_silence() {
         let (mut beats, start) = (Heartbeats::new(SECOND * 4), Instant::now());
         let mut hear = |known, after: u32| {
-            let signs = Signs {
-                known,
-                ..Signs::default()
-            };
+            let signs = Signs { known, ..Signs::default() };
             beats.hear(&HashMap::from([("n1", signs)]), start + SECOND * after)
         };
         assert_eq!(hear(true, 0).next, Some(SECOND * 4));

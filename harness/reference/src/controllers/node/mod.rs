@@ -43,15 +43,8 @@ impl Controller for Nodes {
     async fn round(&mut self) -> Round {
         let nodes = self.world.nodes.state();
         self.introduce(&nodes);
-        let heard = self
-            .heartbeats
-            .hear(&signs(&nodes, &self.world.leases.state()), Instant::now());
-        let actions = decide(
-            &nodes,
-            &self.world.pods.state(),
-            &heard.silent,
-            Timestamp::now(),
-        );
+        let heard = self.heartbeats.hear(&signs(&nodes, &self.world.leases.state()), Instant::now());
+        let actions = decide(&nodes, &self.world.pods.state(), &heard.silent, Timestamp::now());
         let round = write::carry_out(COMPONENT, actions, |action| self.act(action)).await;
         round.look_again(heard.next)
     }
@@ -59,13 +52,7 @@ impl Controller for Nodes {
 
 impl Nodes {
     pub(super) fn new(client: Client, world: World, recorder: Recorder, grace: Duration) -> Self {
-        Self {
-            client,
-            world,
-            recorder,
-            heartbeats: Heartbeats::new(grace),
-            known: HashMap::new(),
-        }
+        Self { client, world, recorder, heartbeats: Heartbeats::new(grace), known: HashMap::new() }
     }
 
     /// Tells of nodes that came and went since the last round.
@@ -75,25 +62,14 @@ impl Nodes {
             let name = node.name_any();
             if self.known.insert(name.clone(), node.clone()).is_none() {
                 let message = format!("Node {name} event: Registered Node {name} in Controller");
-                self.recorder.record(
-                    COMPONENT,
-                    Note::normal(node.as_ref(), "RegisteredNode", message),
-                );
+                self.recorder.record(COMPONENT, Note::normal(node.as_ref(), "RegisteredNode", message));
             }
         }
-        let gone: Vec<String> = self
-            .known
-            .keys()
-            .filter(|name| !present.contains(name.as_str()))
-            .cloned()
-            .collect();
+        let gone: Vec<String> = self.known.keys().filter(|name| !present.contains(name.as_str())).cloned().collect();
         for name in gone {
             if let Some(node) = self.known.remove(&name) {
                 let message = format!("Node {name} event: Removing Node {name} from Controller");
-                self.recorder.record(
-                    COMPONENT,
-                    Note::normal(node.as_ref(), "RemovingNode", message),
-                );
+                self.recorder.record(COMPONENT, Note::normal(node.as_ref(), "RemovingNode", message));
             }
         }
     }
@@ -105,15 +81,9 @@ impl Nodes {
                 self.patch_node_status(&name, patch)
                     .await
                     .map_err(|cause| (format!("marking node `{name}` as lost"), cause))?;
-                log::warn(
-                    COMPONENT,
-                    format_args!("node {name} stopped renewing its lease"),
-                );
+                log::warn(COMPONENT, format_args!("node {name} stopped renewing its lease"));
                 let message = format!("Node {name} status is now: NodeNotReady");
-                self.recorder.record(
-                    COMPONENT,
-                    Note::normal(node.as_ref(), "NodeNotReady", message),
-                );
+                self.recorder.record(COMPONENT, Note::normal(node.as_ref(), "NodeNotReady", message));
                 Ok(())
             }
             Action::Taint { node, patch } => {
@@ -123,14 +93,7 @@ impl Nodes {
             Action::PodReadiness { pod, patch } => {
                 let done = write::merge_status(&self.client, pod.as_ref(), patch).await;
                 done.map_err(|cause| {
-                    (
-                        format!(
-                            "marking pod `{}/{}`",
-                            namespace_of(pod.as_ref()),
-                            pod.name_any()
-                        ),
-                        cause,
-                    )
+                    (format!("marking pod `{}/{}`", namespace_of(pod.as_ref()), pod.name_any()), cause)
                 })
             }
             Action::Orphaned { pod, node } => {
@@ -151,16 +114,12 @@ impl Nodes {
 
     async fn patch_node(&self, name: &str, patch: Value) -> Result<(), WriteError> {
         let api: Api<Node> = Api::all(self.client.clone());
-        within(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)))
-            .await
-            .map(drop)
+        within(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
     }
 
     async fn patch_node_status(&self, name: &str, patch: Value) -> Result<(), WriteError> {
         let api: Api<Node> = Api::all(self.client.clone());
-        within(api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)))
-            .await
-            .map(drop)
+        within(api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch))).await.map(drop)
     }
 
     /// Deletes `pod` at once: there is no kubelet that could end it. Asks the server first, for the watch of nodes
@@ -173,11 +132,7 @@ impl Nodes {
         write::delete(&self.client, pod, DeleteParams::default().grace_period(0)).await?;
         log::info(
             COMPONENT,
-            format_args!(
-                "deleted pod {}/{} of missing node {node}",
-                namespace_of(pod),
-                pod.name_any()
-            ),
+            format_args!("deleted pod {}/{} of missing node {node}", namespace_of(pod), pod.name_any()),
         );
         Ok(())
     }
@@ -185,9 +140,7 @@ impl Nodes {
 
 /// What the kubelet of each node has written last.
 fn signs<'n>(nodes: &'n [Arc<Node>], leases: &[Arc<Lease>]) -> HashMap<&'n str, Signs> {
-    let ours = leases
-        .iter()
-        .filter(|lease| namespace_of(lease.as_ref()) == LEASES);
+    let ours = leases.iter().filter(|lease| namespace_of(lease.as_ref()) == LEASES);
     let renewals: HashMap<&str, _> = ours
         .filter_map(|lease| {
             let renewed = lease.spec.as_ref()?.renew_time.as_ref()?;

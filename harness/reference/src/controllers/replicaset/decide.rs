@@ -51,20 +51,12 @@ pub(super) fn decide(set: &ReplicaSet, seen: &Seen<'_>, now: Timestamp) -> Decis
         return Decision::default();
     };
     let selected = |pod: &Pod| owns(&spec.selector, pod.metadata.labels.as_ref());
-    let (kept, lost): (Vec<&Pod>, Vec<&Pod>) =
-        seen.owned.iter().copied().partition(|pod| selected(pod));
+    let (kept, lost): (Vec<&Pod>, Vec<&Pod>) = seen.owned.iter().copied().partition(|pod| selected(pod));
     let active: Vec<&Pod> = kept.into_iter().filter(|pod| is_active(pod)).collect();
     let mut actions = Vec::new();
     if !is_deleting(set) {
-        actions.extend(
-            lost.iter()
-                .filter(|pod| !is_deleting(**pod))
-                .map(|pod| release(set, pod)),
-        );
-        let found = seen
-            .free
-            .iter()
-            .filter(|pod| selected(pod) && is_active(pod));
+        actions.extend(lost.iter().filter(|pod| !is_deleting(**pod)).map(|pod| release(set, pod)));
+        let found = seen.free.iter().filter(|pod| selected(pod) && is_active(pod));
         actions.extend(found.map(|pod| adopt(set, pod)));
         // What is claimed in this round counts in the next.
         if actions.is_empty() && seen.settled {
@@ -83,10 +75,7 @@ fn adopt(set: &ReplicaSet, pod: &Pod) -> Action {
     owners.push(controlled_by(set));
     let patch = json!({"metadata": {
         "resourceVersion": pod.metadata.resource_version, "ownerReferences": owners}});
-    Action::Owners {
-        pod: Box::new(pod.clone()),
-        patch,
-    }
+    Action::Owners { pod: Box::new(pod.clone()), patch }
 }
 
 fn release(set: &ReplicaSet, pod: &Pod) -> Action {
@@ -94,10 +83,7 @@ fn release(set: &ReplicaSet, pod: &Pod) -> Action {
     owners.retain(|owner| owner.uid != uid_of(set));
     let patch = json!({"metadata": {
         "resourceVersion": pod.metadata.resource_version, "ownerReferences": owners}});
-    Action::Owners {
-        pod: Box::new(pod.clone()),
-        patch,
-    }
+    Action::Owners { pod: Box::new(pod.clone()), patch }
 }
 
 fn adjust(set: &ReplicaSet, spec: &ReplicaSetSpec, active: &[&Pod]) -> Vec<Action> {
@@ -105,9 +91,7 @@ fn adjust(set: &ReplicaSet, spec: &ReplicaSetSpec, active: &[&Pod]) -> Vec<Actio
     if active.len() > wanted {
         let surplus = (active.len() - wanted).min(BURST);
         let chosen = victims(active, surplus).into_iter();
-        return chosen
-            .map(|pod| Action::Delete(Box::new(pod.clone())))
-            .collect();
+        return chosen.map(|pod| Action::Delete(Box::new(pod.clone()))).collect();
     }
     let Some(template) = &spec.template else {
         return Vec::new();
@@ -131,10 +115,7 @@ fn status(
             Availability::NotReady => {}
         }
     }
-    let labels = spec
-        .template
-        .as_ref()
-        .and_then(|template| template.metadata.as_ref()?.labels.as_ref());
+    let labels = spec.template.as_ref().and_then(|template| template.metadata.as_ref()?.labels.as_ref());
     let is_labelled = |pod: &&&Pod| contains(labels.into_iter().flatten(), pod.labels());
     let status = ReplicaSetStatus {
         replicas: count(active.len()).unwrap_or(0),
@@ -142,10 +123,7 @@ fn status(
         ready_replicas: count(active.iter().filter(|pod| is_ready(pod)).count()),
         available_replicas: count(available),
         observed_generation: set.metadata.generation,
-        conditions: set
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.clone()),
+        conditions: set.status.as_ref().and_then(|status| status.conditions.clone()),
         ..Default::default()
     };
     (status, again)
@@ -185,17 +163,12 @@ mod tests {
     }
 
     fn actions(set: &ReplicaSet, owned: &[&Pod], free: &[&Pod], settled: bool) -> Vec<Action> {
-        let seen = Seen {
-            owned,
-            free,
-            settled,
-        };
+        let seen = Seen { owned, free, settled };
         decide(set, &seen, Timestamp::UNIX_EPOCH).actions
     }
 
     fn tally(actions: &[Action]) -> (usize, usize, usize) {
-        let count =
-            |kind: fn(&Action) -> bool| actions.iter().filter(|action| kind(action)).count();
+        let count = |kind: fn(&Action) -> bool| actions.iter().filter(|action| kind(action)).count();
         (
             count(|action| matches!(action, Action::Create(_))),
             count(|action| matches!(action, Action::Delete(_))),
@@ -209,48 +182,29 @@ mod tests {
     #[case::enough(2, 2, (0, 0, 0))]
     #[case::too_many(1, 3, (0, 2, 0))]
     #[case::none_wanted(0, 1, (0, 1, 0))]
-    fn creates_and_deletes(
-        #[case] wanted: i32,
-        #[case] have: usize,
-        #[case] expected: (usize, usize, usize),
-    ) {
-        let pods: Vec<_> = (0..have)
-            .map(|index| pod(&format!("p{index}"), json!({})))
-            .collect();
+    fn creates_and_deletes(#[case] wanted: i32, #[case] have: usize, #[case] expected: (usize, usize, usize)) {
+        let pods: Vec<_> = (0..have).map(|index| pod(&format!("p{index}"), json!({}))).collect();
         let owned: Vec<_> = pods.iter().collect();
         assert_eq!(tally(&actions(&set(wanted), &owned, &[], true)), expected);
-        assert_eq!(
-            tally(&actions(&set(wanted), &owned, &[], false)),
-            (0, 0, 0),
-            "waits for old writes"
-        );
+        assert_eq!(tally(&actions(&set(wanted), &owned, &[], false)), (0, 0, 0), "waits for old writes");
     }
 
     #[test]
     fn a_new_pod_belongs_to_its_set() {
         let actions = actions(&set(1), &[], &[], true);
-        let Action::Create(pod) = &actions[0] else {
-            panic!("{actions:?}")
-        };
+        let Action::Create(pod) = &actions[0] else { panic!("{actions:?}") };
         assert_eq!(pod.metadata.generate_name.as_deref(), Some("web-1-"));
         assert_eq!(pod.metadata.namespace.as_deref(), Some("shop"));
         let owner = &pod.owner_references()[0];
-        assert_eq!(
-            (owner.kind.as_str(), owner.uid.as_str(), owner.controller),
-            ("ReplicaSet", "r", Some(true))
-        );
+        assert_eq!((owner.kind.as_str(), owner.uid.as_str(), owner.controller), ("ReplicaSet", "r", Some(true)));
     }
 
     #[test]
     fn ended_and_ending_pods_are_replaced() {
         let ended = pod("ended", json!({"/status/phase": "Failed"}));
         let mut ending = pod("ending", json!({}));
-        ending.metadata.deletion_timestamp =
-            serde_json::from_value(json!("2026-11-23T09:00:00Z")).unwrap();
-        assert_eq!(
-            tally(&actions(&set(2), &[&ended, &ending], &[], true)),
-            (2, 0, 0)
-        );
+        ending.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-23T09:00:00Z")).unwrap();
+        assert_eq!(tally(&actions(&set(2), &[&ended, &ending], &[], true)), (2, 0, 0));
     }
 
     #[test]
@@ -258,22 +212,15 @@ mod tests {
         let orphan = pod("orphan", json!({"/metadata/ownerReferences": []}));
         let actions = actions(&set(2), &[], &[&orphan], true);
         assert_eq!(tally(&actions), (0, 0, 1));
-        let Action::Owners { patch, .. } = &actions[0] else {
-            panic!("{actions:?}")
-        };
-        assert_eq!(
-            patch.pointer("/metadata/ownerReferences/0/uid"),
-            Some(&json!("r"))
-        );
+        let Action::Owners { patch, .. } = &actions[0] else { panic!("{actions:?}") };
+        assert_eq!(patch.pointer("/metadata/ownerReferences/0/uid"), Some(&json!("r")));
     }
 
     #[test]
     fn a_pod_that_lost_its_label_is_let_go() {
         let relabelled = pod("relabelled", json!({"/metadata/labels": {"app": "other"}}));
         let actions = actions(&set(1), &[&relabelled], &[], true);
-        let Action::Owners { patch, .. } = &actions[0] else {
-            panic!("{actions:?}")
-        };
+        let Action::Owners { patch, .. } = &actions[0] else { panic!("{actions:?}") };
         assert_eq!(patch.pointer("/metadata/ownerReferences"), Some(&json!([])));
     }
 
@@ -282,9 +229,7 @@ mod tests {
         let ready = pod("ready", json!({}));
         let starting = pod("starting", json!({"/status/conditions/0/status": "False"}));
         let actions = actions(&set(2), &[&ready, &starting], &[], true);
-        let [Action::Status(patch)] = &actions[..] else {
-            panic!("{actions:?}")
-        };
+        let [Action::Status(patch)] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(
             patch,
             &json!({"status": {"replicas": 2, "fullyLabeledReplicas": 2, "readyReplicas": 1,
@@ -301,11 +246,7 @@ mod tests {
             json!({"/status/conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-23T09:00:00Z"}]}),
         );
-        let seen = Seen {
-            owned: &[&pod],
-            free: &[],
-            settled: true,
-        };
+        let seen = Seen { owned: &[&pod], free: &[], settled: true };
         let decision = decide(&set, &seen, "2026-11-23T09:00:04Z".parse().unwrap());
         assert_eq!(decision.again, Some(Duration::from_secs(6)));
     }

@@ -37,52 +37,32 @@ pub(super) struct ReplicaSets {
 impl Controller for ReplicaSets {
     async fn round(&mut self) -> Round {
         let (actions, again) = self.look(Timestamp::now());
-        let round =
-            write::carry_out(COMPONENT, actions, |(set, action)| self.act(set, action)).await;
-        round
-            .look_again(again)
-            .look_again(self.unseen.get_mut().patience(Instant::now()))
+        let round = write::carry_out(COMPONENT, actions, |(set, action)| self.act(set, action)).await;
+        round.look_again(again).look_again(self.unseen.get_mut().patience(Instant::now()))
     }
 }
 
 impl ReplicaSets {
     pub(super) fn new(client: Client, world: World, recorder: Recorder) -> Self {
-        Self {
-            client,
-            world,
-            recorder,
-            unseen: Mutex::default(),
-        }
+        Self { client, world, recorder, unseen: Mutex::default() }
     }
 
     fn look(&mut self, now: Timestamp) -> (Vec<(Arc<ReplicaSet>, Action)>, Option<Duration>) {
         let pods = self.world.pods.state();
-        let by_uid: HashMap<&str, &Pod> = pods
-            .iter()
-            .map(|pod| (uid_of(pod.as_ref()), pod.as_ref()))
-            .collect();
+        let by_uid: HashMap<&str, &Pod> = pods.iter().map(|pod| (uid_of(pod.as_ref()), pod.as_ref())).collect();
         let unseen = self.unseen.get_mut();
         unseen.settle(Instant::now(), |uid| super::shown(by_uid.get(uid).copied()));
         let (owned, free) = (by_controller(&pods), orphans(&pods));
         let (mut actions, mut again) = (Vec::new(), None);
         for set in self.world.replica_sets.state() {
             let seen = Seen {
-                owned: owned
-                    .get(uid_of(set.as_ref()))
-                    .map_or(&[][..], Vec::as_slice),
-                free: free
-                    .get(namespace_of(set.as_ref()))
-                    .map_or(&[][..], Vec::as_slice),
+                owned: owned.get(uid_of(set.as_ref())).map_or(&[][..], Vec::as_slice),
+                free: free.get(namespace_of(set.as_ref())).map_or(&[][..], Vec::as_slice),
                 settled: !unseen.waits(uid_of(set.as_ref())),
             };
             let decision = decide(&set, &seen, now);
             again = earliest(again, decision.again);
-            actions.extend(
-                decision
-                    .actions
-                    .into_iter()
-                    .map(|action| (set.clone(), action)),
-            );
+            actions.extend(decision.actions.into_iter().map(|action| (set.clone(), action)));
         }
         (actions, again)
     }
@@ -112,26 +92,16 @@ impl ReplicaSets {
     async fn create(&self, set: &ReplicaSet, pod: &Pod) -> Result<(), WriteError> {
         match write::create(&self.client, pod).await {
             Ok(created) => {
-                self.unseen.lock().await.note(
-                    uid_of(set),
-                    uid_of(&created),
-                    Write::Created,
-                    Instant::now(),
-                );
+                self.unseen.lock().await.note(uid_of(set), uid_of(&created), Write::Created, Instant::now());
                 let message = format!("Created pod: {}", name_of(&created));
-                log::info(
-                    COMPONENT,
-                    format_args!("{}/{}: {message}", namespace_of(set), name_of(set)),
-                );
-                self.recorder
-                    .record(COMPONENT, Note::normal(set, "SuccessfulCreate", message));
+                log::info(COMPONENT, format_args!("{}/{}: {message}", namespace_of(set), name_of(set)));
+                self.recorder.record(COMPONENT, Note::normal(set, "SuccessfulCreate", message));
                 Ok(())
             }
             Err(cause) if cause.is_terminating() => Err(cause),
             Err(cause) => {
                 let message = format!("Error creating: {}", cause.message());
-                self.recorder
-                    .record(COMPONENT, Note::warning(set, "FailedCreate", message));
+                self.recorder.record(COMPONENT, Note::warning(set, "FailedCreate", message));
                 Err(cause)
             }
         }
@@ -139,17 +109,10 @@ impl ReplicaSets {
 
     async fn delete(&self, set: &ReplicaSet, pod: &Pod) -> Result<(), WriteError> {
         write::delete(&self.client, pod, DeleteParams::default()).await?;
-        self.unseen
-            .lock()
-            .await
-            .note(uid_of(set), uid_of(pod), Write::Deleted, Instant::now());
+        self.unseen.lock().await.note(uid_of(set), uid_of(pod), Write::Deleted, Instant::now());
         let message = format!("Deleted pod: {}", name_of(pod));
-        log::info(
-            COMPONENT,
-            format_args!("{}/{}: {message}", namespace_of(set), name_of(set)),
-        );
-        self.recorder
-            .record(COMPONENT, Note::normal(set, "SuccessfulDelete", message));
+        log::info(COMPONENT, format_args!("{}/{}: {message}", namespace_of(set), name_of(set)));
+        self.recorder.record(COMPONENT, Note::normal(set, "SuccessfulDelete", message));
         Ok(())
     }
 }

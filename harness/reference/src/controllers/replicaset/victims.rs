@@ -17,12 +17,8 @@ pub(super) fn victims<'p>(pods: &[&'p Pod], count: usize) -> Vec<&'p Pod> {
     }
     let mut ranked = pods.to_vec();
     ranked.sort_by_cached_key(|pod| {
-        let neighbours = node_of(pod)
-            .and_then(|node| per_node.get(node))
-            .copied()
-            .unwrap_or(0);
-        let ready_since =
-            condition(pod, "Ready").and_then(|ready| ready.last_transition_time.clone());
+        let neighbours = node_of(pod).and_then(|node| per_node.get(node)).copied().unwrap_or(0);
+        let ready_since = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.clone());
         (
             node_of(pod).is_some(),
             match phase(pod) {
@@ -70,9 +66,6 @@ mod tests {
         ];
         let all: Vec<_> = pods.iter().collect();
         let order: Vec<_> = victims(&all, 6).iter().map(|pod| pod.name_any()).collect();
-        assert_eq!(
-            order,
-            ["unbound", "pending", "unready", "young", "old", "alone"]
-        );
+        assert_eq!(order, ["unbound", "pending", "unready", "young", "old", "alone"]);
     }
 }

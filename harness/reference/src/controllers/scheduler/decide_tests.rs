@@ -16,9 +16,7 @@ fn node(name: &str, spec: Value) -> Arc<Node> {
 }
 
 fn nodes(count: usize) -> Vec<Arc<Node>> {
-    (1..=count)
-        .map(|index| node(&format!("n{index}"), json!({})))
-        .collect()
+    (1..=count).map(|index| node(&format!("n{index}"), json!({}))).collect()
 }
 
 fn pod(name: &str, owner: &str, spec: Value) -> Arc<Pod> {
@@ -44,17 +42,12 @@ fn decided(pods: &[Arc<Pod>], nodes: &[Arc<Node>]) -> Vec<(String, String)> {
 }
 
 fn places(pods: &[Arc<Pod>], nodes: &[Arc<Node>]) -> Vec<String> {
-    decided(pods, nodes)
-        .into_iter()
-        .map(|(_, node)| node)
-        .collect()
+    decided(pods, nodes).into_iter().map(|(_, node)| node).collect()
 }
 
 #[test]
 fn pods_of_one_owner_spread() {
-    let pods: Vec<_> = (0..4)
-        .map(|index| pod(&format!("p{index}"), "web", json!({})))
-        .collect();
+    let pods: Vec<_> = (0..4).map(|index| pod(&format!("p{index}"), "web", json!({}))).collect();
     assert_eq!(places(&pods, &nodes(3)), ["n1", "n2", "n3", "n1"]);
 }
 
@@ -73,13 +66,7 @@ fn what_was_bound_a_moment_ago_counts() {
     let pods = [pod("a", "web", json!({})), pod("b", "web", json!({}))];
     let assumed = HashMap::from([("a".to_owned(), "n1".to_owned())]);
     let verdicts = decide(&pods, &nodes(2), &assumed);
-    assert_eq!(
-        verdicts,
-        [Verdict::Bind {
-            pod: pods[1].clone(),
-            node: "n2".to_owned()
-        }]
-    );
+    assert_eq!(verdicts, [Verdict::Bind { pod: pods[1].clone(), node: "n2".to_owned() }]);
 }
 
 #[rstest]
@@ -92,14 +79,8 @@ fn not_ours(#[case] spec: Value) {
 
 #[test]
 fn important_pods_first() {
-    let pods = [
-        pod("a", "web", json!({})),
-        pod("b", "web", json!({"priority": 1000})),
-    ];
-    assert_eq!(
-        decided(&pods, &nodes(2)),
-        [("b".into(), "n1".into()), ("a".into(), "n2".into())]
-    );
+    let pods = [pod("a", "web", json!({})), pod("b", "web", json!({"priority": 1000}))];
+    assert_eq!(decided(&pods, &nodes(2)), [("b".into(), "n1".into()), ("a".into(), "n2".into())]);
 }
 
 #[rstest]
@@ -111,11 +92,7 @@ fn important_pods_first() {
      preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
 )]
 fn why_there_is_no_node(#[case] specs: &[Value], #[case] message: &str) {
-    let nodes: Vec<_> = specs
-        .iter()
-        .enumerate()
-        .map(|(i, spec)| node(&format!("n{i}"), spec.clone()))
-        .collect();
+    let nodes: Vec<_> = specs.iter().enumerate().map(|(i, spec)| node(&format!("n{i}"), spec.clone())).collect();
     assert_eq!(places(&[pod("p", "web", json!({}))], &nodes), [message]);
 }
 
@@ -124,10 +101,7 @@ fn a_node_that_is_not_ready_refuses_before_it_is_tainted() {
     let mut node = (*nodes(1)[0]).clone();
     node.status.as_mut().unwrap().conditions.as_mut().unwrap()[0].status = "False".to_owned();
     let message = &places(&[pod("p", "web", json!({}))], &[Arc::new(node)])[0];
-    assert!(
-        message.contains("1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }"),
-        "{message}"
-    );
+    assert!(message.contains("1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }"), "{message}");
 }
 
 #[test]
@@ -136,16 +110,8 @@ fn host_ports_are_taken_once() {
     let pods = [pod("a", "web", spec.clone()), pod("b", "web", spec)];
     let placed = places(&pods, &nodes(1));
     assert_eq!(placed[0], "n1");
-    assert!(
-        placed[1].contains("1 node(s) didn't have free ports for the requested pod ports"),
-        "{}",
-        placed[1]
-    );
-    assert!(
-        placed[1].ends_with("1 No preemption victims found for incoming pod."),
-        "{}",
-        placed[1]
-    );
+    assert!(placed[1].contains("1 node(s) didn't have free ports for the requested pod ports"), "{}", placed[1]);
+    assert!(placed[1].ends_with("1 No preemption victims found for incoming pod."), "{}", placed[1]);
 }
 
 #[test]
@@ -154,14 +120,7 @@ fn pinned_pods_go_where_they_are_pinned() {
         {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]}]}}}});
     assert_eq!(places(&[pod("p", "web", pinned)], &nodes(3)), ["n2"]);
     assert_eq!(
-        places(
-            &[pod(
-                "p",
-                "web",
-                json!({"nodeSelector": {"kubernetes.io/hostname": "n3"}})
-            )],
-            &nodes(3)
-        ),
+        places(&[pod("p", "web", json!({"nodeSelector": {"kubernetes.io/hostname": "n3"}}))], &nodes(3)),
         ["n3"]
     );
 }
@@ -173,40 +132,21 @@ fn near(kind: &str, app: &str) -> Value {
 
 #[test]
 fn pods_that_must_be_apart_are() {
-    let pods: Vec<_> = (0..3)
-        .map(|i| pod(&format!("p{i}"), "web", near("podAntiAffinity", "web")))
-        .collect();
+    let pods: Vec<_> = (0..3).map(|i| pod(&format!("p{i}"), "web", near("podAntiAffinity", "web"))).collect();
     let placed = places(&pods, &nodes(2));
     assert_eq!(placed[..2], ["n1", "n2"]);
-    assert!(
-        placed[2].contains("2 node(s) didn't match pod anti-affinity rules"),
-        "{}",
-        placed[2]
-    );
-    let shy = pod("shy", "db", near("podAntiAffinity", "web"))
-        .as_ref()
-        .clone();
+    assert!(placed[2].contains("2 node(s) didn't match pod anti-affinity rules"), "{}", placed[2]);
+    let shy = pod("shy", "db", near("podAntiAffinity", "web")).as_ref().clone();
     let mut shy = shy;
     shy.spec.as_mut().unwrap().node_name = Some("n1".to_owned());
-    assert_eq!(
-        places(&[Arc::new(shy), pod("p", "web", json!({}))], &nodes(2)),
-        ["n2"],
-        "kept off by a resident"
-    );
+    assert_eq!(places(&[Arc::new(shy), pod("p", "web", json!({}))], &nodes(2)), ["n2"], "kept off by a resident");
 }
 
 #[test]
 fn pods_that_must_be_together_are() {
     let db = pod("db", "db", json!({"nodeName": "n2"}));
-    assert_eq!(
-        places(&[db, pod("p", "web", near("podAffinity", "db"))], &nodes(3)),
-        ["n2"]
-    );
-    assert_eq!(
-        places(&[pod("p", "web", near("podAffinity", "web"))], &nodes(3)),
-        ["n1"],
-        "the first of its kind"
-    );
+    assert_eq!(places(&[db, pod("p", "web", near("podAffinity", "db"))], &nodes(3)), ["n2"]);
+    assert_eq!(places(&[pod("p", "web", near("podAffinity", "web"))], &nodes(3)), ["n1"], "the first of its kind");
     let alone = &places(&[pod("p", "web", near("podAffinity", "db"))], &nodes(1))[0];
     assert!(alone.contains("didn't match pod affinity rules"), "{alone}");
 }
@@ -216,17 +156,8 @@ fn a_required_spread_is_kept() {
     let spread = json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]});
     let here = pod("a", "web", json!({"nodeName": "n1"}));
-    assert_eq!(
-        places(&[here.clone(), pod("b", "web", spread.clone())], &nodes(2)),
-        ["n2"]
-    );
-    let cordoned = [
-        node("n1", json!({})),
-        node("n2", json!({"unschedulable": true})),
-    ];
+    assert_eq!(places(&[here.clone(), pod("b", "web", spread.clone())], &nodes(2)), ["n2"]);
+    let cordoned = [node("n1", json!({})), node("n2", json!({"unschedulable": true}))];
     let message = &places(&[here, pod("b", "web", spread)], &cordoned)[0];
-    assert!(
-        message.contains("1 node(s) didn't match pod topology spread constraints"),
-        "{message}"
-    );
+    assert!(message.contains("1 node(s) didn't match pod topology spread constraints"), "{message}");
 }

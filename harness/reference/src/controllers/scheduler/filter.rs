@@ -31,34 +31,21 @@ pub(super) struct Refusal {
 }
 
 pub(super) fn refusal(reason: impl Into<String>, resolvable: bool) -> Option<Refusal> {
-    Some(Refusal {
-        reason: reason.into(),
-        resolvable,
-    })
+    Some(Refusal { reason: reason.into(), resolvable })
 }
 
 impl<'a> Candidate<'a> {
     pub(super) fn new(node: &'a Node) -> Self {
         let spec = node.spec.as_ref();
-        let mut taints = spec
-            .and_then(|spec| spec.taints.clone())
-            .unwrap_or_default();
+        let mut taints = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
         // The taint that follows from a condition may not be written yet; the pod must not slip through.
         for taint in condition_taints(node) {
-            if !taints
-                .iter()
-                .any(|other| other.key == taint.key && other.effect == taint.effect)
-            {
+            if !taints.iter().any(|other| other.key == taint.key && other.effect == taint.effect) {
                 taints.push(taint);
             }
         }
-        let allocatable = node
-            .status
-            .as_ref()
-            .and_then(|status| status.allocatable.as_ref());
-        let pods = allocatable
-            .and_then(|all| all.get("pods"))
-            .and_then(|pods| pods.0.parse().ok());
+        let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        let pods = allocatable.and_then(|all| all.get("pods")).and_then(|pods| pods.0.parse().ok());
         Self {
             node,
             name: node.metadata.name.as_deref().unwrap_or_default(),
@@ -84,11 +71,8 @@ impl<'a> Candidate<'a> {
     pub(super) fn refuses(&self, spec: &PodSpec) -> Option<Refusal> {
         let tolerations = spec.tolerations.as_deref().unwrap_or_default();
         if self.is_cordoned() {
-            let cordon = [Taint {
-                key: UNSCHEDULABLE.to_owned(),
-                effect: "NoSchedule".to_owned(),
-                ..Default::default()
-            }];
+            let cordon =
+                [Taint { key: UNSCHEDULABLE.to_owned(), effect: "NoSchedule".to_owned(), ..Default::default() }];
             if untolerated(&cordon, tolerations, &["NoSchedule"]).is_some() {
                 return refusal("node(s) were unschedulable", false);
             }
@@ -102,10 +86,7 @@ impl<'a> Candidate<'a> {
             return refusal("node(s) didn't match Pod's node affinity/selector", false);
         }
         if host_ports(spec).any(|port| self.is_taken(port)) {
-            return refusal(
-                "node(s) didn't have free ports for the requested pod ports",
-                true,
-            );
+            return refusal("node(s) didn't have free ports for the requested pod ports", true);
         }
         if self.pods.len() >= self.capacity {
             return refusal("Too many pods", true);
@@ -119,12 +100,7 @@ impl<'a> Candidate<'a> {
         let disliked = untolerated(&self.taints, tolerations, &["PreferNoSchedule"]).is_some();
         let owner = controller_of(pod);
         let kin = owner.and_then(|owner| self.per_owner.get(owner.uid.as_str()));
-        (
-            disliked,
-            kin.copied().unwrap_or(0),
-            self.pods.len(),
-            self.name,
-        )
+        (disliked, kin.copied().unwrap_or(0), self.pods.len(), self.name)
     }
 
     fn is_cordoned(&self) -> bool {
@@ -133,37 +109,20 @@ impl<'a> Candidate<'a> {
 
     fn is_taken(&self, (protocol, port, address): (&str, i32, &str)) -> bool {
         let any = |address: &str| address == "0.0.0.0";
-        self.ports
-            .iter()
-            .any(|&(other_protocol, other_port, other)| {
-                other_protocol == protocol
-                    && other_port == port
-                    && (other == address || any(other) || any(address))
-            })
+        self.ports.iter().any(|&(other_protocol, other_port, other)| {
+            other_protocol == protocol && other_port == port && (other == address || any(other) || any(address))
+        })
     }
 }
 
 /// Ports of the node that a pod asks for: protocol, port, address.
 fn host_ports(spec: &PodSpec) -> impl Iterator<Item = (&str, i32, &str)> {
     let on_host = spec.host_network == Some(true);
-    let ports = spec
-        .containers
-        .iter()
-        .flat_map(|container| container.ports.iter().flatten());
+    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
     ports.filter_map(move |port| {
-        let number = port
-            .host_port
-            .filter(|&port| port > 0)
-            .or(on_host.then_some(port.container_port))?;
-        let address = port
-            .host_ip
-            .as_deref()
-            .filter(|address| !address.is_empty());
-        Some((
-            port.protocol.as_deref().unwrap_or("TCP"),
-            number,
-            address.unwrap_or("0.0.0.0"),
-        ))
+        let number = port.host_port.filter(|&port| port > 0).or(on_host.then_some(port.container_port))?;
+        let address = port.host_ip.as_deref().filter(|address| !address.is_empty());
+        Some((port.protocol.as_deref().unwrap_or("TCP"), number, address.unwrap_or("0.0.0.0")))
     })
 }
 
@@ -178,9 +137,7 @@ pub(super) fn verdict(refusals: &[Refusal]) -> String {
         true => "No preemption victims found for incoming pod",
         false => "Preemption is not helpful for scheduling",
     }));
-    format!(
-        "0/{nodes} nodes are available: {reasons}. preemption: 0/{nodes} nodes are available: {preemption}."
-    )
+    format!("0/{nodes} nodes are available: {reasons}. preemption: 0/{nodes} nodes are available: {preemption}.")
 }
 
 fn histogram<'r>(reasons: impl Iterator<Item = &'r str>) -> String {
@@ -188,10 +145,7 @@ fn histogram<'r>(reasons: impl Iterator<Item = &'r str>) -> String {
     for reason in reasons {
         *counts.entry(reason).or_default() += 1;
     }
-    let mut parts: Vec<String> = counts
-        .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
+    let mut parts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     parts.sort();
     parts.join(", ")
 }

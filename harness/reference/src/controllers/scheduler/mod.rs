@@ -44,14 +44,10 @@ impl Controller for Scheduler {
         let (pods, nodes) = (self.world.pods.state(), self.world.nodes.state());
         let assumed = self.assumed.get_mut();
         let unbound = pods.iter().filter(|pod| node_of(pod).is_none());
-        let unbound: std::collections::HashSet<&str> =
-            unbound.map(|pod| uid_of(pod.as_ref())).collect();
+        let unbound: std::collections::HashSet<&str> = unbound.map(|pod| uid_of(pod.as_ref())).collect();
         let now = Instant::now();
         assumed.retain(|uid, (_, until)| unbound.contains(uid.as_str()) && *until > now);
-        let bound = assumed
-            .iter()
-            .map(|(uid, (node, _))| (uid.clone(), node.clone()))
-            .collect();
+        let bound = assumed.iter().map(|(uid, (node, _))| (uid.clone(), node.clone())).collect();
         let verdicts = decide(&pods, &nodes, &bound);
         let round = write::carry_out(COMPONENT, verdicts, |verdict| self.act(verdict)).await;
         let waits = !self.assumed.get_mut().is_empty();
@@ -61,33 +57,18 @@ impl Controller for Scheduler {
 
 impl Scheduler {
     pub(super) fn new(client: Client, world: World, recorder: Recorder) -> Self {
-        Self {
-            client,
-            world,
-            recorder,
-            assumed: Mutex::default(),
-        }
+        Self { client, world, recorder, assumed: Mutex::default() }
     }
 
     async fn act(&self, verdict: Verdict) -> Result<(), (String, WriteError)> {
         match verdict {
             Verdict::Bind { pod, node } => {
-                let what = format!(
-                    "binding pod `{}/{}` to node `{node}`",
-                    namespace_of(pod.as_ref()),
-                    pod.name_any()
-                );
+                let what = format!("binding pod `{}/{}` to node `{node}`", namespace_of(pod.as_ref()), pod.name_any());
                 self.bind(&pod, &node).await.map_err(|cause| (what, cause))
             }
             Verdict::Unschedulable { pod, message } => {
-                let what = format!(
-                    "telling that pod `{}/{}` has no node",
-                    namespace_of(pod.as_ref()),
-                    pod.name_any()
-                );
-                self.refuse(&pod, message)
-                    .await
-                    .map_err(|cause| (what, cause))
+                let what = format!("telling that pod `{}/{}` has no node", namespace_of(pod.as_ref()), pod.name_any());
+                self.refuse(&pod, message).await.map_err(|cause| (what, cause))
             }
         }
     }
@@ -109,42 +90,20 @@ impl Scheduler {
         };
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace_of(pod));
         let params = PostParams::default();
-        write::within(api.create_subresource::<_, Value>(
-            "binding",
-            name_of(pod),
-            &params,
-            &binding,
-        ))
-        .await?;
+        write::within(api.create_subresource::<_, Value>("binding", name_of(pod), &params, &binding)).await?;
         let until = Instant::now() + PATIENCE;
-        self.assumed
-            .lock()
-            .await
-            .insert(uid_of(pod).to_owned(), (node.to_owned(), until));
-        let message = format!(
-            "Successfully assigned {}/{} to {node}",
-            namespace_of(pod),
-            name_of(pod)
-        );
+        self.assumed.lock().await.insert(uid_of(pod).to_owned(), (node.to_owned(), until));
+        let message = format!("Successfully assigned {}/{} to {node}", namespace_of(pod), name_of(pod));
         log::info(COMPONENT, &message);
-        self.recorder
-            .record(COMPONENT, Note::normal(pod, "Scheduled", message));
+        self.recorder.record(COMPONENT, Note::normal(pod, "Scheduled", message));
         Ok(())
     }
 
     async fn refuse(&self, pod: &Pod, message: String) -> Result<(), WriteError> {
         if let Some(patch) = unscheduled(pod, &message, Timestamp::now()) {
             write::merge_status(&self.client, pod, patch).await?;
-            log::info(
-                COMPONENT,
-                format_args!(
-                    "unable to schedule {}/{}: {message}",
-                    namespace_of(pod),
-                    name_of(pod)
-                ),
-            );
-            self.recorder
-                .record(COMPONENT, Note::warning(pod, "FailedScheduling", message));
+            log::info(COMPONENT, format_args!("unable to schedule {}/{}: {message}", namespace_of(pod), name_of(pod)));
+            self.recorder.record(COMPONENT, Note::warning(pod, "FailedScheduling", message));
         }
         Ok(())
     }
@@ -161,9 +120,7 @@ fn unscheduled(pod: &Pod, message: &str, now: Timestamp) -> Option<Value> {
     if is_said {
         return None;
     }
-    let since = old
-        .filter(|old| old.status == "False")
-        .and_then(|old| old.last_transition_time.clone());
+    let since = old.filter(|old| old.status == "False").and_then(|old| old.last_transition_time.clone());
     let new = PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "False".to_owned(),
@@ -172,15 +129,8 @@ fn unscheduled(pod: &Pod, message: &str, now: Timestamp) -> Option<Value> {
         last_transition_time: since.or(Some(Time(now))),
         ..Default::default()
     };
-    let all = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref())
-        .unwrap_or_default();
-    let mut conditions: Vec<&PodCondition> = all
-        .iter()
-        .filter(|other| other.type_ != new.type_)
-        .collect();
+    let all = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let mut conditions: Vec<&PodCondition> = all.iter().filter(|other| other.type_ != new.type_).collect();
     conditions.push(&new);
     Some(json!({
         "metadata": {"resourceVersion": pod.metadata.resource_version},
@@ -195,16 +145,12 @@ mod tests {
 
     #[test]
     fn the_same_refusal_is_said_once() {
-        let mut pod: Pod =
-            serde_json::from_value(json!({"metadata": {"name": "p", "resourceVersion": "7"},
+        let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "resourceVersion": "7"},
             "status": {"conditions": [{"type": "Other", "status": "True"}]}}))
-            .unwrap();
+        .unwrap();
         let patch = unscheduled(&pod, "0/1 nodes", Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
-        assert_eq!(
-            patch["status"]["conditions"][0]["type"], "Other",
-            "other conditions stay"
-        );
+        assert_eq!(patch["status"]["conditions"][0]["type"], "Other", "other conditions stay");
         pod.status = serde_json::from_value(patch["status"].clone()).unwrap();
         assert_eq!(unscheduled(&pod, "0/1 nodes", Timestamp::UNIX_EPOCH), None);
         assert!(unscheduled(&pod, "0/2 nodes", Timestamp::UNIX_EPOCH).is_some());

@@ -11,38 +11,22 @@ use crate::controllers::matching::selects;
 use crate::controllers::world::namespace_of;
 
 /// What keeps `pod` off `candidate` because of the pods that run elsewhere or there.
-pub(super) fn refuses(
-    pod: &Pod,
-    spec: &PodSpec,
-    candidate: &Candidate<'_>,
-    all: &[Candidate<'_>],
-) -> Option<Refusal> {
+pub(super) fn refuses(pod: &Pod, spec: &PodSpec, candidate: &Candidate<'_>, all: &[Candidate<'_>]) -> Option<Refusal> {
     if let Some(refusal) = uneven(pod, spec, candidate, all) {
         return Some(refusal);
     }
     let affinity = spec.affinity.as_ref();
     let together = affinity
         .and_then(|affinity| affinity.pod_affinity.as_ref())
-        .and_then(|terms| {
-            terms
-                .required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
-    if !together
-        .into_iter()
-        .flatten()
-        .all(|term| has_company(pod, term, candidate, all))
-    {
+        .and_then(|terms| terms.required_during_scheduling_ignored_during_execution.as_ref());
+    if !together.into_iter().flatten().all(|term| has_company(pod, term, candidate, all)) {
         return refusal("node(s) didn't match pod affinity rules", false);
     }
     if anti_terms(spec).any(|term| meets(pod, term, candidate, all)) {
         return refusal("node(s) didn't match pod anti-affinity rules", true);
     }
     if is_shunned(pod, candidate, all) {
-        return refusal(
-            "node(s) didn't satisfy existing pods anti-affinity rules",
-            true,
-        );
+        return refusal("node(s) didn't satisfy existing pods anti-affinity rules", true);
     }
     None
 }
@@ -50,12 +34,7 @@ pub(super) fn refuses(
 fn anti_terms(spec: &PodSpec) -> impl Iterator<Item = &PodAffinityTerm> {
     let affinity = spec.affinity.as_ref();
     let apart = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-    apart.into_iter().flat_map(|terms| {
-        terms
-            .required_during_scheduling_ignored_during_execution
-            .iter()
-            .flatten()
-    })
+    apart.into_iter().flat_map(|terms| terms.required_during_scheduling_ignored_during_execution.iter().flatten())
 }
 
 /// Whether a term of `pod` means `other`.
@@ -73,42 +52,24 @@ fn means(pod: &Pod, term: &PodAffinityTerm, other: &Pod) -> bool {
 
 /// The place of a node in the topology that `key` names.
 fn place<'n>(candidate: &'n Candidate<'_>, key: &str) -> Option<&'n str> {
-    candidate
-        .node
-        .metadata
-        .labels
-        .as_ref()?
-        .get(key)
-        .map(String::as_str)
+    candidate.node.metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
 fn meets(pod: &Pod, term: &PodAffinityTerm, here: &Candidate<'_>, all: &[Candidate<'_>]) -> bool {
     let Some(place_here) = place(here, &term.topology_key) else {
         return false;
     };
-    let same_place = all
-        .iter()
-        .filter(|other| place(other, &term.topology_key) == Some(place_here));
-    same_place
-        .flat_map(|other| &other.pods)
-        .any(|other| means(pod, term, other))
+    let same_place = all.iter().filter(|other| place(other, &term.topology_key) == Some(place_here));
+    same_place.flat_map(|other| &other.pods).any(|other| means(pod, term, other))
 }
 
-fn has_company(
-    pod: &Pod,
-    term: &PodAffinityTerm,
-    here: &Candidate<'_>,
-    all: &[Candidate<'_>],
-) -> bool {
+fn has_company(pod: &Pod, term: &PodAffinityTerm, here: &Candidate<'_>, all: &[Candidate<'_>]) -> bool {
     if place(here, &term.topology_key).is_none() {
         return false;
     }
     // The first of a group that wants to be together has nobody to join.
-    let is_first = means(pod, term, pod)
-        && !all
-            .iter()
-            .flat_map(|other| &other.pods)
-            .any(|other| means(pod, term, other));
+    let is_first =
+        means(pod, term, pod) && !all.iter().flat_map(|other| &other.pods).any(|other| means(pod, term, other));
     is_first || meets(pod, term, here, all)
 }
 
@@ -120,10 +81,7 @@ fn is_shunned(pod: &Pod, here: &Candidate<'_>, all: &[Candidate<'_>]) -> bool {
                 return false;
             };
             anti_terms(spec).any(|term| {
-                let places = (
-                    place(here, &term.topology_key),
-                    place(other, &term.topology_key),
-                );
+                let places = (place(here, &term.topology_key), place(other, &term.topology_key));
                 matches!(places, (Some(a), Some(b)) if a == b) && means(resident, term, pod)
             })
         })
@@ -131,28 +89,19 @@ fn is_shunned(pod: &Pod, here: &Candidate<'_>, all: &[Candidate<'_>]) -> bool {
 }
 
 /// A spread that `pod` insists on and that one more pod here would break.
-fn uneven(
-    pod: &Pod,
-    spec: &PodSpec,
-    here: &Candidate<'_>,
-    all: &[Candidate<'_>],
-) -> Option<Refusal> {
+fn uneven(pod: &Pod, spec: &PodSpec, here: &Candidate<'_>, all: &[Candidate<'_>]) -> Option<Refusal> {
     for rule in spec.topology_spread_constraints.iter().flatten() {
         if rule.when_unsatisfiable != "DoNotSchedule" {
             continue;
         }
         let Some(place_here) = place(here, &rule.topology_key) else {
-            return refusal(
-                "node(s) didn't match pod topology spread constraints (missing required label)",
-                false,
-            );
+            return refusal("node(s) didn't match pod topology spread constraints (missing required label)", false);
         };
         let Some(selector) = &rule.label_selector else {
             continue;
         };
         let is_meant = |other: &&&Pod| {
-            namespace_of(**other) == namespace_of(pod)
-                && selects(selector, other.metadata.labels.as_ref())
+            namespace_of(**other) == namespace_of(pod) && selects(selector, other.metadata.labels.as_ref())
         };
         let mut counts: HashMap<&str, usize> = HashMap::new();
         for other in all {

@@ -17,9 +17,10 @@ use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use rtnetlink::MulticastGroup;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use super::autodetect::{self, Method};
-use super::dataplane::{self, Overlay, View};
+use super::dataplane::{self, Look, Overlay, View};
 use super::health::Health;
 use super::node_object::{self, CalicoNode, Tunnel};
 use super::resources::{Encapsulation, FelixConfiguration, FelixConfigurationSpec, IPAMBlock, IPPool, IPPoolSpec};
@@ -27,7 +28,7 @@ use super::{Settings, log};
 use crate::node::cni::config::calico_list;
 use crate::node::cni::interface_name;
 use crate::node::cni::ipam::{Ipam, IpamError};
-use crate::node::policy::{self, LocalEndpoint, Pool, PodName, World};
+use crate::node::policy::{self, LocalEndpoint, PodName, Pool, World};
 use crate::watched::{Bell, ClientError, client_from, follow};
 
 /// Calico's defaults for the overlay: VNI 4096, UDP 4789 (`FELIX_VXLANVNI`, `FELIX_VXLANPORT`).
@@ -39,6 +40,10 @@ const CNI_CONFIG: &str = "/etc/cni/net.d/10-calico.conflist";
 
 /// How long to wait before trying again what the kernel or the API refused.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Shortest time between two looks. A change after a quiet time is seen at once; in a storm, as when many pods start,
+/// several changes are one look.
+const SPACING: Duration = Duration::from_millis(10);
 
 /// calico-node cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +151,7 @@ pub async fn run(settings: Settings) -> Result<(), AgentError> {
     let mut agent = Agent::start(settings, client, cluster).await?;
     let mut terminated = signal(SignalKind::terminate())?;
     loop {
+        let next = Instant::now() + SPACING;
         let reconciled = agent.reconcile().await;
         health.set_ready(reconciled.is_ok());
         if let Err(error) = &reconciled {
@@ -153,11 +159,17 @@ pub async fn run(settings: Settings) -> Result<(), AgentError> {
         }
         let try_again = reconciled.is_err() || !agent.announced;
         tokio::select! {
-            () = bell.rung() => {}
+            () = rung(&bell, next) => {}
             () = tokio::time::sleep(RETRY), if try_again => {}
             _ = terminated.recv() => return Ok(()),
         }
     }
+}
+
+/// Waits until something rang, but not less than until `earliest`.
+async fn rung(bell: &Bell, earliest: Instant) {
+    tokio::time::sleep_until(earliest).await;
+    bell.rung().await;
 }
 
 /// Links, addresses and routes that change behind our back ring the bell too.
@@ -225,7 +237,8 @@ impl Agent {
     async fn reconcile(&mut self) -> Result<(), AgentError> {
         let pools = self.cluster.pool_specs();
         let felix = self.cluster.felix_spec();
-        let (address, underlay) = self.detect().await?;
+        let look = Look::at(&self.netlink).await?;
+        let (address, underlay) = self.detect(&look)?;
         let own = self.own_node(address, &pools, &felix).await?;
         let overlay = own.tunnel.map(|tunnel| Overlay {
             vni: felix.vxlan_vni.unwrap_or(DEFAULT_VNI),
@@ -233,22 +246,20 @@ impl Agent {
             tunnel,
             local: own.address.addr(),
         });
-        let device = dataplane::ensure_overlay(&self.netlink, overlay, &underlay).await?;
+        let device = dataplane::ensure_overlay(&self.netlink, &look, overlay, underlay).await?;
         self.program_policy(&own, &felix)?;
-        self.program_routes(&own, &pools, &underlay, device).await?;
-        self.announce(&underlay, device).await
+        self.program_routes(&own, &pools, &look, underlay, device).await?;
+        self.announce(underlay, device).await
     }
 
-    async fn detect(&self) -> Result<(Ipv4Net, Link), AgentError> {
-        let links = self.netlink.links().await?;
-        let addresses = self.netlink.addresses().await?;
+    /// The node's address and the link that has it.
+    fn detect<'a>(&self, look: &'a Look) -> Result<(Ipv4Net, &'a Link), AgentError> {
         let nodes = self.cluster.nodes.state();
         let own = nodes.iter().find(|node| node.name_any() == self.settings.node);
         let internal = own.and_then(|node| node_object::internal_address(node)).unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let found = autodetect::find(&self.method, &links, &addresses, internal);
-        let (address, name) = found.ok_or_else(|| AgentError::NoAddress(self.settings.autodetection.clone()))?;
-        let underlay = links.into_iter().find(|link| link.name == name);
-        Ok((address, underlay.ok_or_else(|| AgentError::NoAddress(self.settings.autodetection.clone()))?))
+        let found = autodetect::find(&self.method, &look.links, &look.addresses, internal);
+        let found = found.and_then(|(address, name)| Some((address, look.link(&name)?)));
+        found.ok_or_else(|| AgentError::NoAddress(self.settings.autodetection.clone()))
     }
 
     /// This node as the others shall see it; written to the API when it changed.
@@ -288,19 +299,19 @@ impl Agent {
         &self,
         own: &CalicoNode,
         pools: &[IPPoolSpec],
+        look: &Look,
         underlay: &Link,
         device: Option<u32>,
     ) -> Result<(), AgentError> {
         let nodes = self.cluster.nodes.state();
         let others: Vec<_> =
             nodes.iter().filter_map(|node| node_object::read(node)).filter(|node| node.name != own.name).collect();
-        let links: BTreeMap<String, u32> =
-            self.netlink.links().await?.into_iter().map(|link| (link.name, link.index)).collect();
-        let pods: Vec<_> =
-            self.local_pods().filter_map(|pod| Some((pod.address, *links.get(&pod.interface)?))).collect();
+        let links: BTreeMap<&str, u32> = look.links.iter().map(|link| (link.name.as_str(), link.index)).collect();
+        let index = |pod: &LocalPod| links.get(pod.interface.as_str()).copied();
+        let pods: Vec<_> = self.local_pods().filter_map(|pod| Some((pod.address, index(&pod)?))).collect();
         let blocks = self.cluster.block_owners();
         let view = View { own, others: &others, pools, blocks: &blocks, pods: &pods, underlay };
-        Ok(dataplane::apply(&self.netlink, device, &dataplane::desired(&view)).await?)
+        Ok(dataplane::apply(&self.netlink, look, device, &dataplane::desired(&view)).await?)
     }
 
     /// Pods of this node with a link of their own.

@@ -25,7 +25,9 @@ pub enum Method {
 
 /// A method that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid IP autodetection method `{0}`: use first-found, kubernetes-internal-ip, can-reach=ADDRESS, interface=REGEX, skip-interface=REGEX or cidr=NETWORK[,NETWORK]")]
+#[error(
+    "invalid IP autodetection method `{0}`: use first-found, kubernetes-internal-ip, can-reach=ADDRESS, interface=REGEX, skip-interface=REGEX or cidr=NETWORK[,NETWORK]"
+)]
 pub struct InvalidMethod(String);
 
 impl std::str::FromStr for Method {
@@ -55,8 +57,20 @@ impl std::str::FromStr for Method {
 
 /// Links that are never a node's own: Calico's built-in exclusions for `first-found` (`DEFAULT_INTERFACES_TO_EXCLUDE`).
 const EXCLUDED: [&str; 14] = [
-    "docker", "cbr", "dummy", "virbr", "lxcbr", "veth", "lo", "cali", "tunl", "flannel", "kube-ipvs", "cni",
-    "vxlan.calico", "cilium",
+    "docker",
+    "cbr",
+    "dummy",
+    "virbr",
+    "lxcbr",
+    "veth",
+    "lo",
+    "cali",
+    "tunl",
+    "flannel",
+    "kube-ipvs",
+    "cni",
+    "vxlan.calico",
+    "cilium",
 ];
 
 /// The address and the name of its link, or `None` when nothing fits.
@@ -118,12 +132,8 @@ mod tests {
     fn methods_choose_as_documented(#[case] method: &str, #[case] expected: Option<&str>) {
         let links = [link(1, "lo"), link(2, "eth0"), link(3, "eth1"), link(4, "cali123"), link(5, "vxlan.calico")];
         let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
-        let addresses = [
-            (1, net("127.0.0.1/8")),
-            (2, net("192.168.60.11/24")),
-            (3, net("10.9.0.11/24")),
-            (5, net("10.1.0.0/32")),
-        ];
+        let addresses =
+            [(1, net("127.0.0.1/8")), (2, net("192.168.60.11/24")), (3, net("10.9.0.11/24")), (5, net("10.1.0.0/32"))];
         let method: Method = method.parse().unwrap();
         let found = find(&method, &links, &addresses, Ipv4Addr::new(192, 168, 60, 11));
         assert_eq!(found.map(|(_, name)| name).as_deref(), expected);

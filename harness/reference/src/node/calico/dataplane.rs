@@ -1,13 +1,14 @@
 //! The overlay device and the routes of a node: what they should be, and making them so.
 //!
-//! `desired` is pure. Applying compares with what the kernel has and changes only what differs, so a device or a
-//! route that somebody removed comes back at the next look.
+//! `desired` is pure. Everything else compares with one [`Look`] at what the kernel has and changes only what differs,
+//! so a device or a route that somebody removed comes back at the next look, and a look that finds all in order
+//! changes nothing.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use cknet_kernel::link::{Link, Netlink, NetlinkError, Vxlan};
-use cknet_kernel::route::{NeighbourOf, Route, RouteKind};
+use cknet_kernel::route::{Neighbour, NeighbourOf, Route, RouteKind};
 use ipnet::Ipv4Net;
 
 use super::PROTOCOL;
@@ -19,6 +20,27 @@ pub const DEVICE: &str = "vxlan.calico";
 
 /// Outer IPv4, UDP and VXLAN headers and the inner Ethernet header (RFC 7348).
 const VXLAN_OVERHEAD: u32 = 50;
+
+/// What the kernel has at one moment.
+pub struct Look {
+    pub links: Vec<Link>,
+    /// Index of the link and address with its prefix length.
+    pub addresses: Vec<(u32, Ipv4Net)>,
+    routes: BTreeSet<Route>,
+}
+
+impl Look {
+    pub async fn at(netlink: &Netlink) -> Result<Self, NetlinkError> {
+        let (links, addresses, routes) = futures::try_join!(netlink.links(), netlink.addresses(), netlink.routes())?;
+        let routes = routes.into_iter().filter(|route| route.protocol == PROTOCOL).collect();
+        Ok(Self { links, addresses, routes })
+    }
+
+    /// The link with this name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+}
 
 /// Everything that decides about routes.
 pub struct View<'a> {
@@ -39,6 +61,17 @@ pub struct Peer {
     pub tunnel: Ipv4Addr,
     pub mac: [u8; 6],
     pub node: Ipv4Addr,
+}
+
+impl Peer {
+    /// Where frames for the peer go, and which frames carry packets for it.
+    fn entries(&self) -> [Neighbour; 2] {
+        let mac = self.mac;
+        [
+            Neighbour { of: NeighbourOf::Forwarding, address: self.node, mac },
+            Neighbour { of: NeighbourOf::Protocol, address: self.tunnel, mac },
+        ]
+    }
 }
 
 /// The routes and VXLAN peers of a node; routes over the overlay name the device by index 0 until it exists.
@@ -103,22 +136,24 @@ pub struct Overlay {
 /// replaced, because the kernel changes them on no existing device.
 pub async fn ensure_overlay(
     netlink: &Netlink,
+    look: &Look,
     wanted: Option<Overlay>,
     underlay: &Link,
 ) -> Result<Option<u32>, NetlinkError> {
-    let present = netlink.link(DEVICE).await?;
+    let present = look.link(DEVICE);
     let Some(wanted) = wanted else {
         if let Some(link) = present {
             netlink.delete(link.index).await?;
         }
         return Ok(None);
     };
+    let address = Ipv4Net::from(wanted.tunnel.address);
     if let Some(link) = present {
-        if is(&link, wanted, underlay) {
+        if is(link, wanted, underlay) {
             if !link.up {
                 netlink.up(link.index).await?;
             }
-            ensure_only_address(netlink, link.index, Ipv4Net::from(wanted.tunnel.address)).await?;
+            ensure_only_address(netlink, look, link.index, address).await?;
             return Ok(Some(link.index));
         }
         netlink.delete(link.index).await?;
@@ -135,18 +170,18 @@ pub async fn ensure_overlay(
         })
         .await?;
     let index = netlink.expect_link(DEVICE).await?.index;
-    ensure_only_address(netlink, index, Ipv4Net::from(wanted.tunnel.address)).await?;
+    netlink.add_address(index, address).await?;
     Ok(Some(index))
 }
 
 /// An address that is there already must not be added again: the kernel would announce it as a change.
-async fn ensure_only_address(netlink: &Netlink, index: u32, wanted: Ipv4Net) -> Result<(), NetlinkError> {
-    let present: Vec<_> =
-        netlink.addresses().await?.into_iter().filter(|(link, _)| *link == index).map(|(_, net)| net).collect();
-    if !present.contains(&wanted) {
+async fn ensure_only_address(netlink: &Netlink, look: &Look, index: u32, wanted: Ipv4Net) -> Result<(), NetlinkError> {
+    let present = look.addresses.iter().filter(|(link, _)| *link == index).map(|(_, address)| *address);
+    let (kept, others): (Vec<_>, Vec<_>) = present.partition(|address| *address == wanted);
+    if kept.is_empty() {
         netlink.add_address(index, wanted).await?;
     }
-    for other in present.into_iter().filter(|address| *address != wanted) {
+    for other in others {
         netlink.delete_address(index, other).await?;
     }
     Ok(())
@@ -162,31 +197,41 @@ fn is(link: &Link, wanted: Overlay, underlay: &Link) -> bool {
 }
 
 /// Makes routes and VXLAN peers what they should be; routes that are not Calico's are left alone.
-pub async fn apply(netlink: &Netlink, overlay: Option<u32>, desired: &Desired) -> Result<(), NetlinkError> {
+pub async fn apply(
+    netlink: &Netlink,
+    look: &Look,
+    overlay: Option<u32>,
+    desired: &Desired,
+) -> Result<(), NetlinkError> {
     if let Some(device) = overlay {
-        for peer in &desired.peers {
-            netlink.set_forwarding(device, peer.mac, peer.node).await?;
-            netlink.set_neighbour(device, peer.tunnel, peer.mac).await?;
-        }
-        let peers = &desired.peers;
-        netlink
-            .retain_neighbours(device, |of, address, mac| match of {
-                NeighbourOf::Protocol => peers.iter().any(|peer| peer.tunnel == address && peer.mac == mac),
-                NeighbourOf::Forwarding => peers.iter().any(|peer| peer.node == address && peer.mac == mac),
-            })
-            .await?;
+        apply_peers(netlink, device, &desired.peers).await?;
     }
     let wanted: BTreeSet<Route> = desired.routes.iter().filter_map(|route| on_device(route, overlay)).collect();
-    let present: BTreeSet<Route> =
-        netlink.routes().await?.into_iter().filter(|route| route.protocol == PROTOCOL).collect();
-    for route in wanted.difference(&present) {
+    for route in wanted.difference(&look.routes) {
         netlink.set_route(route).await?;
     }
-    for route in present.difference(&wanted) {
+    for route in look.routes.difference(&wanted) {
+        // The CNI plugin lays the route of a pod before the pod is known here, and it goes with the pod's link.
+        let of_a_pod = matches!(route.kind, RouteKind::Link { .. });
         // A replaced route is gone already.
-        if !wanted.iter().any(|kept| kept.destination == route.destination) {
+        let replaced = wanted.iter().any(|kept| kept.destination == route.destination);
+        if !of_a_pod && !replaced {
             netlink.delete_route(route).await?;
         }
+    }
+    Ok(())
+}
+
+/// The routes over the overlay need its peers, so these come first.
+async fn apply_peers(netlink: &Netlink, device: u32, peers: &BTreeSet<Peer>) -> Result<(), NetlinkError> {
+    let wanted: BTreeSet<Neighbour> = peers.iter().flat_map(Peer::entries).collect();
+    let present = netlink.neighbours(device).await?;
+    // What is wrong goes before what is right comes: an entry is set by its key alone, and deleted by it too.
+    for entry in present.difference(&wanted) {
+        netlink.delete_neighbour(device, entry).await?;
+    }
+    for entry in wanted.difference(&present) {
+        netlink.set_neighbour(device, entry).await?;
     }
     Ok(())
 }
@@ -224,13 +269,13 @@ mod tests {
             disabled: false,
             rest: serde_json::Map::new(),
         };
-        let blocks =
-            [("10.1.0.0/26".parse().unwrap(), "cp1".into()), ("10.1.1.0/26".parse().unwrap(), "w1".into())];
+        let blocks = [("10.1.0.0/26".parse().unwrap(), "cp1".into()), ("10.1.1.0/26".parse().unwrap(), "w1".into())];
         let underlay =
             Link { index: 2, name: "eth0".into(), up: true, mtu: 1500, mac: None, parent: None, vxlan: None };
         let pools = [pool];
         let pods = [("10.1.0.1".parse().unwrap(), 9)];
-        let view = View { own: &own, others: &others, pools: &pools, blocks: &blocks, pods: &pods, underlay: &underlay };
+        let view =
+            View { own: &own, others: &others, pools: &pools, blocks: &blocks, pods: &pods, underlay: &underlay };
         desired(&view).routes.into_iter().collect()
     }
 

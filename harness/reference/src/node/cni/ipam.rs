@@ -1,14 +1,17 @@
 //! Calico's IPAM: blocks of a pool belong to nodes, and a node gives out the addresses of its blocks.
 //!
 //! The API server is the only arbiter: a block is claimed by creating it (the second creator gets 409) and changed
-//! with its resourceVersion, so the CNI plugin and calico-node may work on the same block at the same time.
+//! with its resourceVersion, so the CNI plugin and calico-node may work on the same block at the same time. For the
+//! same reason what was seen last may be trusted until a change is refused.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
 use crate::node::calico::resources::{
     AllocationAttribute, BlockAffinity, BlockAffinitySpec, IPAMBlock, IPAMBlockSpec, IPPool,
@@ -24,6 +27,9 @@ pub struct Ipam {
     affinities: Api<BlockAffinity>,
     pools: Api<IPPool>,
     node: String,
+    /// The node's blocks as they were last seen. Held during a change, so that pods that start at the same time do
+    /// not lose against each other.
+    known: Arc<Mutex<Option<Vec<IPAMBlock>>>>,
 }
 
 /// An address could not be given out or taken back.
@@ -46,11 +52,12 @@ impl Ipam {
             affinities: Api::all(client.clone()),
             pools: Api::all(client),
             node: node.to_string(),
+            known: Arc::default(),
         }
     }
 
     /// The blocks that belong to this node.
-    pub async fn own_blocks(&self) -> Result<Vec<IPAMBlock>, IpamError> {
+    async fn own_blocks(&self) -> Result<Vec<IPAMBlock>, IpamError> {
         let affinity = host(&self.node);
         let mut blocks = self.blocks.list(&ListParams::default()).await?.items;
         blocks.retain(|block| block.spec.affinity.as_deref() == Some(&affinity) && !block.spec.deleted);
@@ -61,17 +68,25 @@ impl Ipam {
     /// The address given out under `handle`, or a new one; from the node's blocks, from a new block when those are full.
     pub async fn assign(&self, handle: &str, attributes: &[(&str, &str)]) -> Result<Ipv4Addr, IpamError> {
         let pools = self.enabled_pools().await?;
+        let mut known = self.known.lock().await;
         for _ in 0..ATTEMPTS {
-            let own = self.own_blocks().await?;
+            let (mut own, seen_now) = self.last_seen(&mut known).await?;
             if let Some(address) = own.iter().find_map(|block| address_of(&block.spec, handle)) {
-                return Ok(address);
+                if seen_now {
+                    return Ok(address);
+                }
+                continue;
             }
-            let usable = |block: &&IPAMBlock| pools.iter().any(|pool| pool.spec.cidr.contains(&block.spec.cidr));
-            let block = match own.into_iter().find(|block| usable(&block) && !block.spec.unallocated.is_empty()) {
-                Some(block) => block,
+            let usable = |block: &IPAMBlock| {
+                let in_pool = pools.iter().any(|pool| pool.spec.cidr.contains(&block.spec.cidr));
+                in_pool && !block.spec.unallocated.is_empty()
+            };
+            let block = match own.iter().position(usable) {
+                Some(place) => own.swap_remove(place),
                 None => self.claim(&pools).await?,
             };
-            if let Some(address) = self.write(block, |spec| take(spec, handle, attributes)).await? {
+            if let Some((address, block)) = self.write(block, |spec| take(spec, handle, attributes)).await? {
+                *known = Some(sorted(own, block));
                 return Ok(address);
             }
         }
@@ -80,23 +95,34 @@ impl Ipam {
 
     /// Gives the address under `handle` back; none is no failure.
     pub async fn release(&self, handle: &str) -> Result<(), IpamError> {
-        for block in self.own_blocks().await? {
-            self.release_from(block.spec.cidr, handle).await?;
+        let mut known = self.known.lock().await;
+        let mut contended = None;
+        for _ in 0..ATTEMPTS {
+            let (mut own, seen_now) = self.last_seen(&mut known).await?;
+            let Some(place) = own.iter().position(|block| address_of(&block.spec, handle).is_some()) else {
+                if seen_now {
+                    *known = Some(own);
+                    return Ok(());
+                }
+                continue;
+            };
+            let block = own.swap_remove(place);
+            contended = Some(block.spec.cidr);
+            if let Some(((), block)) = self.write(block, |spec| give_back(spec, handle)).await? {
+                *known = Some(sorted(own, block));
+                return Ok(());
+            }
         }
-        Ok(())
+        contended.map_or(Ok(()), |cidr| Err(IpamError::Contended(cidr)))
     }
 
-    async fn release_from(&self, cidr: Ipv4Net, handle: &str) -> Result<(), IpamError> {
-        for _ in 0..ATTEMPTS {
-            let block = self.blocks.get(&block_name(cidr)).await?;
-            if address_of(&block.spec, handle).is_none() {
-                return Ok(());
-            }
-            if self.write(block, |spec| give_back(spec, handle)).await?.is_some() {
-                return Ok(());
-            }
+    /// The node's blocks as they were last seen, and whether that is now. They are forgotten until they are put back,
+    /// which happens after a change that succeeded.
+    async fn last_seen(&self, known: &mut Option<Vec<IPAMBlock>>) -> Result<(Vec<IPAMBlock>, bool), IpamError> {
+        match known.take() {
+            Some(own) => Ok((own, false)),
+            None => Ok((self.own_blocks().await?, true)),
         }
-        Err(IpamError::Contended(cidr))
     }
 
     async fn enabled_pools(&self) -> Result<Vec<IPPool>, IpamError> {
@@ -153,15 +179,15 @@ impl Ipam {
         }
     }
 
-    /// Writes a changed block; `None` when somebody else changed it first or `change` found nothing to do.
+    /// Writes a changed block and returns it as it is now; `None` when somebody else changed it first or `change` found nothing to do.
     async fn write<T>(
         &self,
         mut block: IPAMBlock,
         change: impl FnOnce(&mut IPAMBlockSpec) -> Option<T>,
-    ) -> Result<Option<T>, IpamError> {
+    ) -> Result<Option<(T, IPAMBlock)>, IpamError> {
         let Some(outcome) = change(&mut block.spec) else { return Ok(None) };
         match self.blocks.replace(&block_name(block.spec.cidr), &PostParams::default(), &block).await {
-            Ok(_) => Ok(Some(outcome)),
+            Ok(block) => Ok(Some((outcome, block))),
             Err(error) if is_conflict(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -190,6 +216,12 @@ fn first_choice(node: &str, choices: usize) -> usize {
     let digest = Sha256::digest(node.as_bytes());
     let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
     number as usize % choices.max(1)
+}
+
+fn sorted(mut blocks: Vec<IPAMBlock>, one_more: IPAMBlock) -> Vec<IPAMBlock> {
+    blocks.push(one_more);
+    blocks.sort_by_key(|block| block.spec.cidr);
+    blocks
 }
 
 fn ordinal_address(cidr: Ipv4Net, ordinal: u32) -> Ipv4Addr {

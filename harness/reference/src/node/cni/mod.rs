@@ -82,13 +82,14 @@ impl Plugins {
         let attributes = [("namespace", sandbox.namespace), ("pod", sandbox.name)];
         let address = self.ipam.assign(&handle, &attributes).await?;
         let host_interface = interface_name(sandbox.namespace, sandbox.name);
-        let plumbed = plumbing::connect(sandbox.netns, &host_interface, address, config.mtu).await;
-        if let Err(error) = plumbed {
+        // Felix may hear of the address before the link is there: it looks again when the link comes.
+        let plumbed = plumbing::connect(sandbox.netns, &host_interface, address, config.mtu);
+        let (plumbed, annotated) = tokio::join!(plumbed, self.annotate(sandbox, address));
+        if let Err(error) = plumbed.and(annotated.map_err(CniError::from)) {
             // The address would be lost for as long as the block lives.
             let _ = self.ipam.release(&handle).await;
             return Err(error);
         }
-        self.annotate(sandbox, address).await?;
         Ok(Attachment { address, host_interface })
     }
 

@@ -41,8 +41,6 @@ pub async fn connect(pod: &NetNs, interface: &str, address: Ipv4Addr, mtu: u32) 
     })
     .await?;
 
-    let loopback = inside.expect_link("lo").await?.index;
-    inside.up(loopback).await?;
     let device = inside.expect_link("eth0").await?.index;
     inside.add_address(device, Ipv4Net::from(address)).await?;
     inside.up(device).await?;

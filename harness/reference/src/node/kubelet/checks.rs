@@ -32,17 +32,11 @@ pub struct Failure {
 
 impl Failure {
     fn failed(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            errored: false,
-        }
+        Self { message: message.into(), errored: false }
     }
 
     fn errored(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            errored: true,
-        }
+        Self { message: message.into(), errored: true }
     }
 }
 
@@ -57,14 +51,12 @@ pub struct Checker {
 
 impl Checker {
     pub fn new(address: Ipv4Addr, inside: Running, container: &Container) -> Self {
-        let ports = container.ports.iter().flatten().filter_map(|port| {
-            Some((port.name.clone()?, u16::try_from(port.container_port).ok()?))
-        });
-        Self {
-            address,
-            inside,
-            ports: ports.collect(),
-        }
+        let ports = container
+            .ports
+            .iter()
+            .flatten()
+            .filter_map(|port| Some((port.name.clone()?, u16::try_from(port.container_port).ok()?)));
+        Self { address, inside, ports: ports.collect() }
     }
 
     /// Makes `probe` once.
@@ -77,9 +69,7 @@ impl Checker {
         }
         match &probe.tcp_socket {
             Some(tcp) => self.tcp(tcp, timeout).await,
-            None => Err(Failure::errored(
-                "the reference distribution probes by exec, httpGet and tcpSocket only",
-            )),
+            None => Err(Failure::errored("the reference distribution probes by exec, httpGet and tcpSocket only")),
         }
     }
 
@@ -103,9 +93,7 @@ impl Checker {
         match host.filter(|host| !host.is_empty()) {
             None => Ok(self.address.into()),
             Some("localhost") => Ok(Ipv4Addr::LOCALHOST.into()),
-            Some(host) => host
-                .parse()
-                .map_err(|_| Failure::errored(format!("`{host}` is not an address"))),
+            Some(host) => host.parse().map_err(|_| Failure::errored(format!("`{host}` is not an address"))),
         }
     }
 
@@ -119,42 +107,25 @@ impl Checker {
     }
 
     async fn http(&self, http: &HTTPGetAction, timeout: Duration) -> Result<(), Failure> {
-        if http
-            .scheme
-            .as_deref()
-            .is_some_and(|scheme| !scheme.eq_ignore_ascii_case("http"))
-        {
-            return Err(Failure::errored(
-                "the reference distribution probes over plain HTTP only",
-            ));
+        if http.scheme.as_deref().is_some_and(|scheme| !scheme.eq_ignore_ascii_case("http")) {
+            return Err(Failure::errored("the reference distribution probes over plain HTTP only"));
         }
         let address = SocketAddr::new(self.host(http.host.as_deref())?, self.port(&http.port)?);
-        let path = http
-            .path
-            .as_deref()
-            .filter(|path| !path.is_empty())
-            .unwrap_or("/");
-        let path = if path.starts_with('/') {
-            path.to_string()
-        } else {
-            format!("/{path}")
-        };
+        let path = http.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+        let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
         let url = format!("http://{address}{path}");
         let status = match tokio::time::timeout(timeout, get(address, &path, http)).await {
             Ok(Ok(status)) => status,
             Ok(Err(problem)) => return Err(Failure::failed(format!("Get \"{url}\": {problem}"))),
             Err(_) => {
-                let text =
-                    "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+                let text = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
                 return Err(Failure::failed(format!("Get \"{url}\": {text}")));
             }
         };
         if (200..400).contains(&status) {
             return Ok(());
         }
-        Err(Failure::failed(format!(
-            "HTTP probe failed with statuscode: {status}"
-        )))
+        Err(Failure::failed(format!("HTTP probe failed with statuscode: {status}")))
     }
 
     async fn exec(&self, exec: &ExecAction, timeout: Duration) -> Result<(), Failure> {
@@ -164,23 +135,14 @@ impl Checker {
             folder: self.inside.folder.clone(),
             executable: PathBuf::clone(&self.inside.executable),
         };
-        let streams = Streams::Pipes {
-            stdin: false,
-            stdout: true,
-            stderr: false,
-        };
+        let streams = Streams::Pipes { stdin: false, stdout: true, stderr: false };
         let started = launch(&self.inside.sandbox, program, streams).await;
         let started = started.map_err(|error| Failure::errored(error.to_string()))?;
-        let stdout = started
-            .stdout
-            .and_then(|stdout| tokio::process::ChildStdout::from_std(stdout).ok());
+        let stdout = started.stdout.and_then(|stdout| tokio::process::ChildStdout::from_std(stdout).ok());
         let mut output = Vec::new();
         let finished = tokio::time::timeout(timeout, async {
             if let Some(stdout) = stdout {
-                let _ = stdout
-                    .take(LARGEST_ANSWER as u64)
-                    .read_to_end(&mut output)
-                    .await;
+                let _ = stdout.take(LARGEST_ANSWER as u64).read_to_end(&mut output).await;
             }
             started.child.ended().await
         });
@@ -189,10 +151,7 @@ impl Checker {
             let _ = started.child.signal(Signal::SIGKILL);
             let _ = started.child.ended().await;
             let _ = started.child.reap();
-            return Err(Failure::failed(format!(
-                "command timed out: \"{}\" timed out after {timeout:?}",
-                words(exec)
-            )));
+            return Err(Failure::failed(format!("command timed out: \"{}\" timed out after {timeout:?}", words(exec))));
         }
         match started.child.reap() {
             Ok(Exit::Code(0)) => Ok(()),
@@ -218,21 +177,14 @@ fn dial_error(address: SocketAddr, error: &std::io::Error) -> String {
 
 /// The status of one request; the connection is closed afterwards.
 async fn get(address: SocketAddr, path: &str, http: &HTTPGetAction) -> Result<u16, String> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| dial_error(address, &error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect(address).await.map_err(|error| dial_error(address, &error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     // Ends with the sender, which is dropped below.
     tokio::spawn(connection);
     let headers = http.http_headers.iter().flatten();
-    let has_host = headers
-        .clone()
-        .any(|header| header.name.eq_ignore_ascii_case("host"));
-    let mut request = Request::get(path)
-        .header("user-agent", "kube-probe/1.33")
-        .header("accept", "*/*");
+    let has_host = headers.clone().any(|header| header.name.eq_ignore_ascii_case("host"));
+    let mut request = Request::get(path).header("user-agent", "kube-probe/1.33").header("accept", "*/*");
     request = request.header("connection", "close");
     if !has_host {
         request = request.header("host", address.to_string());
@@ -240,17 +192,10 @@ async fn get(address: SocketAddr, path: &str, http: &HTTPGetAction) -> Result<u1
     for header in headers {
         request = request.header(&header.name, &header.value);
     }
-    let request = request
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|error| error.to_string())?;
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = response.status().as_u16();
     // The body is of no interest, but an answer that is cut off disturbs some servers.
-    let _ = Limited::new(response.into_body(), LARGEST_ANSWER)
-        .collect()
-        .await;
+    let _ = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
     Ok(status)
 }

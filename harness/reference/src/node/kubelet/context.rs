@@ -51,16 +51,8 @@ impl NodeContext {
         let services: Api<Service> = Api::namespaced(self.config.client.clone(), "default");
         let found = self.kubernetes.get_or_try_init(|| async {
             let service = tokio::time::timeout(API_PATIENCE, services.get_opt("kubernetes")).await;
-            let spec = service
-                .ok()
-                .and_then(Result::ok)
-                .flatten()
-                .and_then(|service| service.spec)
-                .ok_or(())?;
-            let port = spec
-                .ports
-                .and_then(|ports| ports.first().map(|port| port.port))
-                .ok_or(())?;
+            let spec = service.ok().and_then(Result::ok).flatten().and_then(|service| service.spec).ok_or(())?;
+            let port = spec.ports.and_then(|ports| ports.first().map(|port| port.port)).ok_or(())?;
             spec.cluster_ip.map(|address| (address, port)).ok_or(())
         });
         found.await.ok().cloned()
@@ -73,16 +65,13 @@ impl NodeContext {
         let mut sources = Sources::new();
         for source in wanted {
             let data = match &source {
-                Source::ConfigMap(name) => maps
-                    .get_opt(name)
-                    .await
-                    .map(|map| map.map(|map| map.data.unwrap_or_default())),
+                Source::ConfigMap(name) => {
+                    maps.get_opt(name).await.map(|map| map.map(|map| map.data.unwrap_or_default()))
+                }
                 Source::Secret(name) => secrets.get_opt(name).await.map(|secret| {
                     let data = secret.map(|secret| secret.data.unwrap_or_default());
                     data.map(|data| {
-                        data.into_iter()
-                            .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into()))
-                            .collect()
+                        data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into())).collect()
                     })
                 }),
             };
@@ -101,9 +90,5 @@ pub fn runtime_id(parts: &[&str]) -> String {
         digest.update(part.as_bytes());
         digest.update([0]);
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -24,12 +24,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The pods that the API binds to this node, as they are known now.
 pub fn follow_pods(node: &NodeContext) -> (Store<Pod>, Bell) {
     let bell = Bell::default();
-    let own =
-        watcher::Config::default().fields(&format!("spec.nodeName={}", node.config.node_name));
-    (
-        follow(Api::<Pod>::all(node.config.client.clone()), own, &bell),
-        bell,
-    )
+    let own = watcher::Config::default().fields(&format!("spec.nodeName={}", node.config.node_name));
+    (follow(Api::<Pod>::all(node.config.client.clone()), own, &bell), bell)
 }
 
 /// The tasks of the pods.
@@ -54,16 +50,10 @@ pub async fn dispatch(node: Arc<NodeContext>, store: Store<Pod>, bell: Bell) {
         () = shutdown.cancelled() => return,
     }
     let records = record::load_all(&node.config.pod_root).unwrap_or_else(|error| {
-        journal(format_args!(
-            "cannot read `{}`: {error}",
-            node.config.pod_root.display()
-        ));
+        journal(format_args!("cannot read `{}`: {error}", node.config.pod_root.display()));
         Vec::new()
     });
-    let records = records
-        .into_iter()
-        .map(|record| (record.read().uid, record))
-        .collect();
+    let records = records.into_iter().map(|record| (record.read().uid, record)).collect();
     let mut dispatch = Dispatch {
         node,
         lives: JoinSet::new(),
@@ -110,15 +100,10 @@ impl Dispatch {
     }
 
     fn begin(&mut self, key: PodKey, pod: &Arc<Pod>) {
-        let (tell, desired) = watch::channel(Desired {
-            pod: Arc::clone(pod),
-            gone: false,
-        });
+        let (tell, desired) = watch::channel(Desired { pod: Arc::clone(pod), gone: false });
         let record = self.records.remove(&key.uid);
         let uid = key.uid.clone();
-        let life = self
-            .lives
-            .spawn(pod::live(Arc::clone(&self.node), key, desired, record));
+        let life = self.lives.spawn(pod::live(Arc::clone(&self.node), key, desired, record));
         self.uids.insert(life.id(), uid.clone());
         self.pods.insert(uid, tell);
     }
@@ -127,8 +112,7 @@ impl Dispatch {
     fn clear_orphans(&mut self) {
         for (_, record) in self.records.drain() {
             let node = Arc::clone(&self.node);
-            self.lives
-                .spawn(async move { sandbox::clear(&node, &Arc::new(record)).await });
+            self.lives.spawn(async move { sandbox::clear(&node, &Arc::new(record)).await });
         }
     }
 

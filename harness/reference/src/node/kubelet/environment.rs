@@ -7,8 +7,7 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 
 /// Where programs of the node and of the distribution are found.
-pub const PATH: &str =
-    "/run/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "/run/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const NODE_KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 
@@ -40,32 +39,13 @@ pub struct Facts<'a> {
 /// The objects that have to be fetched for `container`.
 pub fn wanted_sources(container: &Container) -> Vec<Source> {
     let from = container.env_from.iter().flatten().flat_map(|from| {
-        let map = from
-            .config_map_ref
-            .iter()
-            .map(|map| Source::ConfigMap(map.name.clone()));
-        map.chain(
-            from.secret_ref
-                .iter()
-                .map(|secret| Source::Secret(secret.name.clone())),
-        )
+        let map = from.config_map_ref.iter().map(|map| Source::ConfigMap(map.name.clone()));
+        map.chain(from.secret_ref.iter().map(|secret| Source::Secret(secret.name.clone())))
     });
-    let single = container
-        .env
-        .iter()
-        .flatten()
-        .filter_map(|variable| variable.value_from.as_ref())
-        .flat_map(|from| {
-            let map = from
-                .config_map_key_ref
-                .iter()
-                .map(|key| Source::ConfigMap(key.name.clone()));
-            map.chain(
-                from.secret_key_ref
-                    .iter()
-                    .map(|key| Source::Secret(key.name.clone())),
-            )
-        });
+    let single = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()).flat_map(|from| {
+        let map = from.config_map_key_ref.iter().map(|key| Source::ConfigMap(key.name.clone()));
+        map.chain(from.secret_key_ref.iter().map(|key| Source::Secret(key.name.clone())))
+    });
     let mut wanted: Vec<Source> = from.chain(single).collect();
     wanted.sort();
     wanted.dedup();
@@ -86,10 +66,7 @@ pub fn variables(container: &Container, facts: &Facts<'_>) -> Result<Variables, 
             continue;
         };
         match facts.sources.get(&source) {
-            Some(data) => variables.extend(
-                data.iter()
-                    .map(|(key, value)| (format!("{prefix}{key}"), value.clone())),
-            ),
+            Some(data) => variables.extend(data.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone()))),
             None if optional == Some(true) => {}
             None => return Err(missing(&source)),
         }
@@ -114,10 +91,7 @@ fn set(variables: &mut Variables, name: &str, value: String) {
 
 fn given_to_all(facts: &Facts<'_>) -> Variables {
     let meta = &facts.pod.metadata;
-    let (namespace, name) = (
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.name.as_deref().unwrap_or_default(),
-    );
+    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     let mut variables = vec![
         ("PATH".into(), PATH.into()),
         ("HOSTNAME".into(), facts.host_name.into()),
@@ -158,71 +132,42 @@ fn referred(from: &EnvVarSource, facts: &Facts<'_>) -> Result<Option<String>, St
                 None if !optional => {
                     let namespace = facts.pod.metadata.namespace.as_deref().unwrap_or_default();
                     let (Source::ConfigMap(name) | Source::Secret(name)) = &source;
-                    Err(format!(
-                        "couldn't find key {key} in {kind} {namespace}/{name}"
-                    ))
+                    Err(format!("couldn't find key {key} in {kind} {namespace}/{name}"))
                 }
                 found => Ok(found.cloned()),
             },
         }
     };
     if let Some(key) = &from.config_map_key_ref {
-        return keyed(
-            Source::ConfigMap(key.name.clone()),
-            "ConfigMap",
-            &key.key,
-            key.optional,
-        );
+        return keyed(Source::ConfigMap(key.name.clone()), "ConfigMap", &key.key, key.optional);
     }
     if let Some(key) = &from.secret_key_ref {
-        return keyed(
-            Source::Secret(key.name.clone()),
-            "Secret",
-            &key.key,
-            key.optional,
-        );
+        return keyed(Source::Secret(key.name.clone()), "Secret", &key.key, key.optional);
     }
     if let Some(field) = &from.field_ref {
         return field_of(&field.field_path, facts).map(Some);
     }
-    Err(
-        "only configMapKeyRef, secretKeyRef and fieldRef are supported as the source of a variable"
-            .into(),
-    )
+    Err("only configMapKeyRef, secretKeyRef and fieldRef are supported as the source of a variable".into())
 }
 
 fn field_of(path: &str, facts: &Facts<'_>) -> Result<String, String> {
     let meta = &facts.pod.metadata;
     let in_map = |map: &Option<BTreeMap<String, String>>, rest: &str| {
         let key = rest.strip_prefix("['")?.strip_suffix("']")?;
-        Some(
-            map.as_ref()
-                .and_then(|map| map.get(key))
-                .cloned()
-                .unwrap_or_default(),
-        )
+        Some(map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default())
     };
     let value = match path {
         "metadata.name" => meta.name.clone(),
         "metadata.namespace" => meta.namespace.clone(),
         "metadata.uid" => meta.uid.clone(),
         "spec.nodeName" => Some(facts.node_name.into()),
-        "spec.serviceAccountName" => facts
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.service_account_name.clone()),
+        "spec.serviceAccountName" => facts.pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()),
         "status.hostIP" | "status.hostIPs" => Some(facts.host_ip.to_string()),
-        "status.podIP" | "status.podIPs" => {
-            Some(facts.pod_ip.map(|ip| ip.to_string()).unwrap_or_default())
-        }
+        "status.podIP" | "status.podIPs" => Some(facts.pod_ip.map(|ip| ip.to_string()).unwrap_or_default()),
         _ => path
             .strip_prefix("metadata.labels")
             .and_then(|rest| in_map(&meta.labels, rest))
-            .or_else(|| {
-                path.strip_prefix("metadata.annotations")
-                    .and_then(|rest| in_map(&meta.annotations, rest))
-            }),
+            .or_else(|| path.strip_prefix("metadata.annotations").and_then(|rest| in_map(&meta.annotations, rest))),
     };
     value.ok_or_else(|| format!("unsupported fieldPath: {path}"))
 }
@@ -237,10 +182,7 @@ pub fn expand(text: &str, variables: &Variables) -> String {
         if let Some(after) = rest.strip_prefix('$') {
             expanded.push('$');
             rest = after;
-        } else if let Some((name, after)) = rest
-            .strip_prefix('(')
-            .and_then(|inner| inner.split_once(')'))
-        {
+        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
             match variables.iter().rev().find(|(known, _)| known == name) {
                 Some((_, value)) => expanded.push_str(value),
                 None => expanded.push_str(&format!("$({name})")),
@@ -271,16 +213,12 @@ mod tests {
     #[case("$(A", "$(A")]
     #[case("$A", "$A")]
     fn references_are_expanded_as_kubernetes_does(#[case] text: &str, #[case] expected: &str) {
-        let variables = vec![
-            ("A".to_string(), "1".to_string()),
-            ("B".to_string(), "2".to_string()),
-        ];
+        let variables = vec![("A".to_string(), "1".to_string()), ("B".to_string(), "2".to_string())];
         assert_eq!(expand(text, &variables), expected);
     }
 
     fn resolve(env: Value, sources: &Sources) -> Result<BTreeMap<String, String>, String> {
-        let container: Container =
-            serde_json::from_value(json!({"name": "c", "env": env})).unwrap();
+        let container: Container = serde_json::from_value(json!({"name": "c", "env": env})).unwrap();
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "web-1", "namespace": "shop", "uid": "u-1", "labels": {"app": "web"}},
         }))
@@ -325,25 +263,11 @@ mod tests {
         let key = |name: &str, key: &str, optional: bool| json!([{"name": "X", "valueFrom": {"configMapKeyRef": {"name": name, "key": key, "optional": optional}}}]);
         let map = BTreeMap::from([("mode".to_string(), "vxlan".to_string())]);
         let sources = Sources::from([(Source::ConfigMap("net".into()), map)]);
-        assert_eq!(
-            resolve(key("net", "mode", false), &sources).unwrap()["X"],
-            "vxlan"
-        );
-        assert_eq!(
-            resolve(key("gone", "mode", false), &sources).unwrap_err(),
-            "configmap \"gone\" not found"
-        );
+        assert_eq!(resolve(key("net", "mode", false), &sources).unwrap()["X"], "vxlan");
+        assert_eq!(resolve(key("gone", "mode", false), &sources).unwrap_err(), "configmap \"gone\" not found");
         let message = resolve(key("net", "mtu", false), &sources).unwrap_err();
         assert_eq!(message, "couldn't find key mtu in ConfigMap shop/net");
-        assert!(
-            !resolve(key("gone", "mode", true), &sources)
-                .unwrap()
-                .contains_key("X")
-        );
-        assert!(
-            !resolve(key("net", "mtu", true), &sources)
-                .unwrap()
-                .contains_key("X")
-        );
+        assert!(!resolve(key("gone", "mode", true), &sources).unwrap().contains_key("X"));
+        assert!(!resolve(key("net", "mtu", true), &sources).unwrap().contains_key("X"));
     }
 }

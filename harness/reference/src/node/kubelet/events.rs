@@ -56,33 +56,15 @@ impl Recorder {
     /// Starts to write events with `client` in the name of the kubelet of `node`.
     pub fn start(client: Client, node: &str) -> Self {
         let (queue, sayings) = mpsc::channel(QUEUE);
-        let writer = Writer {
-            client,
-            node: node.into(),
-            known: HashMap::new(),
-        };
+        let writer = Writer { client, node: node.into(), known: HashMap::new() };
         tokio::spawn(writer.write(sayings));
         Self { queue }
     }
 
-    pub fn say(
-        &self,
-        subject: Subject,
-        severity: Severity,
-        reason: &'static str,
-        message: impl Into<String>,
-    ) {
-        let saying = Saying {
-            subject,
-            severity,
-            reason,
-            message: message.into(),
-        };
+    pub fn say(&self, subject: Subject, severity: Severity, reason: &'static str, message: impl Into<String>) {
+        let saying = Saying { subject, severity, reason, message: message.into() };
         if let Err(mpsc::error::TrySendError::Full(lost)) = self.queue.try_send(saying) {
-            journal(format_args!(
-                "event lost: {} {}: {}",
-                lost.subject.name, lost.reason, lost.message
-            ));
+            journal(format_args!("event lost: {} {}: {}", lost.subject.name, lost.reason, lost.message));
         }
     }
 }
@@ -105,14 +87,8 @@ impl Writer {
                 Ok(Ok(())) => {}
                 // The pod's namespace is going away; nobody will ask.
                 Ok(Err(kube::Error::Api(status))) if status.code == 403 || status.code == 404 => {}
-                Ok(Err(error)) => journal(format_args!(
-                    "cannot write event `{}`: {error}",
-                    saying.reason
-                )),
-                Err(_) => journal(format_args!(
-                    "cannot write event `{}`: no answer in 5 s",
-                    saying.reason
-                )),
+                Ok(Err(error)) => journal(format_args!("cannot write event `{}`: {error}", saying.reason)),
+                Err(_) => journal(format_args!("cannot write event `{}`: no answer in 5 s", saying.reason)),
             }
         }
     }
@@ -122,10 +98,7 @@ impl Writer {
         let events: Api<Event> = Api::namespaced(self.client.clone(), saying.subject.home());
         if let Some(written) = self.known.get_mut(saying) {
             let patch = json!({"count": written.count + 1, "lastTimestamp": Time(now)});
-            match events
-                .patch(&written.name, &PatchParams::default(), &Patch::Merge(patch))
-                .await
-            {
+            match events.patch(&written.name, &PatchParams::default(), &Patch::Merge(patch)).await {
                 // Expired or deleted: it is written anew.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 outcome => {
@@ -135,17 +108,11 @@ impl Writer {
             }
         }
         let name = format!("{}.{:x}", saying.subject.name, now.as_nanosecond());
-        events
-            .create(
-                &PostParams::default(),
-                &saying.event(&name, &self.node, now),
-            )
-            .await?;
+        events.create(&PostParams::default(), &saying.event(&name, &self.node, now)).await?;
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
-        self.known
-            .insert(saying.clone(), Written { name, count: 1 });
+        self.known.insert(saying.clone(), Written { name, count: 1 });
         Ok(())
     }
 }
@@ -153,11 +120,7 @@ impl Writer {
 impl Subject {
     /// The namespace its events are kept in.
     fn home(&self) -> &str {
-        if self.namespace.is_empty() {
-            "default"
-        } else {
-            &self.namespace
-        }
+        if self.namespace.is_empty() { "default" } else { &self.namespace }
     }
 }
 
@@ -173,30 +136,19 @@ impl Saying {
             involved_object: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some(subject.kind.into()),
-                namespace: Some(subject.namespace.clone())
-                    .filter(|namespace| !namespace.is_empty()),
+                namespace: Some(subject.namespace.clone()).filter(|namespace| !namespace.is_empty()),
                 name: Some(subject.name.clone()),
                 uid: Some(subject.uid.clone()),
                 field_path: subject.field.clone(),
                 ..Default::default()
             },
-            type_: Some(
-                if self.severity == Severity::Normal {
-                    "Normal"
-                } else {
-                    "Warning"
-                }
-                .into(),
-            ),
+            type_: Some(if self.severity == Severity::Normal { "Normal" } else { "Warning" }.into()),
             reason: Some(self.reason.into()),
             message: Some(self.message.clone()),
             count: Some(1),
             first_timestamp: Some(Time(now)),
             last_timestamp: Some(Time(now)),
-            source: Some(EventSource {
-                component: Some("kubelet".into()),
-                host: Some(node.into()),
-            }),
+            source: Some(EventSource { component: Some("kubelet".into()), host: Some(node.into()) }),
             reporting_component: Some("kubelet".into()),
             reporting_instance: Some(node.into()),
             ..Default::default()

@@ -13,16 +13,8 @@ pub struct ClusterDns<'a> {
 
 /// The host name of a pod: what the spec says or its own name, cut to what the kernel takes.
 pub fn host_name(spec: &PodSpec, pod_name: &str) -> String {
-    let name = spec
-        .hostname
-        .as_deref()
-        .filter(|name| !name.is_empty())
-        .unwrap_or(pod_name);
-    name.chars()
-        .take(63)
-        .collect::<String>()
-        .trim_end_matches(['-', '.'])
-        .to_string()
+    let name = spec.hostname.as_deref().filter(|name| !name.is_empty()).unwrap_or(pod_name);
+    name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_string()
 }
 
 /// Whether the pod shares the node's network namespace.
@@ -43,17 +35,8 @@ pub fn resolver(spec: &PodSpec, namespace: &str, dns: ClusterDns<'_>) -> Option<
         return None;
     }
     let domain = dns.domain;
-    let search = vec![
-        format!("{namespace}.svc.{domain}"),
-        format!("svc.{domain}"),
-        domain.to_string(),
-    ];
-    Some(resolver_text(
-        vec![dns.server.to_string()],
-        search,
-        vec!["ndots:5".into()],
-        extra,
-    ))
+    let search = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_string()];
+    Some(resolver_text(vec![dns.server.to_string()], search, vec!["ndots:5".into()], extra))
 }
 
 fn resolver_text(
@@ -68,12 +51,7 @@ fn resolver_text(
         for option in extra.options.iter().flatten() {
             let Some(name) = &option.name else { continue };
             options.retain(|known| known.split(':').next() != Some(name));
-            options.push(
-                option
-                    .value
-                    .as_ref()
-                    .map_or_else(|| name.clone(), |value| format!("{name}:{value}")),
-            );
+            options.push(option.value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}:{value}")));
         }
     }
     let mut text = String::new();
@@ -105,13 +83,7 @@ pub fn hosts(host_name: &str, address: Option<Ipv4Addr>, aliases: &[HostAlias]) 
         text.push_str(&format!(
             "{}\t{}\n",
             alias.ip,
-            alias
-                .hostnames
-                .iter()
-                .flatten()
-                .cloned()
-                .collect::<Vec<_>>()
-                .join("\t")
+            alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t")
         ));
     }
     text
@@ -126,9 +98,7 @@ mod tests {
 
     fn spec(fields: Value) -> PodSpec {
         let mut spec = json!({"containers": []});
-        spec.as_object_mut()
-            .unwrap()
-            .extend(fields.as_object().unwrap().clone());
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         serde_json::from_value(spec).unwrap()
     }
 
@@ -145,35 +115,21 @@ mod tests {
         "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}),
         Some("search a.b\nnameserver 192.0.2.1\noptions ndots:2 edns0\n"))]
     fn the_resolver_follows_the_policy(#[case] fields: Value, #[case] expected: Option<&str>) {
-        let dns = ClusterDns {
-            server: Ipv4Addr::new(10, 252, 0, 10),
-            domain: "cluster.local",
-        };
-        assert_eq!(
-            resolver(&spec(fields), "production", dns).as_deref(),
-            expected
-        );
+        let dns = ClusterDns { server: Ipv4Addr::new(10, 252, 0, 10), domain: "cluster.local" };
+        assert_eq!(resolver(&spec(fields), "production", dns).as_deref(), expected);
     }
 
     #[test]
     fn the_config_replaces_options_of_the_same_name() {
-        let dns = ClusterDns {
-            server: Ipv4Addr::new(10, 252, 0, 10),
-            domain: "cluster.local",
-        };
+        let dns = ClusterDns { server: Ipv4Addr::new(10, 252, 0, 10), domain: "cluster.local" };
         let spec = spec(json!({"dnsConfig": {"options": [{"name": "ndots", "value": "1"}]}}));
-        assert!(
-            resolver(&spec, "p", dns)
-                .unwrap()
-                .ends_with("options ndots:1\n")
-        );
+        assert!(resolver(&spec, "p", dns).unwrap().ends_with("options ndots:1\n"));
     }
 
     #[test]
     fn hosts_name_the_pod_and_its_aliases() {
         let aliases: Vec<HostAlias> =
-            serde_json::from_value(json!([{"ip": "192.0.2.9", "hostnames": ["db", "db.x"]}]))
-                .unwrap();
+            serde_json::from_value(json!([{"ip": "192.0.2.9", "hostnames": ["db", "db.x"]}])).unwrap();
         let text = hosts("web-1", Some(Ipv4Addr::new(10, 1, 0, 5)), &aliases);
         assert!(text.contains("10.1.0.5\tweb-1\n"), "{text}");
         assert!(text.ends_with("192.0.2.9\tdb\tdb.x\n"), "{text}");

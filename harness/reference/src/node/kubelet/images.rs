@@ -11,44 +11,27 @@ pub struct Image {
     pub repository: &'static str,
     /// The arguments that make the executable what the image is.
     pub personality: &'static [&'static str],
+    /// What follows them when the spec gives neither a command nor arguments: the `CMD` of an image.
+    pub arguments: &'static [&'static str],
 }
 
 /// All of them.
 pub const IMAGES: &[Image] = &[
-    Image {
-        repository: "cknet-probe",
-        personality: &["probe", "serve"],
-    },
-    Image {
-        repository: "calico/node",
-        personality: &["calico-node"],
-    },
-    Image {
-        repository: "coredns/coredns",
-        personality: &["dns"],
-    },
-    Image {
-        repository: "pause",
-        personality: &["pause"],
-    },
+    Image { repository: "cknet-probe", personality: &["probe", "serve"], arguments: &["--listen", "8080/tcp"] },
+    Image { repository: "calico/node", personality: &["calico-node"], arguments: &[] },
+    Image { repository: "coredns/coredns", personality: &["dns"], arguments: &[] },
+    Image { repository: "pause", personality: &["pause"], arguments: &[] },
 ];
 
 /// An image that this distribution cannot run.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the reference distribution runs no container images: `{image}` is not one of {}",
-    known()
-)]
+#[error("the reference distribution runs no container images: `{image}` is not one of {}", known())]
 pub struct UnknownImage {
     image: String,
 }
 
 fn known() -> String {
-    IMAGES
-        .iter()
-        .map(|image| format!("`{}`", image.repository))
-        .collect::<Vec<_>>()
-        .join(", ")
+    IMAGES.iter().map(|image| format!("`{}`", image.repository)).collect::<Vec<_>>().join(", ")
 }
 
 /// Finds what `image` (`[registry/]repository[:tag][@digest]`) means.
@@ -57,13 +40,9 @@ pub fn find(image: &str) -> Result<&'static Image, UnknownImage> {
     IMAGES
         .iter()
         .find(|known| {
-            repository
-                .strip_suffix(known.repository)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+            repository.strip_suffix(known.repository).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
         })
-        .ok_or_else(|| UnknownImage {
-            image: image.into(),
-        })
+        .ok_or_else(|| UnknownImage { image: image.into() })
 }
 
 fn repository(image: &str) -> &str {
@@ -75,20 +54,18 @@ fn repository(image: &str) -> &str {
     }
 }
 
-/// The command line of a container, as Kubernetes combines image and spec: `command` replaces the image's own,
-/// `args` follow either.
-pub fn command_line(
-    image: &Image,
-    executable: &Path,
-    command: &[String],
-    args: &[String],
-) -> Vec<String> {
+/// The command line of a container, as Kubernetes combines image and spec: `command` replaces all of the image's own,
+/// `args` its arguments.
+pub fn command_line(image: &Image, executable: &Path, command: &[String], args: &[String]) -> Vec<String> {
     let mut line: Vec<String> = match command {
         [] => std::iter::once(executable.display().to_string())
             .chain(image.personality.iter().map(ToString::to_string))
             .collect(),
         replaced => replaced.to_vec(),
     };
+    if command.is_empty() && args.is_empty() {
+        line.extend(image.arguments.iter().map(ToString::to_string));
+    }
     line.extend_from_slice(args);
     line
 }
@@ -107,10 +84,7 @@ mod tests {
     #[case("quay.io/calico/node@sha256:0123", &["calico-node"])]
     #[case("registry.k8s.io/coredns/coredns:v1.11.3", &["dns"])]
     #[case("registry.k8s.io/pause:3.10", &["pause"])]
-    fn a_known_image_is_found_whatever_its_registry_and_tag(
-        #[case] image: &str,
-        #[case] personality: &[&str],
-    ) {
+    fn a_known_image_is_found_whatever_its_registry_and_tag(#[case] image: &str, #[case] personality: &[&str]) {
         assert_eq!(find(image).unwrap().personality, personality);
     }
 
@@ -122,30 +96,18 @@ mod tests {
     #[case("")]
     fn an_unknown_image_is_named_with_those_that_are_known(#[case] image: &str) {
         let message = find(image).unwrap_err().to_string();
-        assert!(
-            message.starts_with("the reference distribution runs no container images: `"),
-            "{message}"
-        );
-        assert!(
-            message.contains(&format!(
-                "`{image}` is not one of `cknet-probe`, `calico/node`"
-            )),
-            "{message}"
-        );
+        assert!(message.starts_with("the reference distribution runs no container images: `"), "{message}");
+        assert!(message.contains(&format!("`{image}` is not one of `cknet-probe`, `calico/node`")), "{message}");
     }
 
     #[test]
-    fn a_command_replaces_the_personality_and_args_follow() {
+    fn a_command_replaces_the_personality_and_args_the_arguments() {
         let image = find("cknet-probe").unwrap();
         let exe = Path::new("/opt/cknet");
         let args = ["--listen".to_string(), "80/tcp".to_string()];
-        assert_eq!(
-            command_line(image, exe, &[], &args),
-            ["/opt/cknet", "probe", "serve", "--listen", "80/tcp"]
-        );
-        assert_eq!(
-            command_line(image, exe, &["sh".into()], &args),
-            ["sh", "--listen", "80/tcp"]
-        );
+        assert_eq!(command_line(image, exe, &[], &args), ["/opt/cknet", "probe", "serve", "--listen", "80/tcp"]);
+        assert_eq!(command_line(image, exe, &[], &[]), ["/opt/cknet", "probe", "serve", "--listen", "8080/tcp"]);
+        assert_eq!(command_line(image, exe, &["sh".into()], &[]), ["sh"]);
+        assert_eq!(command_line(image, exe, &["sh".into()], &args), ["sh", "--listen", "80/tcp"]);
     }
 }

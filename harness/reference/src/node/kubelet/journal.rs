@@ -5,9 +5,5 @@ use std::io::Write;
 
 /// Writes one line; a closed standard error is nobody's problem.
 pub fn journal(line: Arguments<'_>) {
-    let _ = writeln!(
-        std::io::stderr(),
-        "{} kubelet: {line}",
-        jiff::Timestamp::now()
-    );
+    let _ = writeln!(std::io::stderr(), "{} kubelet: {line}", jiff::Timestamp::now());
 }

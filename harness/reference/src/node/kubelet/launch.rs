@@ -71,74 +71,39 @@ pub enum LaunchError {
 
 impl LaunchError {
     fn failed(program: &str, cause: &io::Error) -> Self {
-        Self::Failed {
-            program: program.into(),
-            cause: cause.to_string(),
-        }
+        Self::Failed { program: program.into(), cause: cause.to_string() }
     }
 }
 
 /// Starts `program` inside `sandbox`, as the leader of a process group.
-pub async fn launch(
-    sandbox: &Sandbox,
-    program: Program,
-    streams: Streams,
-) -> Result<Started, LaunchError> {
+pub async fn launch(sandbox: &Sandbox, program: Program, streams: Streams) -> Result<Started, LaunchError> {
     let name = program.argv.first().ok_or(LaunchError::Empty)?.clone();
     let spawned = sandbox.run(move || spawn(&program, streams)).await;
     let mut child = spawned.map_err(|error| LaunchError::failed(&name, &error))??;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let child = Child::watch(child).map_err(|error| LaunchError::failed(&name, &error))?;
-    Ok(Started {
-        child,
-        stdin,
-        stdout,
-        stderr,
-    })
+    Ok(Started { child, stdin, stdout, stderr })
 }
 
 /// Runs on the thread inside the sandbox: what it looks up and starts is looked up and started there.
 fn spawn(program: &Program, streams: Streams) -> Result<std::process::Child, LaunchError> {
     let (name, arguments) = program.argv.split_first().ok_or(LaunchError::Empty)?;
-    let path = if name == AGNHOST {
-        program.executable.clone()
-    } else {
-        look_up(name, &search_path(program))?
-    };
+    let path = if name == AGNHOST { program.executable.clone() } else { look_up(name, &search_path(program))? };
     let mut command = Command::new(path);
     command.arg0(name).args(arguments).env_clear();
     command.envs(program.variables.iter().map(|(name, value)| (name, value)));
-    let folder = program
-        .folder
-        .as_deref()
-        .filter(|folder| Path::new(folder).is_dir());
+    let folder = program.folder.as_deref().filter(|folder| Path::new(folder).is_dir());
     command.current_dir(folder.unwrap_or("/"));
     let spawned = match streams {
         Streams::Terminal(terminal) => terminal.spawn(&mut command),
-        Streams::Files { stdout, stderr } => command
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr)
-            .process_group(0)
-            .spawn(),
-        Streams::Pipes {
-            stdin,
-            stdout,
-            stderr,
-        } => {
+        Streams::Files { stdout, stderr } => {
+            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0).spawn()
+        }
+        Streams::Pipes { stdin, stdout, stderr } => {
             let end = |wanted: bool| {
-                if wanted {
-                    Stdio::piped()
-                } else {
-                    Stdio::null()
-                }
+                if wanted { Stdio::piped() } else { Stdio::null() }
             };
-            command
-                .stdin(end(stdin))
-                .stdout(end(stdout))
-                .stderr(end(stderr))
-                .process_group(0)
-                .spawn()
+            command.stdin(end(stdin)).stdout(end(stdout)).stderr(end(stderr)).process_group(0).spawn()
         }
     };
     spawned.map_err(|error| match error.kind() {
@@ -148,11 +113,7 @@ fn spawn(program: &Program, streams: Streams) -> Result<std::process::Child, Lau
 }
 
 fn search_path(program: &Program) -> String {
-    let own = program
-        .variables
-        .iter()
-        .rev()
-        .find(|(name, _)| name == "PATH");
+    let own = program.variables.iter().rev().find(|(name, _)| name == "PATH");
     own.map_or_else(|| PATH.to_string(), |(_, value)| value.clone())
 }
 
@@ -171,8 +132,7 @@ fn look_up(name: &str, search: &str) -> Result<PathBuf, LaunchError> {
         .filter(|folder| !folder.is_empty())
         .map(|folder| Path::new(folder).join(name))
         .find(|path| {
-            std::fs::metadata(path)
-                .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+            std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
         })
         .ok_or_else(|| LaunchError::NotInPath(name.into()))
 }
@@ -184,24 +144,12 @@ mod tests {
 
     #[test]
     fn a_program_is_looked_up_as_a_shell_would() {
-        assert_eq!(
-            look_up("sh", "/nowhere::/bin").unwrap(),
-            Path::new("/bin/sh")
-        );
+        assert_eq!(look_up("sh", "/nowhere::/bin").unwrap(), Path::new("/bin/sh"));
         assert_eq!(look_up("/bin/sh", "").unwrap(), Path::new("/bin/sh"));
         let message = |name: &str| look_up(name, "/bin").unwrap_err().to_string();
-        assert_eq!(
-            message("nope"),
-            "exec: \"nope\": executable file not found in $PATH"
-        );
-        assert_eq!(
-            message("/nope"),
-            "exec: \"/nope\": stat /nope: no such file or directory"
-        );
-        assert_eq!(
-            message("/etc/passwd"),
-            "exec: \"/etc/passwd\": permission denied"
-        );
+        assert_eq!(message("nope"), "exec: \"nope\": executable file not found in $PATH");
+        assert_eq!(message("/nope"), "exec: \"/nope\": stat /nope: no such file or directory");
+        assert_eq!(message("/etc/passwd"), "exec: \"/etc/passwd\": permission denied");
         assert_eq!(message("/etc"), "exec: \"/etc\": permission denied");
     }
 }

@@ -60,13 +60,8 @@ pub async fn run(config: KubeletConfig, shutdown: CancellationToken) -> Result<(
     }
     let listening = server::Listening::bind(&config)?;
     let folder = config.cni_config_dir.clone();
-    let readiness =
-        network::follow_readiness(Arc::clone(&config.network), folder).map_err(|cause| {
-            KubeletError::Network {
-                path: config.cni_config_dir.display().to_string(),
-                cause,
-            }
-        })?;
+    let readiness = network::follow_readiness(Arc::clone(&config.network), folder)
+        .map_err(|cause| KubeletError::Network { path: config.cni_config_dir.display().to_string(), cause })?;
     let events = Recorder::start(config.client.clone(), &config.node_name);
     let node = NodeContext::new(config, events, readiness, shutdown);
     let (store, bell) = dispatch::follow_pods(&node);
@@ -79,8 +74,5 @@ pub async fn run(config: KubeletConfig, shutdown: CancellationToken) -> Result<(
 }
 
 fn unprepared(path: &Path, cause: io::Error) -> KubeletError {
-    KubeletError::Folder {
-        path: path.display().to_string(),
-        cause,
-    }
+    KubeletError::Folder { path: path.display().to_string(), cause }
 }

@@ -31,19 +31,13 @@ impl PodNetwork for Plugins {
 
     fn add<'a>(&'a self, sandbox: PodSandbox<'a>) -> BoxFuture<'a, Result<Ipv4Addr, String>> {
         Box::pin(async move {
-            let Attachment { address, .. } = Plugins::add(self, &sandbox)
-                .await
-                .map_err(|error| error.to_string())?;
+            let Attachment { address, .. } = Plugins::add(self, &sandbox).await.map_err(|error| error.to_string())?;
             Ok(address)
         })
     }
 
     fn delete<'a>(&'a self, sandbox: PodSandbox<'a>) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(async move {
-            Plugins::delete(self, &sandbox)
-                .await
-                .map_err(|error| error.to_string())
-        })
+        Box::pin(async move { Plugins::delete(self, &sandbox).await.map_err(|error| error.to_string()) })
     }
 }
 
@@ -69,10 +63,7 @@ pub fn follow_readiness(network: Arc<dyn PodNetwork>, folder: PathBuf) -> io::Re
                 // The watch died with the folder; a real kubelet makes it again as well.
                 match fs::create_dir_all(&folder).and_then(|()| FolderWatch::new(&folder)) {
                     Ok(again) => changes = again,
-                    Err(error) => journal(format_args!(
-                        "cannot watch `{}` any more: {error}",
-                        folder.display()
-                    )),
+                    Err(error) => journal(format_args!("cannot watch `{}` any more: {error}", folder.display())),
                 }
             }
             let now = network.readiness();

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-    NodeSystemInfo,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -38,15 +37,8 @@ pub struct Machine {
 impl Machine {
     /// Reads the facts; one that cannot be read is empty.
     pub fn read() -> Self {
-        let text = |path: &str| {
-            std::fs::read_to_string(path)
-                .map(|text| text.trim().to_string())
-                .unwrap_or_default()
-        };
-        let memory = text("/proc/meminfo")
-            .lines()
-            .next()
-            .and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        let text = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_string()).unwrap_or_default();
+        let memory = text("/proc/meminfo").lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         Self {
             kernel: text("/proc/sys/kernel/osrelease"),
             os_image: pretty_name(&text("/etc/os-release")),
@@ -59,9 +51,7 @@ impl Machine {
 }
 
 fn pretty_name(os_release: &str) -> String {
-    let line = os_release
-        .lines()
-        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let line = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     line.unwrap_or("Linux").trim_matches('"').into()
 }
 
@@ -83,9 +73,7 @@ pub fn labels(config: &KubeletConfig) -> BTreeMap<String, String> {
         ("kubernetes.io/hostname", config.node_name.as_str()),
         ("kubernetes.io/os", "linux"),
     ];
-    let own = own
-        .into_iter()
-        .map(|(key, value)| (key.to_string(), value.to_string()));
+    let own = own.into_iter().map(|(key, value)| (key.to_string(), value.to_string()));
     config.labels.clone().into_iter().chain(own).collect()
 }
 
@@ -110,22 +98,12 @@ pub fn registration(config: &KubeletConfig) -> Node {
 }
 
 /// The whole status, with `conditions`.
-pub fn status(
-    config: &KubeletConfig,
-    machine: &Machine,
-    conditions: Vec<NodeCondition>,
-) -> NodeStatus {
-    let address = |type_: &str, address: String| NodeAddress {
-        type_: type_.into(),
-        address,
-    };
+pub fn status(config: &KubeletConfig, machine: &Machine, conditions: Vec<NodeCondition>) -> NodeStatus {
+    let address = |type_: &str, address: String| NodeAddress { type_: type_.into(), address };
     let resources = || {
         BTreeMap::from([
             ("cpu".to_string(), Quantity(machine.cpus.to_string())),
-            (
-                "memory".to_string(),
-                Quantity(format!("{}Ki", machine.memory_kib)),
-            ),
+            ("memory".to_string(), Quantity(format!("{}Ki", machine.memory_kib))),
             ("pods".to_string(), Quantity(PODS.to_string())),
         ])
     };
@@ -138,9 +116,7 @@ pub fn status(
         capacity: Some(resources()),
         conditions: Some(conditions),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint {
-                port: config.port.into(),
-            }),
+            kubelet_endpoint: Some(DaemonEndpoint { port: config.port.into() }),
         }),
         node_info: Some(NodeSystemInfo {
             architecture: architecture().into(),
@@ -161,55 +137,27 @@ pub fn status(
 
 /// The conditions of the node while its network is as `readiness` says. `told` are those the API has; an unchanged
 /// one keeps its transition time.
-pub fn conditions(
-    readiness: &Result<PathBuf, String>,
-    told: &[NodeCondition],
-    now: Timestamp,
-) -> Vec<NodeCondition> {
+pub fn conditions(readiness: &Result<PathBuf, String>, told: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
     let ready = match readiness {
-        Ok(_) => (
-            "Ready",
-            "True",
-            "KubeletReady",
-            "kubelet is posting ready status",
-        ),
+        Ok(_) => ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
         Err(_) => ("Ready", "False", "KubeletNotReady", NETWORK_NOT_READY),
     };
     [
-        (
-            "MemoryPressure",
-            "False",
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-        ),
-        (
-            "DiskPressure",
-            "False",
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-        ),
-        (
-            "PIDPressure",
-            "False",
-            "KubeletHasSufficientPID",
-            "kubelet has sufficient PID available",
-        ),
+        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ready,
     ]
     .into_iter()
     .map(|(kind, status, reason, message)| {
-        let unchanged = told
-            .iter()
-            .find(|condition| condition.type_ == kind && condition.status == status);
+        let unchanged = told.iter().find(|condition| condition.type_ == kind && condition.status == status);
         NodeCondition {
             type_: kind.into(),
             status: status.into(),
             reason: Some(reason.into()),
             message: Some(message.into()),
             last_heartbeat_time: Some(Time(now)),
-            last_transition_time: unchanged
-                .and_then(|known| known.last_transition_time.clone())
-                .or(Some(Time(now))),
+            last_transition_time: unchanged.and_then(|known| known.last_transition_time.clone()).or(Some(Time(now))),
         }
     })
     .collect()
@@ -220,12 +168,7 @@ pub fn is_told(wanted: &[NodeCondition], told: &[NodeCondition]) -> bool {
     wanted.iter().all(|wanted| {
         told.iter().any(|told| {
             (&told.type_, &told.status, &told.reason, &told.message)
-                == (
-                    &wanted.type_,
-                    &wanted.status,
-                    &wanted.reason,
-                    &wanted.message,
-                )
+                == (&wanted.type_, &wanted.status, &wanted.reason, &wanted.message)
         })
     })
 }
@@ -242,35 +185,19 @@ mod tests {
     #[test]
     fn a_node_is_ready_exactly_while_there_is_a_network_configuration() {
         let absent = conditions(&Err("none".into()), &[], at(1));
-        let ready = absent
-            .iter()
-            .find(|condition| condition.type_ == "Ready")
-            .unwrap();
+        let ready = absent.iter().find(|condition| condition.type_ == "Ready").unwrap();
         assert_eq!(ready.status, "False");
         let recorded = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
                         message:Network plugin returns error: cni plugin not initialized";
         assert_eq!(ready.message.as_deref(), Some(recorded));
 
-        let present = conditions(
-            &Ok("/etc/cni/net.d/10-calico.conflist".into()),
-            &absent,
-            at(5),
-        );
-        let ready = present
-            .iter()
-            .find(|condition| condition.type_ == "Ready")
-            .unwrap();
-        assert_eq!(
-            (ready.status.as_str(), ready.reason.as_deref()),
-            ("True", Some("KubeletReady"))
-        );
+        let present = conditions(&Ok("/etc/cni/net.d/10-calico.conflist".into()), &absent, at(5));
+        let ready = present.iter().find(|condition| condition.type_ == "Ready").unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("True", Some("KubeletReady")));
         assert_eq!(ready.last_transition_time, Some(Time(at(5))));
         assert_eq!(present[0].last_transition_time, Some(Time(at(1))));
         assert!(!is_told(&present, &absent));
-        assert!(is_told(
-            &present,
-            &conditions(&Ok("x".into()), &absent, at(9))
-        ));
+        assert!(is_told(&present, &conditions(&Ok("x".into()), &absent, at(9))));
     }
 
     #[test]

@@ -45,36 +45,18 @@ async fn register(node: &NodeContext) -> Node {
     loop {
         match tokio::time::timeout(API_PATIENCE, register_once(node, &nodes)).await {
             Ok(Ok(registered)) => return registered,
-            Ok(Err(error)) => journal(format_args!(
-                "cannot register node `{}`: {error}",
-                node.config.node_name
-            )),
-            Err(_) => journal(format_args!(
-                "cannot register node `{}`: no answer",
-                node.config.node_name
-            )),
+            Ok(Err(error)) => journal(format_args!("cannot register node `{}`: {error}", node.config.node_name)),
+            Err(_) => journal(format_args!("cannot register node `{}`: no answer", node.config.node_name)),
         }
         tokio::time::sleep(backoff.next()).await;
     }
 }
 
 async fn register_once(node: &NodeContext, nodes: &Api<Node>) -> Result<Node, kube::Error> {
-    match nodes
-        .create(
-            &PostParams::default(),
-            &node_object::registration(&node.config),
-        )
-        .await
-    {
+    match nodes.create(&PostParams::default(), &node_object::registration(&node.config)).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let patch = json!({"metadata": {"labels": node_object::labels(&node.config)}});
-            nodes
-                .patch(
-                    &node.config.node_name,
-                    &PatchParams::default(),
-                    &Patch::Merge(patch),
-                )
-                .await
+            nodes.patch(&node.config.node_name, &PatchParams::default(), &Patch::Merge(patch)).await
         }
         outcome => outcome,
     }
@@ -104,9 +86,7 @@ async fn tell(node: &NodeContext, registered: &Node) {
             let status = node_object::status(&node.config, &machine, wanted.clone());
             let patch = Patch::Strategic(json!({"status": status}));
             let parameters = PatchParams::default();
-            match tokio::time::timeout(API_PATIENCE, nodes.patch_status(name, &parameters, &patch))
-                .await
-            {
+            match tokio::time::timeout(API_PATIENCE, nodes.patch_status(name, &parameters, &patch)).await {
                 Ok(Ok(answer)) => {
                     told = conditions_of(&answer);
                     told_at = Some(Instant::now());
@@ -116,9 +96,7 @@ async fn tell(node: &NodeContext, registered: &Node) {
                     }
                 }
                 Ok(Err(error)) => {
-                    journal(format_args!(
-                        "cannot tell the status of node `{name}`: {error}"
-                    ));
+                    journal(format_args!("cannot tell the status of node `{name}`: {error}"));
                     pause = backoff.next();
                 }
                 Err(_) => pause = backoff.next(),
@@ -133,10 +111,7 @@ async fn tell(node: &NodeContext, registered: &Node) {
 }
 
 fn conditions_of(node: &Node) -> Vec<NodeCondition> {
-    node.status
-        .as_ref()
-        .and_then(|status| status.conditions.clone())
-        .unwrap_or_default()
+    node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default()
 }
 
 /// Renews the lease, by which the control plane knows that this kubelet lives.
@@ -148,41 +123,29 @@ async fn renew(node: &NodeContext, registered: &Node) {
     loop {
         ticks.tick().await;
         // A renewal that takes longer than a period is worth nothing.
-        let outcome =
-            match tokio::time::timeout(RENEWAL, renew_once(node, &leases, registered)).await {
-                Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                Err(_) => Err("no answer in 1 s".into()),
-            };
+        let outcome = match tokio::time::timeout(RENEWAL, renew_once(node, &leases, registered)).await {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(_) => Err("no answer in 1 s".into()),
+        };
         match outcome {
             Ok(()) => is_lost = false,
             Err(problem) if !is_lost => {
                 is_lost = true;
-                journal(format_args!(
-                    "cannot renew the lease of node `{}`: {problem}",
-                    node.config.node_name
-                ));
+                journal(format_args!("cannot renew the lease of node `{}`: {problem}", node.config.node_name));
             }
             Err(_) => {}
         }
     }
 }
 
-async fn renew_once(
-    node: &NodeContext,
-    leases: &Api<Lease>,
-    registered: &Node,
-) -> Result<(), kube::Error> {
+async fn renew_once(node: &NodeContext, leases: &Api<Lease>, registered: &Node) -> Result<(), kube::Error> {
     let now = MicroTime(Timestamp::now());
     let name = &node.config.node_name;
     let patch = json!({"spec": {"renewTime": now, "holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS}});
-    match leases
-        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-    {
-        Err(kube::Error::Api(status)) if status.code == 404 => leases
-            .create(&PostParams::default(), &lease(node, registered, now))
-            .await
-            .map(drop),
+    match leases.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            leases.create(&PostParams::default(), &lease(node, registered, now)).await.map(drop)
+        }
         outcome => outcome.map(drop),
     }
 }

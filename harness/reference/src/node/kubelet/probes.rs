@@ -25,11 +25,7 @@ pub enum Finding {
 }
 
 /// Probes `container` until it has to be killed; the answer is why. Never returns for a healthy one.
-pub async fn watch(
-    container: &Container,
-    checker: &Checker,
-    findings: &mpsc::Sender<Finding>,
-) -> String {
+pub async fn watch(container: &Container, checker: &Checker, findings: &mpsc::Sender<Finding>) -> String {
     if let Some(probe) = &container.startup_probe
         && let Err(verdict) = startup(probe, checker, findings).await
     {
@@ -61,19 +57,11 @@ async fn say(findings: &mpsc::Sender<Finding>, finding: Finding) {
 }
 
 async fn complain(findings: &mpsc::Sender<Finding>, kind: &str, failure: &Failure) {
-    let text = format!(
-        "{kind} probe {}: {}",
-        if failure.errored { "errored" } else { "failed" },
-        failure.message
-    );
+    let text = format!("{kind} probe {}: {}", if failure.errored { "errored" } else { "failed" }, failure.message);
     say(findings, Finding::Unhealthy(text)).await;
 }
 
-async fn startup(
-    probe: &Probe,
-    checker: &Checker,
-    findings: &mpsc::Sender<Finding>,
-) -> Result<(), String> {
+async fn startup(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Finding>) -> Result<(), String> {
     let timing = Timing::of(probe);
     tokio::time::sleep(timing.initial_delay).await;
     let mut failures = 0;
@@ -159,13 +147,7 @@ struct Timing {
 impl Timing {
     fn of(probe: &Probe) -> Self {
         let seconds = |given: Option<i32>, default: i32, least: i32| {
-            Duration::from_secs(
-                given
-                    .filter(|seconds| *seconds >= least)
-                    .unwrap_or(default)
-                    .unsigned_abs()
-                    .into(),
-            )
+            Duration::from_secs(given.filter(|seconds| *seconds >= least).unwrap_or(default).unsigned_abs().into())
         };
         Self {
             initial_delay: seconds(probe.initial_delay_seconds, 0, 0),
@@ -188,11 +170,7 @@ struct Looks {
 
 impl Looks {
     fn new(period: Duration) -> Self {
-        Self {
-            period,
-            gap: Some(FIRST_LOOK),
-            due: Instant::now(),
-        }
+        Self { period, gap: Some(FIRST_LOOK), due: Instant::now() }
     }
 
     /// Whether the look being made is the regular one of its period. To be asked once per look.
@@ -238,16 +216,8 @@ mod tests {
             seen.push(((now - begun).as_millis(), looks.counts(now)));
             now = looks.next(now);
         }
-        let expected = [
-            (0, true),
-            (5, false),
-            (15, false),
-            (35, false),
-            (75, false),
-            (100, true),
-            (200, true),
-            (300, true),
-        ];
+        let expected =
+            [(0, true), (5, false), (15, false), (35, false), (75, false), (100, true), (200, true), (300, true)];
         assert_eq!(seen, expected);
         looks.settle(now);
         let next = looks.next(now);
@@ -257,17 +227,8 @@ mod tests {
 
     #[test]
     fn the_numbers_of_a_probe_default_as_documented() {
-        let timing = Timing::of(&Probe {
-            period_seconds: Some(0),
-            ..Probe::default()
-        });
-        assert_eq!(
-            (timing.period, timing.timeout),
-            (Duration::from_secs(10), Duration::from_secs(1))
-        );
-        assert_eq!(
-            (timing.initial_delay, timing.failures, timing.successes),
-            (Duration::ZERO, 3, 1)
-        );
+        let timing = Timing::of(&Probe { period_seconds: Some(0), ..Probe::default() });
+        assert_eq!((timing.period, timing.timeout), (Duration::from_secs(10), Duration::from_secs(1)));
+        assert_eq!((timing.initial_delay, timing.failures, timing.successes), (Duration::ZERO, 3, 1));
     }
 }

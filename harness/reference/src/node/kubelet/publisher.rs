@@ -25,11 +25,7 @@ impl PodKey {
     /// The key of an object of the API; `None` for one that is not stored.
     pub fn of(pod: &Pod) -> Option<Self> {
         let meta = &pod.metadata;
-        Some(Self {
-            namespace: meta.namespace.clone()?,
-            name: meta.name.clone()?,
-            uid: meta.uid.clone()?,
-        })
+        Some(Self { namespace: meta.namespace.clone()?, name: meta.name.clone()?, uid: meta.uid.clone()? })
     }
 
     pub fn api(&self, client: Client) -> Api<Pod> {
@@ -53,10 +49,7 @@ pub struct Publisher {
 impl Publisher {
     pub fn start(client: Client, key: PodKey) -> Self {
         let (wanted, latest) = watch::channel(None);
-        Self {
-            wanted,
-            task: tokio::spawn(publish(client, key, latest)),
-        }
+        Self { wanted, task: tokio::spawn(publish(client, key, latest)) }
     }
 
     /// Replaces what the API should know; the same again is nothing.
@@ -93,9 +86,7 @@ async fn publish(client: Client, key: PodKey, mut latest: watch::Receiver<Option
                 Told::Yes => break,
                 Told::NoSuchPod => return,
                 Told::NotNow(problem) => {
-                    journal(format_args!(
-                        "cannot tell the status of pod `{key}`: {problem}"
-                    ));
+                    journal(format_args!("cannot tell the status of pod `{key}`: {problem}"));
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
                         newer = latest.changed() => if newer.is_ok() { latest.mark_changed() } else { tokio::time::sleep(delay).await },
@@ -118,20 +109,12 @@ async fn tell(pods: &Api<Pod>, key: &PodKey, status: &PodStatus) -> Told {
     let patch = json!({"metadata": {"uid": key.uid}, "status": status});
     let parameters = PatchParams::default();
     let patch = Patch::Strategic(patch);
-    match tokio::time::timeout(
-        API_PATIENCE,
-        pods.patch_status(&key.name, &parameters, &patch),
-    )
-    .await
-    {
+    match tokio::time::timeout(API_PATIENCE, pods.patch_status(&key.name, &parameters, &patch)).await {
         Ok(Ok(_)) => Told::Yes,
         Ok(Err(kube::Error::Api(problem))) if problem.code == 404 => Told::NoSuchPod,
         // Either another pod has the name now, or somebody wrote at the same time.
         Ok(Err(kube::Error::Api(problem))) if is_gone(pods, key).await => {
-            journal(format_args!(
-                "the status of pod `{key}` was refused: {}",
-                problem.message
-            ));
+            journal(format_args!("the status of pod `{key}` was refused: {}", problem.message));
             Told::NoSuchPod
         }
         Ok(Err(error)) => Told::NotNow(error.to_string()),

@@ -52,10 +52,7 @@ impl RecordFile {
     /// Writes `record` for the first time, into `folder`, which is created.
     pub fn create(folder: PathBuf, record: PodRecord) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        let file = Self {
-            folder,
-            record: Mutex::new(record),
-        };
+        let file = Self { folder, record: Mutex::new(record) };
         file.change(|_| {})?;
         Ok(file)
     }
@@ -65,10 +62,7 @@ impl RecordFile {
     }
 
     pub fn read(&self) -> PodRecord {
-        self.record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes the record and writes it, all or nothing.
@@ -86,10 +80,7 @@ impl RecordFile {
 pub fn load_one(folder: &Path) -> io::Result<RecordFile> {
     let text = fs::read(folder.join(FILE))?;
     let record = serde_json::from_slice(&text).map_err(io::Error::other)?;
-    Ok(RecordFile {
-        folder: folder.into(),
-        record: Mutex::new(record),
-    })
+    Ok(RecordFile { folder: folder.into(), record: Mutex::new(record) })
 }
 
 /// All records under `root`. A folder without a readable one is reported and left alone.
@@ -127,15 +118,11 @@ mod tests {
             containers: BTreeMap::new(),
         };
         let file = RecordFile::create(root.path().join("u-1"), record).unwrap();
-        file.change(|record| record.address = Some(Ipv4Addr::new(10, 1, 0, 5)))
-            .unwrap();
+        file.change(|record| record.address = Some(Ipv4Addr::new(10, 1, 0, 5))).unwrap();
         fs::create_dir(root.path().join("unfinished")).unwrap();
         fs::create_dir(root.path().join("broken")).unwrap();
         fs::write(root.path().join("broken").join(FILE), "{").unwrap();
         let found = load_all(root.path()).unwrap();
-        assert_eq!(
-            found.iter().map(RecordFile::read).collect::<Vec<_>>(),
-            [file.read()]
-        );
+        assert_eq!(found.iter().map(RecordFile::read).collect::<Vec<_>>(), [file.read()]);
     }
 }

@@ -98,10 +98,7 @@ pub enum Absent {
 
 impl Registry {
     pub fn enter(&self, namespace: &str, name: &str, uid: &str, containers: Containers) {
-        let entry = PodEntry {
-            uid: uid.into(),
-            containers,
-        };
+        let entry = PodEntry { uid: uid.into(), containers };
         let mut pods = self.pods.write().unwrap_or_else(PoisonError::into_inner);
         pods.insert((namespace.into(), name.into()), entry);
     }
@@ -115,20 +112,10 @@ impl Registry {
         }
     }
 
-    pub fn find(
-        &self,
-        namespace: &str,
-        name: &str,
-        container: &str,
-    ) -> Result<Arc<ContainerEntry>, Absent> {
+    pub fn find(&self, namespace: &str, name: &str, container: &str) -> Result<Arc<ContainerEntry>, Absent> {
         let pods = self.pods.read().unwrap_or_else(PoisonError::into_inner);
-        let pod = pods
-            .get(&(namespace.into(), name.into()))
-            .ok_or(Absent::Pod)?;
-        pod.containers
-            .get(container)
-            .cloned()
-            .ok_or(Absent::Container)
+        let pod = pods.get(&(namespace.into(), name.into())).ok_or(Absent::Pod)?;
+        pod.containers.get(container).cloned().ok_or(Absent::Container)
     }
 }
 
@@ -145,10 +132,7 @@ mod tests {
         registry.enter("shop", "web", "u-2", containers());
         registry.leave("shop", "web", "u-1");
         assert!(registry.find("shop", "web", "c").is_ok());
-        assert_eq!(
-            registry.find("shop", "web", "d").unwrap_err(),
-            Absent::Container
-        );
+        assert_eq!(registry.find("shop", "web", "d").unwrap_err(), Absent::Container);
         registry.leave("shop", "web", "u-2");
         assert_eq!(registry.find("shop", "web", "c").unwrap_err(), Absent::Pod);
     }

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
+    Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -28,13 +28,8 @@ pub struct ContainerView {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
-    Waiting {
-        reason: String,
-        message: Option<String>,
-    },
-    Running {
-        since: Timestamp,
-    },
+    Waiting { reason: String, message: Option<String> },
+    Running { since: Timestamp },
     Terminated(Termination),
 }
 
@@ -96,10 +91,7 @@ impl ContainerView {
             image: image.into(),
             image_id: String::new(),
             id: None,
-            state: State::Waiting {
-                reason: reason.into(),
-                message: None,
-            },
+            state: State::Waiting { reason: reason.into(), message: None },
             last: None,
             restarts: 0,
             ready: false,
@@ -110,11 +102,7 @@ impl ContainerView {
     /// Takes over what a predecessor reported and only it knows: restarts and how the last one ended.
     pub fn inherit(&mut self, told: &ContainerStatus) {
         self.restarts = told.restart_count;
-        self.last = told
-            .last_state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref())
-            .map(Termination::told);
+        self.last = told.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(Termination::told);
     }
 
     /// Whether it has ended for good with success.
@@ -151,15 +139,10 @@ impl State {
         let mut status = ContainerState::default();
         match self {
             Self::Waiting { reason, message } => {
-                status.waiting = Some(ContainerStateWaiting {
-                    reason: Some(reason.clone()),
-                    message: message.clone(),
-                });
+                status.waiting = Some(ContainerStateWaiting { reason: Some(reason.clone()), message: message.clone() });
             }
             Self::Running { since } => {
-                status.running = Some(ContainerStateRunning {
-                    started_at: Some(Time(*since)),
-                });
+                status.running = Some(ContainerStateRunning { started_at: Some(Time(*since)) });
             }
             Self::Terminated(end) => status.terminated = Some(end.status()),
         }
@@ -189,26 +172,14 @@ impl Termination {
             reason: told.reason.clone().unwrap_or_default(),
             message: told.message.clone(),
             began: told.started_at.as_ref().map(|time| time.0),
-            ended: told
-                .finished_at
-                .as_ref()
-                .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-            container: told
-                .container_id
-                .as_ref()
-                .map(|id| id.strip_prefix(&prefix).unwrap_or(id).into()),
+            ended: told.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            container: told.container_id.as_ref().map(|id| id.strip_prefix(&prefix).unwrap_or(id).into()),
         }
     }
 }
 
 /// The whole status of `pod`; `before` are the conditions told last, whose transition times are kept.
-pub fn pod_status(
-    pod: &Pod,
-    view: &PodView,
-    node_ip: Ipv4Addr,
-    before: &[PodCondition],
-    now: Timestamp,
-) -> PodStatus {
+pub fn pod_status(pod: &Pod, view: &PodView, node_ip: Ipv4Addr, before: &[PodCondition], now: Timestamp) -> PodStatus {
     let spec = pod.spec.clone().unwrap_or_default();
     let phase = phase(view, RestartPolicy::of(&spec));
     let address = view.address.map(|address| address.to_string());
@@ -220,9 +191,7 @@ pub fn pod_status(
         conditions: Some(conditions(pod, view, phase, before, now)),
         phase: Some(phase.into()),
         host_ip: Some(node_ip.to_string()),
-        host_ips: Some(vec![HostIP {
-            ip: node_ip.to_string(),
-        }]),
+        host_ips: Some(vec![HostIP { ip: node_ip.to_string() }]),
         pod_ips: address.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: address,
         start_time: Some(Time(view.since)),
@@ -234,13 +203,8 @@ pub fn pod_status(
 
 /// Which phase the containers put their pod in.
 pub fn phase(view: &PodView, policy: RestartPolicy) -> &'static str {
-    if let Some(blocking) = view
-        .init
-        .iter()
-        .find(|init| !(init.succeeded() || init.started))
-    {
-        let failed =
-            matches!(blocking.state, State::Terminated(_)) && policy == RestartPolicy::Never;
+    if let Some(blocking) = view.init.iter().find(|init| !(init.succeeded() || init.started)) {
+        let failed = matches!(blocking.state, State::Terminated(_)) && policy == RestartPolicy::Never;
         return if failed { "Failed" } else { "Pending" };
     }
     let (mut waiting, mut running, mut stopped, mut succeeded) = (0, 0, 0, 0);
@@ -272,33 +236,16 @@ struct Verdict {
 }
 
 impl Verdict {
-    const HOLDS: Self = Self {
-        holds: true,
-        reason: None,
-        message: None,
-    };
+    const HOLDS: Self = Self { holds: true, reason: None, message: None };
 
     fn fails(reason: &'static str, message: Option<String>) -> Self {
-        Self {
-            holds: false,
-            reason: Some(reason),
-            message,
-        }
+        Self { holds: false, reason: Some(reason), message }
     }
 }
 
-fn conditions(
-    pod: &Pod,
-    view: &PodView,
-    phase: &str,
-    before: &[PodCondition],
-    now: Timestamp,
-) -> Vec<PodCondition> {
+fn conditions(pod: &Pod, view: &PodView, phase: &str, before: &[PodCondition], now: Timestamp) -> Vec<PodCondition> {
     let initialized = match incomplete(&view.init) {
-        _ if phase == "Succeeded" => Verdict {
-            reason: Some("PodCompleted"),
-            ..Verdict::HOLDS
-        },
+        _ if phase == "Succeeded" => Verdict { reason: Some("PodCompleted"), ..Verdict::HOLDS },
         names if names.is_empty() => Verdict::HOLDS,
         names => {
             let message = format!("containers with incomplete status: {}", listed(&names));
@@ -307,18 +254,10 @@ fn conditions(
     };
     let containers_ready = containers_ready(view, phase);
     let ready = match gates_missing(pod) {
-        Some(message) if containers_ready.holds => {
-            Verdict::fails("ReadinessGatesNotReady", Some(message))
-        }
-        _ => Verdict {
-            message: containers_ready.message.clone(),
-            ..containers_ready
-        },
+        Some(message) if containers_ready.holds => Verdict::fails("ReadinessGatesNotReady", Some(message)),
+        _ => Verdict { message: containers_ready.message.clone(), ..containers_ready },
     };
-    let sandboxed = Verdict {
-        holds: view.sandboxed,
-        ..Verdict::HOLDS
-    };
+    let sandboxed = Verdict { holds: view.sandboxed, ..Verdict::HOLDS };
     [
         ("PodReadyToStartContainers", sandboxed),
         ("Initialized", initialized),
@@ -337,29 +276,15 @@ fn containers_ready(view: &PodView, phase: &str) -> Verdict {
         "Failed" => return Verdict::fails("PodFailed", None),
         _ => {}
     }
-    let unready: Vec<&str> = view
-        .main
-        .iter()
-        .filter(|main| !main.ready)
-        .map(|main| main.name.as_str())
-        .collect();
+    let unready: Vec<&str> = view.main.iter().filter(|main| !main.ready).map(|main| main.name.as_str()).collect();
     if unready.is_empty() {
         return Verdict::HOLDS;
     }
-    Verdict::fails(
-        "ContainersNotReady",
-        Some(format!(
-            "containers with unready status: {}",
-            listed(&unready)
-        )),
-    )
+    Verdict::fails("ContainersNotReady", Some(format!("containers with unready status: {}", listed(&unready))))
 }
 
 fn incomplete(init: &[ContainerView]) -> Vec<&str> {
-    init.iter()
-        .filter(|init| !(init.succeeded() || init.started))
-        .map(|init| init.name.as_str())
-        .collect()
+    init.iter().filter(|init| !(init.succeeded() || init.started)).map(|init| init.name.as_str()).collect()
 }
 
 /// A list as Go prints it.
@@ -369,40 +294,22 @@ fn listed(names: &[&str]) -> String {
 
 fn gates_missing(pod: &Pod) -> Option<String> {
     let gates = pod.spec.as_ref()?.readiness_gates.as_ref()?;
-    let told = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref())
-        .unwrap_or_default();
+    let told = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let missing = gates.iter().find(|gate| {
-        !told
-            .iter()
-            .any(|condition| condition.type_ == gate.condition_type && condition.status == "True")
+        !told.iter().any(|condition| condition.type_ == gate.condition_type && condition.status == "True")
     })?;
-    Some(format!(
-        "the status of pod readiness gate \"{}\" is not \"True\"",
-        missing.condition_type
-    ))
+    Some(format!("the status of pod readiness gate \"{}\" is not \"True\"", missing.condition_type))
 }
 
-fn condition(
-    kind: &str,
-    verdict: Verdict,
-    before: &[PodCondition],
-    now: Timestamp,
-) -> PodCondition {
+fn condition(kind: &str, verdict: Verdict, before: &[PodCondition], now: Timestamp) -> PodCondition {
     let status = if verdict.holds { "True" } else { "False" };
-    let unchanged = before
-        .iter()
-        .find(|condition| condition.type_ == kind && condition.status == status);
+    let unchanged = before.iter().find(|condition| condition.type_ == kind && condition.status == status);
     PodCondition {
         type_: kind.into(),
         status: status.into(),
         reason: verdict.reason.map(Into::into),
         message: verdict.message,
-        last_transition_time: unchanged
-            .and_then(|known| known.last_transition_time.clone())
-            .or(Some(Time(now))),
+        last_transition_time: unchanged.and_then(|known| known.last_transition_time.clone()).or(Some(Time(now))),
         ..Default::default()
     }
 }

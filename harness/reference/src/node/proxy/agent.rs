@@ -32,8 +32,7 @@ pub async fn run(client: Client, node: String, address: Ipv4Addr, pod_cidr: Ipv4
     let bell = Bell::default();
     let services = follow(Api::<Service>::all(client.clone()), watcher::Config::default(), &bell);
     let slices = follow(Api::<EndpointSlice>::all(client), watcher::Config::default(), &bell);
-    let view =
-        NodeView { name: node, node_port_ips: vec![address.into()], pod_cidr: Some(pod_cidr.into()), v4: true };
+    let view = NodeView { name: node, node_port_ips: vec![address.into()], pod_cidr: Some(pod_cidr.into()), v4: true };
     let mut programmer = Programmer::new(Nft::open()?);
     tokio::try_join!(services.wait_until_ready(), slices.wait_until_ready())?;
     loop {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use cknet_kernel::channel::{self, Channel, Listener, Message};
 use cknet_kernel::space::{self, KernelFiles, Space};
@@ -18,6 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::super::wire::{Envelope, Reply, Request, Spawn};
 use super::reaper::Reaper;
 use super::{CHANNEL, LEASH, LISTENER};
+
+/// Before the listener is asked again that could not accept.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// Everything the fabric holds.
 #[derive(Default)]
@@ -60,8 +64,12 @@ async fn serve(first: OwnedFd, listener: OwnedFd) -> io::Result<()> {
     let others = Listener::adopt(listener)?;
     let also = fabric.clone();
     tokio::spawn(async move {
-        while let Ok(channel) = others.accept().await {
-            tokio::spawn(converse(also.clone(), channel));
+        loop {
+            match others.accept().await {
+                Ok(channel) => drop(tokio::spawn(converse(also.clone(), channel))),
+                // Descriptors have run out: the next client may have more luck.
+                Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+            }
         }
     });
     converse(fabric, Channel::adopt(first)?).await;
@@ -104,8 +112,7 @@ impl Fabric {
     async fn answer(&self, id: u64, request: Request, message: Message, channel: &Arc<Channel>) -> Answer {
         let done = (Reply::Done { id }, None);
         let mut descriptors = message.descriptors.into_iter();
-        let mut descriptor =
-            || descriptors.next().ok_or_else(|| io::Error::other("the request lacks a descriptor"));
+        let mut descriptor = || descriptors.next().ok_or_else(|| io::Error::other("the request lacks a descriptor"));
         match request {
             Request::Build(topology) => {
                 let nodes = super::segments::build(&topology).await?;

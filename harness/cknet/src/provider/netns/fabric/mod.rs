@@ -10,8 +10,9 @@ mod init;
 mod reaper;
 mod segments;
 mod space;
+mod trial;
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
@@ -24,16 +25,21 @@ pub const CHANNEL: i32 = 3;
 pub const LISTENER: i32 = 4;
 pub const LEASH: i32 = 5;
 
-/// The hidden command line `cknet fabric [init]`. Must run before any thread is started.
+/// The hidden command line `cknet fabric [trial]`. Must run before any thread is started.
 pub fn main(arguments: &[String]) -> ExitCode {
     let result = match arguments.first().map(String::as_str) {
         Some("init") => init::main(),
-        _ => outer(),
+        Some("trial") => outer("try-all"),
+        Some("try-all") => trial::report().map(|report| {
+            // Whoever asked reads it from there.
+            let _ = io::stdout().write_all(report.as_bytes());
+            ExitCode::SUCCESS
+        }),
+        _ => outer("init"),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            use std::io::Write;
             // The runner reads this as the reason why there are no nodes.
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
@@ -41,7 +47,8 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
 }
 
-fn outer() -> io::Result<ExitCode> {
+/// Makes the namespaces and starts the inner process, which is PID 1 in them and does `inner`.
+fn outer(inner: &str) -> io::Result<ExitCode> {
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     if !user.is_root() {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(|cause| doing("make a user namespace", cause.into()))?;
@@ -54,8 +61,8 @@ fn outer() -> io::Result<ExitCode> {
         | CloneFlags::CLONE_NEWIPC;
     unshare(kinds).map_err(|cause| doing("make namespaces", cause.into()))?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let mut inner = Command::new("/proc/self/exe").arg0("cknet").args(["fabric", "init"]).spawn()?;
-    let status = inner.wait()?;
+    let mut first = Command::new("/proc/self/exe").arg0("cknet").args(["fabric", inner]).spawn()?;
+    let status = first.wait()?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 

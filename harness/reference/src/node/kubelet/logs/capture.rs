@@ -47,12 +47,7 @@ impl LogBook {
         let file = File::options().create(true).append(true).open(&path)?;
         let size = file.metadata()?.len();
         let progress = watch::Sender::new(Progress::default());
-        Ok(Arc::new(Self {
-            path,
-            largest,
-            file: Mutex::new((file, size)),
-            progress,
-        }))
+        Ok(Arc::new(Self { path, largest, file: Mutex::new((file, size)), progress }))
     }
 
     pub fn path(&self) -> &Path {
@@ -87,8 +82,7 @@ impl LogBook {
         file.write_all(lines)?;
         *size += lines.len() as u64;
         drop(guard);
-        self.progress
-            .send_modify(|progress| progress.written += lines.len() as u64);
+        self.progress.send_modify(|progress| progress.written += lines.len() as u64);
         Ok(())
     }
 }
@@ -114,25 +108,15 @@ pub fn start(
     book: Arc<LogBook>,
     ended: CancellationToken,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
-    let receiver = pipe::OpenOptions::new()
-        .read_write(true)
-        .open_receiver(path)?;
+    let receiver = pipe::OpenOptions::new().read_write(true).open_receiver(path)?;
     Ok(tokio::spawn(async move {
         if let Err(error) = carry(&receiver, stream, &book, &ended).await {
-            journal(format_args!(
-                "cannot write `{}`: {error}",
-                book.path().display()
-            ));
+            journal(format_args!("cannot write `{}`: {error}", book.path().display()));
         }
     }))
 }
 
-async fn carry(
-    pipe: &pipe::Receiver,
-    stream: Stream,
-    book: &LogBook,
-    ended: &CancellationToken,
-) -> io::Result<()> {
+async fn carry(pipe: &pipe::Receiver, stream: Stream, book: &LogBook, ended: &CancellationToken) -> io::Result<()> {
     let mut lines = Lines::new(stream);
     let mut buffer = vec![0; 32 * 1024];
     loop {
@@ -184,12 +168,7 @@ mod tests {
         carried.await.unwrap();
         let text = fs::read_to_string(book.path()).unwrap();
         assert_eq!(text.lines().count(), 1001);
-        assert!(
-            text.lines()
-                .nth(999)
-                .unwrap()
-                .ends_with(" stdout F line 999")
-        );
+        assert!(text.lines().nth(999).unwrap().ends_with(" stdout F line 999"));
         assert!(text.ends_with(" stdout P tail\n"));
         assert_eq!(book.progress().borrow().written, text.len() as u64);
     }
@@ -198,20 +177,10 @@ mod tests {
     fn a_full_file_is_put_aside() {
         let folder = tempfile::tempdir().unwrap();
         let book = LogBook::with_size(folder.path().join("0.log"), 20).unwrap();
-        for line in [
-            "aaaaaaaaaaaaaaa\n",
-            "bbbbbbbbbbbbbbb\n",
-            "ccccccccccccccc\n",
-        ] {
+        for line in ["aaaaaaaaaaaaaaa\n", "bbbbbbbbbbbbbbb\n", "ccccccccccccccc\n"] {
             book.append(line.as_bytes()).unwrap();
         }
-        assert_eq!(
-            fs::read_to_string(book.path()).unwrap(),
-            "ccccccccccccccc\n"
-        );
-        assert_eq!(
-            fs::read_to_string(LogBook::rotated(book.path())).unwrap(),
-            "bbbbbbbbbbbbbbb\n"
-        );
+        assert_eq!(fs::read_to_string(book.path()).unwrap(), "ccccccccccccccc\n");
+        assert_eq!(fs::read_to_string(LogBook::rotated(book.path())).unwrap(), "bbbbbbbbbbbbbbb\n");
     }
 }

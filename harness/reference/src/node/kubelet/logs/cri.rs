@@ -30,10 +30,7 @@ pub struct Lines {
 
 impl Lines {
     pub fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            pending: Vec::new(),
-        }
+        Self { stream, pending: Vec::new() }
     }
 
     /// The lines that `bytes` complete, formatted.
@@ -109,12 +106,7 @@ pub fn parse(line: &[u8]) -> Option<Entry<'_>> {
         b"P" => false,
         _ => return None,
     };
-    Some(Entry {
-        stamp,
-        stream,
-        complete,
-        text: parts.next()?,
-    })
+    Some(Entry { stamp, stream, complete, text: parts.next()? })
 }
 
 #[cfg(test)]
@@ -136,10 +128,7 @@ mod tests {
         assert_eq!(text(lines.push(b"listening", now())), "");
         let two = "2027-01-15T08:00:00.123000000Z stdout F listening on 80\n2027-01-15T08:00:00.123000000Z stdout F \n";
         assert_eq!(text(lines.push(b" on 80\n\nrest", now())), two);
-        assert_eq!(
-            text(lines.finish(now())),
-            "2027-01-15T08:00:00.123000000Z stdout P rest\n"
-        );
+        assert_eq!(text(lines.finish(now())), "2027-01-15T08:00:00.123000000Z stdout P rest\n");
         assert_eq!(text(lines.finish(now())), "");
     }
 
@@ -169,21 +158,14 @@ mod tests {
         written.push(b'\n');
         let formatted = lines.push(&written, now());
         assert_eq!(formatted.iter().filter(|byte| **byte == b'\n').count(), 1);
-        assert!(
-            parse(formatted.strip_suffix(b"\n").unwrap())
-                .unwrap()
-                .complete
-        );
+        assert!(parse(formatted.strip_suffix(b"\n").unwrap()).unwrap().complete);
     }
 
     #[test]
     fn what_is_not_in_the_format_is_not_read() {
         let entry = parse(b"2027-01-15T08:00:00.5Z stderr F a b").unwrap();
         assert_eq!((entry.stream, entry.text), (Stream::Stderr, &b"a b"[..]));
-        assert_eq!(
-            entry.time(),
-            Some(Timestamp::new(1_800_000_000, 500_000_000).unwrap())
-        );
+        assert_eq!(entry.time(), Some(Timestamp::new(1_800_000_000, 500_000_000).unwrap()));
         for wrong in [&b"text"[..], b"t stdout X a", b"t stdin F a", b""] {
             assert_eq!(parse(wrong), None);
         }

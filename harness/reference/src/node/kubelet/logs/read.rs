@@ -37,12 +37,7 @@ pub struct Piece {
 /// Sends the pieces of `book` that `query` asks for. Ends when the receiver is gone.
 pub async fn read(book: Arc<LogBook>, query: LogQuery, pieces: mpsc::Sender<io::Result<Piece>>) {
     let progress = book.progress();
-    let mut reading = Reading {
-        remaining: query.limit.unwrap_or(usize::MAX),
-        query,
-        pieces,
-        at_line_start: true,
-    };
+    let mut reading = Reading { remaining: query.limit.unwrap_or(usize::MAX), query, pieces, at_line_start: true };
     match reading.all(book.path(), progress).await {
         Ok(()) | Err(Stop::Enough) => {}
         Err(Stop::Failed(error)) => drop(reading.pieces.send(Err(error)).await),
@@ -68,11 +63,7 @@ struct Reading {
 }
 
 impl Reading {
-    async fn all(
-        &mut self,
-        path: &Path,
-        mut progress: watch::Receiver<Progress>,
-    ) -> Result<(), Stop> {
+    async fn all(&mut self, path: &Path, mut progress: watch::Receiver<Progress>) -> Result<(), Stop> {
         let (mut source, older) = open_both(path)?;
         if let Some(mut older) = older {
             if let Some(tail) = self.query.tail {
@@ -107,10 +98,7 @@ impl Reading {
     async fn drain(&mut self, source: &mut Source) -> Result<(), Stop> {
         while source.fill()? {
             let whole = source.take_lines();
-            for line in whole
-                .split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-            {
+            for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 if let Some(entry) = parse(line) {
                     self.give(&entry).await?;
                 }
@@ -137,19 +125,9 @@ impl Reading {
         self.at_line_start = entry.complete;
         bytes.truncate(self.remaining);
         self.remaining -= bytes.len();
-        let piece = Piece {
-            stream: entry.stream,
-            bytes,
-        };
-        self.pieces
-            .send(Ok(piece))
-            .await
-            .map_err(|_| Stop::Enough)?;
-        if self.remaining == 0 {
-            Err(Stop::Enough)
-        } else {
-            Ok(())
-        }
+        let piece = Piece { stream: entry.stream, bytes };
+        self.pieces.send(Ok(piece)).await.map_err(|_| Stop::Enough)?;
+        if self.remaining == 0 { Err(Stop::Enough) } else { Ok(()) }
     }
 }
 
@@ -161,10 +139,7 @@ struct Source {
 
 impl Source {
     fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: File::open(path)?,
-            pending: Vec::new(),
-        })
+        Ok(Self { file: File::open(path)?, pending: Vec::new() })
     }
 
     /// Reads a block; `false` at the end.
@@ -176,11 +151,7 @@ impl Source {
     }
 
     fn take_lines(&mut self) -> Vec<u8> {
-        let end = self
-            .pending
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
+        let end = self.pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         self.pending.drain(..end).collect()
     }
 
@@ -261,9 +232,7 @@ mod tests {
     use std::time::Duration;
 
     fn lines(numbers: std::ops::Range<u32>) -> String {
-        numbers
-            .map(|number| format!("2027-01-15T08:00:{number:02}.000000000Z stdout F {number}\n"))
-            .collect()
+        numbers.map(|number| format!("2027-01-15T08:00:{number:02}.000000000Z stdout F {number}\n")).collect()
     }
 
     async fn collect(book: &Arc<LogBook>, query: LogQuery) -> String {
@@ -296,14 +265,7 @@ mod tests {
         fs::write(LogBook::rotated(&path), lines(0..3)).unwrap();
         fs::write(&path, lines(3..6)).unwrap();
         let book = LogBook::open(path).unwrap();
-        assert_eq!(
-            collect(&book, query)
-                .await
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" "),
-            expected
-        );
+        assert_eq!(collect(&book, query).await.split_whitespace().collect::<Vec<_>>().join(" "), expected);
     }
 
     #[tokio::test]
@@ -316,35 +278,18 @@ mod tests {
         let book = LogBook::open(folder.path().join("0.log")).unwrap();
         let ended = tokio_util::sync::CancellationToken::new();
         let mut writer = capture::writing_end(&fifo).unwrap();
-        let carried =
-            capture::start(&fifo, Stream::Stdout, Arc::clone(&book), ended.clone()).unwrap();
+        let carried = capture::start(&fifo, Stream::Stdout, Arc::clone(&book), ended.clone()).unwrap();
 
         let (sender, mut receiver) = mpsc::channel(4);
-        tokio::spawn(read(
-            Arc::clone(&book),
-            LogQuery {
-                follow: true,
-                ..query()
-            },
-            sender,
-        ));
+        tokio::spawn(read(Arc::clone(&book), LogQuery { follow: true, ..query() }, sender));
         for word in ["first", "second"] {
             writeln!(writer, "{word}").unwrap();
-            let piece = tokio::time::timeout(Duration::from_secs(5), receiver.recv())
-                .await
-                .unwrap()
-                .unwrap()
-                .unwrap();
+            let piece = tokio::time::timeout(Duration::from_secs(5), receiver.recv()).await.unwrap().unwrap().unwrap();
             assert_eq!(piece.bytes, format!("{word}\n").into_bytes());
         }
         ended.cancel();
         carried.await.unwrap();
         book.end();
-        assert!(
-            tokio::time::timeout(Duration::from_secs(5), receiver.recv())
-                .await
-                .unwrap()
-                .is_none()
-        );
+        assert!(tokio::time::timeout(Duration::from_secs(5), receiver.recv()).await.unwrap().is_none());
     }
 }

@@ -32,14 +32,7 @@ impl PodActor {
     pub(super) async fn run_containers(&mut self, place: &Place, adopted: bool) -> End {
         let (reports, mut reported) = mpsc::channel(32);
         let (order, stop) = watch::channel(None::<Instant>);
-        let mut crew = Crew {
-            runners: JoinSet::new(),
-            reports,
-            stop,
-            begun_init: 0,
-            begun_main: false,
-            alive_main: 0,
-        };
+        let mut crew = Crew { runners: JoinSet::new(), reports, stop, begun_init: 0, begun_main: false, alive_main: 0 };
         let mut desired = self.desired.clone();
         loop {
             if self.node.shutdown.is_cancelled() {
@@ -85,11 +78,7 @@ impl PodActor {
     }
 
     fn take_in(&mut self, report: Report) {
-        let views = if report.role == Role::Main {
-            &mut self.view.main
-        } else {
-            &mut self.view.init
-        };
+        let views = if report.role == Role::Main { &mut self.view.main } else { &mut self.view.init };
         if let Some(view) = views.get_mut(report.index) {
             *view = report.view;
         }
@@ -99,11 +88,7 @@ impl PodActor {
     fn order_stop(&self, order: &watch::Sender<Option<Instant>>) {
         let desired = self.desired.borrow();
         let grace = grace_of(&desired.pod);
-        let grace = if desired.gone {
-            grace.min(FORCED_GRACE)
-        } else {
-            grace
-        };
+        let grace = if desired.gone { grace.min(FORCED_GRACE) } else { grace };
         drop(desired);
         let deadline = Instant::now() + grace;
         order.send_if_modified(|known| {
@@ -131,47 +116,21 @@ impl PodActor {
         let (told_init, told_main) = self.told();
         while crew.begun_init < init.len() {
             let index = crew.begun_init;
-            let before = index
-                .checked_sub(1)
-                .and_then(|before| self.view.init.get(before));
+            let before = index.checked_sub(1).and_then(|before| self.view.init.get(before));
             if before.is_some_and(|before| !(before.succeeded() || before.started)) {
                 return;
             }
             crew.begun_init += 1;
             let container = &init[index];
-            let role = if container.restart_policy.as_deref() == Some("Always") {
-                Role::Sidecar
-            } else {
-                Role::Init
-            };
-            self.begin(
-                crew,
-                place,
-                role,
-                index,
-                container,
-                told_by(&told_init, container).filter(|_| adopted),
-            );
+            let role = if container.restart_policy.as_deref() == Some("Always") { Role::Sidecar } else { Role::Init };
+            self.begin(crew, place, role, index, container, told_by(&told_init, container).filter(|_| adopted));
         }
-        if crew.begun_main
-            || self
-                .view
-                .init
-                .iter()
-                .any(|view| !(view.succeeded() || view.started))
-        {
+        if crew.begun_main || self.view.init.iter().any(|view| !(view.succeeded() || view.started)) {
             return;
         }
         crew.begun_main = true;
         for (index, container) in spec.containers.iter().enumerate() {
-            self.begin(
-                crew,
-                place,
-                Role::Main,
-                index,
-                container,
-                told_by(&told_main, container).filter(|_| adopted),
-            );
+            self.begin(crew, place, Role::Main, index, container, told_by(&told_main, container).filter(|_| adopted));
         }
     }
 
@@ -187,11 +146,7 @@ impl PodActor {
     ) {
         let record = place.record.read().containers.get(&container.name).cloned();
         let policy = RestartPolicy::of(&self.spec());
-        let views = if role == Role::Main {
-            &mut self.view.main
-        } else {
-            &mut self.view.init
-        };
+        let views = if role == Role::Main { &mut self.view.main } else { &mut self.view.init };
         let Some(view) = views.get_mut(index) else {
             return;
         };
@@ -209,11 +164,7 @@ impl PodActor {
                 *reason = "ContainerCreating".into();
             }
         }
-        let entry = self
-            .entries
-            .get(&container.name)
-            .map(Arc::clone)
-            .unwrap_or_default();
+        let entry = self.entries.get(&container.name).map(Arc::clone).unwrap_or_default();
         let runner = Runner {
             node: Arc::clone(&self.node),
             key: self.key.clone(),

@@ -87,12 +87,7 @@ struct PodActor {
 }
 
 /// Lives through the whole life of the pod `key`. `record` is what a kubelet before this one left of it.
-pub async fn live(
-    node: Arc<NodeContext>,
-    key: PodKey,
-    desired: watch::Receiver<Desired>,
-    record: Option<RecordFile>,
-) {
+pub async fn live(node: Arc<NodeContext>, key: PodKey, desired: watch::Receiver<Desired>, record: Option<RecordFile>) {
     let registry = node.registry.clone();
     let actor = PodActor::new(node, key.clone(), desired);
     registry.enter(&key.namespace, &key.name, &key.uid, actor.entries.clone());
@@ -105,29 +100,16 @@ impl PodActor {
         let pod = Arc::clone(&desired.borrow().pod);
         let spec = pod.spec.clone().unwrap_or_default();
         let told = pod.status.clone().unwrap_or_default();
-        let has_init = spec
-            .init_containers
-            .as_ref()
-            .is_some_and(|init| !init.is_empty());
-        let views = |containers: &[k8s_openapi::api::core::v1::Container],
-                     reason: &str|
-         -> Vec<ContainerView> {
+        let has_init = spec.init_containers.as_ref().is_some_and(|init| !init.is_empty());
+        let views = |containers: &[k8s_openapi::api::core::v1::Container], reason: &str| -> Vec<ContainerView> {
             containers
                 .iter()
                 .map(|container| {
-                    ContainerView::waiting(
-                        &container.name,
-                        container.image.as_deref().unwrap_or_default(),
-                        reason,
-                    )
+                    ContainerView::waiting(&container.name, container.image.as_deref().unwrap_or_default(), reason)
                 })
                 .collect()
         };
-        let reason = if has_init {
-            "PodInitializing"
-        } else {
-            "ContainerCreating"
-        };
+        let reason = if has_init { "PodInitializing" } else { "ContainerCreating" };
         let view = PodView {
             since: told.start_time.map_or_else(Timestamp::now, |time| time.0),
             sandboxed: false,
@@ -135,23 +117,11 @@ impl PodActor {
             init: views(spec.init_containers.as_deref().unwrap_or_default(), reason),
             main: views(&spec.containers, reason),
         };
-        let entries: Containers = view
-            .init
-            .iter()
-            .chain(&view.main)
-            .map(|container| (container.name.clone(), Arc::default()))
-            .collect();
+        let entries: Containers =
+            view.init.iter().chain(&view.main).map(|container| (container.name.clone(), Arc::default())).collect();
         entries.values().for_each(|entry| entry.waits(reason));
         let publisher = Publisher::start(node.config.client.clone(), key.clone());
-        Self {
-            node,
-            key,
-            desired,
-            publisher,
-            view,
-            conditions: told.conditions.unwrap_or_default(),
-            entries,
-        }
+        Self { node, key, desired, publisher, view, conditions: told.conditions.unwrap_or_default(), entries }
     }
 
     fn pod(&self) -> Arc<Pod> {
@@ -164,21 +134,12 @@ impl PodActor {
 
     fn told(&self) -> (Vec<ContainerStatus>, Vec<ContainerStatus>) {
         let status = self.pod().status.clone().unwrap_or_default();
-        (
-            status.init_container_statuses.unwrap_or_default(),
-            status.container_statuses.unwrap_or_default(),
-        )
+        (status.init_container_statuses.unwrap_or_default(), status.container_statuses.unwrap_or_default())
     }
 
     fn publish(&mut self) {
         let pod = self.pod();
-        let status = pod_status(
-            &pod,
-            &self.view,
-            self.node.config.node_ip,
-            &self.conditions,
-            Timestamp::now(),
-        );
+        let status = pod_status(&pod, &self.view, self.node.config.node_ip, &self.conditions, Timestamp::now());
         self.conditions = status.conditions.clone().unwrap_or_default();
         self.publisher.publish(status);
     }
@@ -205,11 +166,7 @@ impl PodActor {
             None if ended_before => None,
             None => self.make_place().await.map(|place| (place, false)),
         };
-        let mut end = if ended_before {
-            End::Finished
-        } else {
-            End::Left
-        };
+        let mut end = if ended_before { End::Finished } else { End::Left };
         if let Some((place, adopted)) = place {
             self.view.sandboxed = true;
             self.view.address = place.address;
@@ -239,11 +196,7 @@ impl PodActor {
 
     /// Whether all its containers had run to their end already when this kubelet first saw the pod.
     fn ended_before(&self) -> bool {
-        let phase = self
-            .pod()
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.clone());
+        let phase = self.pod().status.as_ref().and_then(|status| status.phase.clone());
         matches!(phase.as_deref(), Some("Succeeded" | "Failed"))
     }
 
@@ -291,11 +244,7 @@ impl PodActor {
                     return None;
                 }
             };
-            self.say(
-                Severity::Warning,
-                "FailedCreatePodSandBox",
-                format!("Failed to create pod sandbox: {problem}"),
-            );
+            self.say(Severity::Warning, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {problem}"));
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
                 _ = self.leaving() => return None,
@@ -308,11 +257,7 @@ impl PodActor {
         let mut readiness = self.node.readiness.clone();
         let is_ready = readiness.borrow_and_update().is_ok();
         if !is_ready {
-            self.say(
-                Severity::Warning,
-                "NetworkNotReady",
-                format!("network is not ready: {NETWORK_NOT_READY}"),
-            );
+            self.say(Severity::Warning, "NetworkNotReady", format!("network is not ready: {NETWORK_NOT_READY}"));
         }
         tokio::select! {
             () = until(&mut readiness, Result::is_ok) => true,
@@ -322,28 +267,17 @@ impl PodActor {
 
     /// Says the last word about the pod and lets the API forget it.
     async fn depart(self) {
-        let Self {
-            node,
-            key,
-            desired,
-            publisher,
-            ..
-        } = self;
+        let Self { node, key, desired, publisher, .. } = self;
         publisher.finish(LAST_WORD).await;
         if let Err(error) = std::fs::remove_dir_all(node.config.pod_root.join(&key.uid))
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            journal(format_args!(
-                "cannot remove the files of pod `{key}`: {error}"
-            ));
+            journal(format_args!("cannot remove the files of pod `{key}`: {error}"));
         }
         let pods = key.api(node.config.client.clone());
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions {
-                uid: Some(key.uid.clone()),
-                resource_version: None,
-            }),
+            preconditions: Some(Preconditions { uid: Some(key.uid.clone()), resource_version: None }),
             ..DeleteParams::default()
         };
         let mut backoff = Backoff::default();

@@ -42,8 +42,7 @@ pub async fn make(node: &Arc<NodeContext>, key: &PodKey, pod: &Pod) -> Result<Pl
         containers: Default::default(),
     };
     let folder = node.config.pod_root.join(&key.uid);
-    let record = RecordFile::create(folder, record)
-        .map_err(|error| format!("cannot write the record: {error}"))?;
+    let record = RecordFile::create(folder, record).map_err(|error| format!("cannot write the record: {error}"))?;
     let record = Arc::new(record);
     match fill(node, key, &spec, &record).await {
         Ok(place) => Ok(place),
@@ -54,38 +53,20 @@ pub async fn make(node: &Arc<NodeContext>, key: &PodKey, pod: &Pod) -> Result<Pl
     }
 }
 
-async fn fill(
-    node: &NodeContext,
-    key: &PodKey,
-    spec: &PodSpec,
-    record: &Arc<RecordFile>,
-) -> Result<Place, String> {
+async fn fill(node: &NodeContext, key: &PodKey, spec: &PodSpec, record: &Arc<RecordFile>) -> Result<Place, String> {
     let config = &node.config;
     let files = write_files(config, key, spec, record.folder(), None)
         .map_err(|error| format!("cannot write the files: {error}"))?;
     let known = record.read();
     let isolated_as = (!known.host_network).then(|| host_name(spec, &key.name));
-    let plan = SandboxPlan {
-        isolated_as,
-        network: None,
-        binds: files,
-    };
-    let sandbox = Sandbox::create(plan)
-        .await
-        .map_err(|error| error.to_string())?;
+    let plan = SandboxPlan { isolated_as, network: None, binds: files };
+    let sandbox = Sandbox::create(plan).await.map_err(|error| error.to_string())?;
     let mut address = config.node_ip;
     if !known.host_network {
         let path = netns_path(config, &key.uid);
-        sandbox
-            .network()
-            .pin(&path)
-            .map_err(|error| format!("cannot pin `{}`: {error}", path.display()))?;
+        sandbox.network().pin(&path).map_err(|error| format!("cannot pin `{}`: {error}", path.display()))?;
         address = attach(node, &known, sandbox.network()).await?;
-        let text = hosts(
-            &host_name(spec, &key.name),
-            Some(address),
-            spec.host_aliases.as_deref().unwrap_or_default(),
-        );
+        let text = hosts(&host_name(spec, &key.name), Some(address), spec.host_aliases.as_deref().unwrap_or_default());
         // In place: the file is bound over the pod's by now.
         fs::write(record.folder().join("etc/hosts"), text)
             .map_err(|error| format!("cannot write the hosts file: {error}"))?;
@@ -93,25 +74,15 @@ async fn fill(
     record
         .change(|record| record.address = Some(address))
         .map_err(|error| format!("cannot write the record: {error}"))?;
-    Ok(Place {
-        sandbox,
-        address: Some(address),
-        record: Arc::clone(record),
-    })
+    Ok(Place { sandbox, address: Some(address), record: Arc::clone(record) })
 }
 
 async fn attach(node: &NodeContext, record: &PodRecord, netns: &NetNs) -> Result<Ipv4Addr, String> {
     let added = node.config.network.add(plugged(record, netns));
     match tokio::time::timeout(NETWORK_PATIENCE, added).await {
         Ok(Ok(address)) => Ok(address),
-        Ok(Err(problem)) => Err(format!(
-            "failed to setup network for sandbox \"{}\": {problem}",
-            record.sandbox
-        )),
-        Err(_) => Err(format!(
-            "failed to setup network for sandbox \"{}\": no answer in 30 s",
-            record.sandbox
-        )),
+        Ok(Err(problem)) => Err(format!("failed to setup network for sandbox \"{}\": {problem}", record.sandbox)),
+        Err(_) => Err(format!("failed to setup network for sandbox \"{}\": no answer in 30 s", record.sandbox)),
     }
 }
 
@@ -142,23 +113,13 @@ fn write_files(
         binds.push((path, Path::new("/etc").join(name)));
         io::Result::Ok(())
     };
-    let dns = ClusterDns {
-        server: config.cluster_dns,
-        domain: &config.cluster_domain,
-    };
+    let dns = ClusterDns { server: config.cluster_dns, domain: &config.cluster_domain };
     if let Some(text) = resolver(spec, &key.namespace, dns) {
         file("resolv.conf", text)?;
     }
     if !is_host_network(spec) {
         let name = host_name(spec, &key.name);
-        file(
-            "hosts",
-            hosts(
-                &name,
-                address,
-                spec.host_aliases.as_deref().unwrap_or_default(),
-            ),
-        )?;
+        file("hosts", hosts(&name, address, spec.host_aliases.as_deref().unwrap_or_default()))?;
         file("hostname", format!("{name}\n"))?;
     }
     Ok(binds)
@@ -170,43 +131,24 @@ fn netns_path(config: &KubeletConfig, uid: &str) -> PathBuf {
 
 /// Finds the sandbox that `record` is about: by a process that still lives in it, else made again around its network,
 /// which is pinned.
-pub async fn reopen(
-    node: &NodeContext,
-    record: &Arc<RecordFile>,
-    spec: &PodSpec,
-) -> Result<Place, String> {
+pub async fn reopen(node: &NodeContext, record: &Arc<RecordFile>, spec: &PodSpec) -> Result<Place, String> {
     let known = record.read();
     let address = known.address.ok_or("its sandbox was never finished")?;
-    let alive = known
-        .containers
-        .values()
-        .find(|process| matches!(Child::adopt(process.pid, process.ticks), Ok(Some(_))));
+    let alive =
+        known.containers.values().find(|process| matches!(Child::adopt(process.pid, process.ticks), Ok(Some(_))));
     let sandbox = match alive {
         Some(process) => Sandbox::of_process(process.pid, !known.host_network),
         None => {
             let network = pinned_network(node, &known)?;
-            let key = PodKey {
-                namespace: known.namespace.clone(),
-                name: known.name.clone(),
-                uid: known.uid.clone(),
-            };
+            let key = PodKey { namespace: known.namespace.clone(), name: known.name.clone(), uid: known.uid.clone() };
             let isolated_as = (!known.host_network).then(|| host_name(spec, &known.name));
             let binds = write_files(&node.config, &key, spec, record.folder(), Some(address));
             let binds = binds.map_err(|error| format!("cannot write the files: {error}"))?;
-            Sandbox::create(SandboxPlan {
-                isolated_as,
-                network,
-                binds,
-            })
-            .await
+            Sandbox::create(SandboxPlan { isolated_as, network, binds }).await
         }
     };
     let sandbox = sandbox.map_err(|error| error.to_string())?;
-    Ok(Place {
-        sandbox,
-        address: Some(address),
-        record: Arc::clone(record),
-    })
+    Ok(Place { sandbox, address: Some(address), record: Arc::clone(record) })
 }
 
 /// The network namespace that was pinned; `None` for a pod on the node's network.
@@ -215,16 +157,12 @@ fn pinned_network(node: &NodeContext, record: &PodRecord) -> Result<Option<NetNs
         return Ok(None);
     }
     let path = netns_path(&node.config, &record.uid);
-    let open =
-        NetNs::open(&path).map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
+    let open = NetNs::open(&path).map_err(|error| format!("cannot open `{}`: {error}", path.display()))?;
     // What a machine that was started again left at the path is a plain file.
     if is_apart(&open) {
         Ok(Some(open))
     } else {
-        Err(format!(
-            "`{}` is no network namespace of its own",
-            path.display()
-        ))
+        Err(format!("`{}` is no network namespace of its own", path.display()))
     }
 }
 
@@ -235,10 +173,7 @@ pub async fn tear_down(node: &NodeContext, place: &Place) -> Result<(), String> 
     let sandbox = place.sandbox.clone();
     // Walks over /proc and waits for deaths: not for a thread of the runtime.
     let killed = tokio::task::spawn_blocking(move || sandbox.kill_all(DEATH_PATIENCE)).await;
-    let killed = killed
-        .map_err(io::Error::other)
-        .and_then(|killed| killed)
-        .map_err(|error| error.to_string());
+    let killed = killed.map_err(io::Error::other).and_then(|killed| killed).map_err(|error| error.to_string());
     let mut detached = Ok(());
     if !known.host_network {
         detached = detach(node, &known, place.sandbox.network()).await;
@@ -248,20 +183,11 @@ pub async fn tear_down(node: &NodeContext, place: &Place) -> Result<(), String> 
         record.containers.clear();
         record.address = None;
     });
-    killed
-        .map(drop)
-        .and(detached)
-        .and(unpinned)
-        .and(forgotten.map_err(|error| error.to_string()))
+    killed.map(drop).and(detached).and(unpinned).and(forgotten.map_err(|error| error.to_string()))
 }
 
 async fn detach(node: &NodeContext, record: &PodRecord, netns: &NetNs) -> Result<(), String> {
-    match tokio::time::timeout(
-        NETWORK_PATIENCE,
-        node.config.network.delete(plugged(record, netns)),
-    )
-    .await
-    {
+    match tokio::time::timeout(NETWORK_PATIENCE, node.config.network.delete(plugged(record, netns))).await {
         Ok(outcome) => outcome,
         Err(_) => Err("the network plugin did not answer in 30 s".into()),
     }
@@ -286,39 +212,25 @@ pub async fn clear(node: &NodeContext, record: &Arc<RecordFile>) {
         None => clear_remains(node, record, &known).await,
     };
     if let Err(problem) = outcome {
-        journal(format_args!(
-            "cannot clear pod `{}/{}` away: {problem}",
-            known.namespace, known.name
-        ));
+        journal(format_args!("cannot clear pod `{}/{}` away: {problem}", known.namespace, known.name));
     }
     if let Err(error) = fs::remove_dir_all(record.folder()) {
-        journal(format_args!(
-            "cannot remove `{}`: {error}",
-            record.folder().display()
-        ));
+        journal(format_args!("cannot remove `{}`: {error}", record.folder().display()));
     }
 }
 
 /// What can be done about a sandbox whose mounts cannot be entered any more.
-async fn clear_remains(
-    node: &NodeContext,
-    record: &RecordFile,
-    known: &PodRecord,
-) -> Result<(), String> {
+async fn clear_remains(node: &NodeContext, record: &RecordFile, known: &PodRecord) -> Result<(), String> {
     for container in known.containers.values() {
         if let Ok(Some(child)) = Child::adopt(container.pid, container.ticks) {
-            child
-                .signal(Signal::SIGKILL)
-                .map_err(|error| error.to_string())?;
+            child.signal(Signal::SIGKILL).map_err(|error| error.to_string())?;
         }
     }
     let mut detached = Ok(());
     if !known.host_network {
         let netns = pinned_network(node, known).ok().flatten();
         // A plugin may want to look inside; an empty namespace is as good as one that is gone.
-        let netns = netns
-            .map_or_else(NetNs::create, Ok)
-            .map_err(|error| error.to_string())?;
+        let netns = netns.map_or_else(NetNs::create, Ok).map_err(|error| error.to_string())?;
         detached = detach(node, known, &netns).await;
     }
     detached.and(let_go(node, record))

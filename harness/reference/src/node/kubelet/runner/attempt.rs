@@ -49,59 +49,28 @@ impl Runner {
     pub(super) async fn begin(&mut self) -> Result<Attempt, NotStarted> {
         let container = self.spec();
         self.view.image = container.image.clone().unwrap_or_default();
-        let image =
-            images::find(&self.view.image).map_err(|error| NotStarted::Image(error.to_string()))?;
+        let image = images::find(&self.view.image).map_err(|error| NotStarted::Image(error.to_string()))?;
         self.view.image_id = format!("{RUNTIME}://{}", image.repository);
         self.say(
             Severity::Normal,
             "Pulled",
-            format!(
-                "Container image \"{}\" already present on machine",
-                self.view.image
-            ),
+            format!("Container image \"{}\" already present on machine", self.view.image),
         );
-        let variables = self
-            .variables(&container)
-            .await
-            .map_err(NotStarted::Configuration)?;
+        let variables = self.variables(&container).await.map_err(NotStarted::Configuration)?;
         let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
-            words
-                .iter()
-                .flatten()
-                .map(|word| environment::expand(word, &variables))
-                .collect()
+            words.iter().flatten().map(|word| environment::expand(word, &variables)).collect()
         };
         let executable = self.node.config.executable.clone();
-        let argv = images::command_line(
-            image,
-            &executable,
-            &expanded(&container.command),
-            &expanded(&container.args),
-        );
+        let argv = images::command_line(image, &executable, &expanded(&container.command), &expanded(&container.args));
         let attempt = self.view.restarts;
-        let id = runtime_id(&[
-            &self.key.uid,
-            &self.view.name,
-            &attempt.to_string(),
-            &Timestamp::now().to_string(),
-        ]);
+        let id = runtime_id(&[&self.key.uid, &self.view.name, &attempt.to_string(), &Timestamp::now().to_string()]);
         self.view.id = Some(id.clone());
-        let failed = |error: io::Error| {
-            NotStarted::Failed(self.never_ran(format!("cannot keep the output: {error}")))
-        };
+        let failed = |error: io::Error| NotStarted::Failed(self.never_ran(format!("cannot keep the output: {error}")));
         let output = self.capture(attempt).map_err(failed)?;
         let (stdout, stderr) = self.writing_ends().map_err(failed)?;
-        let inside = Running {
-            sandbox: self.sandbox.clone(),
-            variables,
-            folder: container.working_dir.clone(),
-            executable,
-        };
-        self.say(
-            Severity::Normal,
-            "Created",
-            format!("Created container: {}", self.view.name),
-        );
+        let inside =
+            Running { sandbox: self.sandbox.clone(), variables, folder: container.working_dir.clone(), executable };
+        self.say(Severity::Normal, "Created", format!("Created container: {}", self.view.name));
         let program = Program {
             argv,
             variables: inside.variables.clone(),
@@ -112,20 +81,12 @@ impl Runner {
         match launch(&self.sandbox, program, Streams::Files { stdout, stderr }).await {
             Ok(started) => {
                 self.remember(&started.child, &id, attempt, since);
-                Ok(Attempt {
-                    child: started.child,
-                    id,
-                    since,
-                    inside,
-                    output,
-                })
+                Ok(Attempt { child: started.child, id, since, inside, output })
             }
             Err(error) => {
                 output.finish().await;
                 let text = "OCI runtime create failed: unable to start container process";
-                Err(NotStarted::Failed(
-                    self.never_ran(format!("{text}: {error}: unknown")),
-                ))
+                Err(NotStarted::Failed(self.never_ran(format!("{text}: {error}: unknown"))))
             }
         }
     }
@@ -137,11 +98,7 @@ impl Runner {
         let spec = pod.spec.clone().unwrap_or_default();
         let config = &self.node.config;
         let is_host = is_host_network(&spec);
-        let name = if is_host {
-            config.node_name.clone()
-        } else {
-            host_name(&spec, &self.key.name)
-        };
+        let name = if is_host { config.node_name.clone() } else { host_name(&spec, &self.key.name) };
         let facts = Facts {
             pod: &pod,
             node_name: &config.node_name,
@@ -156,42 +113,24 @@ impl Runner {
 
     fn remember(&self, child: &Child, id: &str, attempt: i32, since: Timestamp) {
         let written = child.started().and_then(|ticks| {
-            let process = ContainerRecord {
-                id: id.into(),
-                attempt,
-                pid: child.pid(),
-                ticks,
-                since,
-            };
-            self.record
-                .change(|record| drop(record.containers.insert(self.view.name.clone(), process)))
+            let process = ContainerRecord { id: id.into(), attempt, pid: child.pid(), ticks, since };
+            self.record.change(|record| drop(record.containers.insert(self.view.name.clone(), process)))
         });
         if let Err(error) = written {
             // Without it only a restart of the kubelet is less smooth.
-            journal(format_args!(
-                "cannot record container `{}` of pod `{}`: {error}",
-                self.view.name, self.key
-            ));
+            journal(format_args!("cannot record container `{}` of pod `{}`: {error}", self.view.name, self.key));
         }
     }
 
     pub(super) fn forget(&self) {
-        let outcome = self
-            .record
-            .change(|record| drop(record.containers.remove(&self.view.name)));
+        let outcome = self.record.change(|record| drop(record.containers.remove(&self.view.name)));
         if let Err(error) = outcome {
-            journal(format_args!(
-                "cannot update the record of pod `{}`: {error}",
-                self.key
-            ));
+            journal(format_args!("cannot update the record of pod `{}`: {error}", self.key));
         }
     }
 
     fn folder(&self) -> PathBuf {
-        self.record
-            .folder()
-            .join("containers")
-            .join(&self.view.name)
+        self.record.folder().join("containers").join(&self.view.name)
     }
 
     /// Opens the log of `attempt`; only that and the one before are kept.
@@ -201,10 +140,7 @@ impl Runner {
         if let Some(outdated) = attempt.checked_sub(2) {
             let path = folder.join(format!("{outdated}.log"));
             // Most attempts leave no second file, and the first attempts have no predecessor.
-            let _ = (
-                fs::remove_file(LogBook::rotated(&path)),
-                fs::remove_file(&path),
-            );
+            let _ = (fs::remove_file(LogBook::rotated(&path)), fs::remove_file(&path));
         }
         let book = LogBook::open(folder.join(format!("{attempt}.log")))?;
         let ended = CancellationToken::new();
@@ -212,27 +148,15 @@ impl Runner {
         for (stream, name) in [(Stream::Stdout, "stdout"), (Stream::Stderr, "stderr")] {
             let path = folder.join(name);
             capture::prepare(&path)?;
-            tasks.push(capture::start(
-                &path,
-                stream,
-                Arc::clone(&book),
-                ended.clone(),
-            )?);
+            tasks.push(capture::start(&path, stream, Arc::clone(&book), ended.clone())?);
         }
         self.entry.logs_to(Arc::clone(&book));
-        Ok(Output {
-            book,
-            ended: ended.drop_guard(),
-            tasks,
-        })
+        Ok(Output { book, ended: ended.drop_guard(), tasks })
     }
 
     fn writing_ends(&self) -> io::Result<(fs::File, fs::File)> {
         let folder = self.folder();
-        Ok((
-            capture::writing_end(&folder.join("stdout"))?,
-            capture::writing_end(&folder.join("stderr"))?,
-        ))
+        Ok((capture::writing_end(&folder.join("stdout"))?, capture::writing_end(&folder.join("stderr"))?))
     }
 
     /// Takes over a process from before a restart of the kubelet; one that died meanwhile has ended unseen.
@@ -243,19 +167,12 @@ impl Runner {
         self.view.image = container.image.clone().unwrap_or_default();
         let image = images::find(&self.view.image).map_or("", |image| image.repository);
         self.view.image_id = format!("{RUNTIME}://{image}");
-        let unseen =
-            || NotStarted::Failed(termination(Exit::Unknown, record.since, record.id.clone()));
-        let child = Child::adopt(record.pid, record.ticks)
-            .ok()
-            .flatten()
-            .ok_or_else(unseen)?;
+        let unseen = || NotStarted::Failed(termination(Exit::Unknown, record.since, record.id.clone()));
+        let child = Child::adopt(record.pid, record.ticks).ok().flatten().ok_or_else(unseen)?;
         let output = match self.capture(record.attempt) {
             Ok(output) => output,
             Err(error) => {
-                journal(format_args!(
-                    "cannot read container `{}` of pod `{}`: {error}",
-                    self.view.name, self.key
-                ));
+                journal(format_args!("cannot read container `{}` of pod `{}`: {error}", self.view.name, self.key));
                 // Whoever cannot be listened to is started anew.
                 let _ = child.signal(Signal::SIGKILL);
                 return Err(unseen());
@@ -263,19 +180,8 @@ impl Runner {
         };
         let variables = self.variables(&container).await.unwrap_or_default();
         let executable = self.node.config.executable.clone();
-        let inside = Running {
-            sandbox: self.sandbox.clone(),
-            variables,
-            folder: container.working_dir,
-            executable,
-        };
-        Ok(Attempt {
-            child,
-            id: record.id.clone(),
-            since: record.since,
-            inside,
-            output,
-        })
+        let inside = Running { sandbox: self.sandbox.clone(), variables, folder: container.working_dir, executable };
+        Ok(Attempt { child, id: record.id.clone(), since: record.since, inside, output })
     }
 
     /// The end of an attempt that did not get as far as a process.

@@ -105,11 +105,7 @@ impl Runner {
             if let Some(began) = end.began {
                 let lasted = end.ended.duration_since(began).unsigned_abs();
                 backoff.reset_after(lasted);
-                failures = if lasted >= Duration::from_secs(20) {
-                    0
-                } else {
-                    failures
-                };
+                failures = if lasted >= Duration::from_secs(20) { 0 } else { failures };
             }
             let comes_back = self.comes_back(end.exit_code);
             self.view.state = State::Terminated(end.clone());
@@ -133,11 +129,7 @@ impl Runner {
         if self.stop.borrow().is_some() {
             return false;
         }
-        let policy = self
-            .pod()
-            .spec
-            .as_ref()
-            .map_or(RestartPolicy::Always, RestartPolicy::of);
+        let policy = self.pod().spec.as_ref().map_or(RestartPolicy::Always, RestartPolicy::of);
         match self.role {
             Role::Main => policy.restarts(exit_code),
             Role::Sidecar => true,
@@ -161,11 +153,7 @@ impl Runner {
     }
 
     fn subject(&self) -> Subject {
-        let list = if self.role == Role::Main {
-            "containers"
-        } else {
-            "initContainers"
-        };
+        let list = if self.role == Role::Main { "containers" } else { "initContainers" };
         Subject {
             kind: "Pod",
             namespace: self.key.namespace.clone(),
@@ -176,20 +164,14 @@ impl Runner {
     }
 
     fn say(&self, severity: Severity, reason: &'static str, message: impl Into<String>) {
-        self.node
-            .events
-            .say(self.subject(), severity, reason, message);
+        self.node.events.say(self.subject(), severity, reason, message);
     }
 
     async fn report(&self) {
         if let State::Waiting { reason, .. } = &self.view.state {
             self.entry.waits(reason);
         }
-        let report = Report {
-            role: self.role,
-            index: self.index,
-            view: self.view.clone(),
-        };
+        let report = Report { role: self.role, index: self.index, view: self.view.clone() };
         // A pod that went away needs no reports.
         let _ = self.reports.send(report).await;
     }
@@ -197,11 +179,7 @@ impl Runner {
     /// A container that was stopped before it could start is shown as ended.
     async fn close_unstarted(&mut self) {
         if matches!(self.view.state, State::Waiting { .. }) && self.view.last.is_some() {
-            self.view.state = self
-                .view
-                .last
-                .clone()
-                .map_or_else(|| self.view.state.clone(), State::Terminated);
+            self.view.state = self.view.last.clone().map_or_else(|| self.view.state.clone(), State::Terminated);
             self.report().await;
         }
     }
@@ -210,10 +188,7 @@ impl Runner {
 /// How long the containers of a pod may take to end, unless the deletion says otherwise.
 pub fn grace_of(pod: &Pod) -> Duration {
     let ordered = pod.metadata.deletion_grace_period_seconds;
-    let own = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.termination_grace_period_seconds);
+    let own = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     Duration::from_secs(ordered.or(own).unwrap_or(30).try_into().unwrap_or(0))
 }
 
@@ -234,9 +209,7 @@ mod tests {
     ) {
         let mut pod = Pod::default();
         pod.metadata.deletion_grace_period_seconds = ordered;
-        pod.spec
-            .get_or_insert_default()
-            .termination_grace_period_seconds = own;
+        pod.spec.get_or_insert_default().termination_grace_period_seconds = own;
         assert_eq!(grace_of(&pod), Duration::from_secs(expected));
     }
 }

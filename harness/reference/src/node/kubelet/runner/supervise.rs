@@ -22,13 +22,7 @@ use crate::node::kubelet::until::until;
 impl Runner {
     /// Stays with a running process until it has ended; `None` when the kubelet itself is to end.
     pub(super) async fn accompany(&mut self, attempt: Attempt) -> Option<Termination> {
-        let Attempt {
-            child,
-            id,
-            since,
-            inside,
-            output,
-        } = attempt;
+        let Attempt { child, id, since, inside, output } = attempt;
         self.view.state = State::Running { since };
         self.view.started = false;
         self.view.ready = false;
@@ -39,11 +33,7 @@ impl Runner {
             self.view.ready = container.readiness_probe.is_none();
         }
         self.report().await;
-        self.say(
-            Severity::Normal,
-            "Started",
-            format!("Started container {}", self.view.name),
-        );
+        self.say(Severity::Normal, "Started", format!("Started container {}", self.view.name));
         // `None`: the process goes on without us; a successor finds it by the record.
         self.look_after(&child, &container, inside).await?;
         self.entry.stopped();
@@ -55,18 +45,9 @@ impl Runner {
     }
 
     /// Until the process has ended, by itself or because it had to: `Some`. `None` when the kubelet is to end.
-    async fn look_after(
-        &mut self,
-        child: &Child,
-        container: &Container,
-        inside: Running,
-    ) -> Option<()> {
+    async fn look_after(&mut self, child: &Child, container: &Container, inside: Running) -> Option<()> {
         let (told, mut findings) = mpsc::channel(8);
-        let checker = Checker::new(
-            self.address.unwrap_or(self.node.config.node_ip),
-            inside,
-            container,
-        );
+        let checker = Checker::new(self.address.unwrap_or(self.node.config.node_ip), inside, container);
         let role = self.role;
         let mut probing = pin!(async {
             if role == Role::Init {
@@ -127,10 +108,7 @@ impl Runner {
         let mut stop = self.stop.clone();
         stop.mark_unchanged();
         if let Err(error) = child.signal(Signal::SIGTERM) {
-            journal(format_args!(
-                "cannot stop container `{}` of pod `{}`: {error}",
-                self.view.name, self.key
-            ));
+            journal(format_args!("cannot stop container `{}` of pod `{}`: {error}", self.view.name, self.key));
         }
         loop {
             tokio::select! {
@@ -143,10 +121,7 @@ impl Runner {
             }
         }
         if let Err(error) = child.signal(Signal::SIGKILL) {
-            journal(format_args!(
-                "cannot kill container `{}` of pod `{}`: {error}",
-                self.view.name, self.key
-            ));
+            journal(format_args!("cannot kill container `{}` of pod `{}`: {error}", self.view.name, self.key));
         }
         let _ = child.ended().await;
     }
@@ -186,11 +161,7 @@ mod tests {
     #[case(Exit::Signal(15), 143, "Error")]
     #[case(Exit::Signal(9), 137, "Error")]
     #[case(Exit::Unknown, 137, "ContainerStatusUnknown")]
-    fn an_exit_reads_as_a_runtime_reports_it(
-        #[case] exit: Exit,
-        #[case] code: i32,
-        #[case] reason: &str,
-    ) {
+    fn an_exit_reads_as_a_runtime_reports_it(#[case] exit: Exit, #[case] code: i32, #[case] reason: &str) {
         let end = termination(exit, Timestamp::UNIX_EPOCH, "ab".into());
         assert_eq!((end.exit_code, end.reason.as_str()), (code, reason));
     }

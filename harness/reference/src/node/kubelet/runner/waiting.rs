@@ -18,10 +18,7 @@ pub(super) enum Interrupted {
 
 impl Runner {
     pub(super) async fn wait_as(&mut self, reason: &str, message: String) {
-        self.view.state = State::Waiting {
-            reason: reason.into(),
-            message: Some(message),
-        };
+        self.view.state = State::Waiting { reason: reason.into(), message: Some(message) };
         self.view.ready = false;
         self.view.started = false;
         self.report().await;
@@ -67,11 +64,7 @@ impl Runner {
     /// An image that is not there will not come: waits until the spec names another one.
     pub(super) async fn hold_for_image(&mut self, message: String, backoff: &mut Backoff) {
         let image = self.view.image.clone();
-        self.say(
-            Severity::Warning,
-            "Failed",
-            format!("Failed to pull image \"{image}\": {message}"),
-        );
+        self.say(Severity::Warning, "Failed", format!("Failed to pull image \"{image}\": {message}"));
         self.say(Severity::Warning, "Failed", "Error: ErrImagePull");
         self.wait_as("ErrImagePull", message).await;
         if self.pause(Some(backoff.next())).await.is_err() {
@@ -80,12 +73,8 @@ impl Runner {
         let text = format!("Back-off pulling image \"{image}\"");
         self.say(Severity::Normal, "BackOff", text.clone());
         self.say(Severity::Warning, "Failed", "Error: ImagePullBackOff");
-        let problem = images::find(&image)
-            .err()
-            .map(|error| format!(": ErrImagePull: {error}"))
-            .unwrap_or_default();
-        self.wait_as("ImagePullBackOff", format!("{text}{problem}"))
-            .await;
+        let problem = images::find(&image).err().map(|error| format!(": ErrImagePull: {error}")).unwrap_or_default();
+        self.wait_as("ImagePullBackOff", format!("{text}{problem}")).await;
         // Both ways to end this wait are looked at by the caller.
         let _ = self.pause(None).await;
     }

@@ -31,24 +31,16 @@ pub fn find(
     container: &str,
 ) -> Result<Arc<ContainerEntry>, Box<Response>> {
     let refused = |absent| match absent {
-        Absent::Pod => refusal(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            &format!("pod \"{pod}\" does not exist on this node"),
-        ),
+        Absent::Pod => {
+            refusal(StatusCode::NOT_FOUND, "NotFound", &format!("pod \"{pod}\" does not exist on this node"))
+        }
         Absent::Container => container_not_found(container),
     };
-    registry
-        .find(namespace, pod, container)
-        .map_err(|absent| Box::new(refused(absent)))
+    registry.find(namespace, pod, container).map_err(|absent| Box::new(refused(absent)))
 }
 
 pub fn container_not_found(container: &str) -> Response {
-    refusal(
-        StatusCode::NOT_FOUND,
-        "NotFound",
-        &format!("container not found (\"{container}\")"),
-    )
+    refusal(StatusCode::NOT_FOUND, "NotFound", &format!("container not found (\"{container}\")"))
 }
 
 /// How a program in a container ended, for the status channel.

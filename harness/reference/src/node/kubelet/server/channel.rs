@@ -50,10 +50,7 @@ pub fn incoming(message: Message) -> Incoming {
     match bytes.split_first() {
         Some((0, data)) => Incoming::Stdin(data.to_vec()),
         Some((4, size)) => match serde_json::from_slice::<Size>(size) {
-            Ok(size) => Incoming::Resize {
-                rows: size.height,
-                columns: size.width,
-            },
+            Ok(size) => Incoming::Resize { rows: size.height, columns: size.width },
             Err(_) => Incoming::Other,
         },
         Some((255, [channel])) => Incoming::Closed(*channel),
@@ -76,10 +73,7 @@ pub fn status(status: &Value) -> Message {
 
 /// Without this code a client takes the end for a failure.
 pub fn goodbye() -> Message {
-    Message::Close(Some(CloseFrame {
-        code: 1000,
-        reason: "".into(),
-    }))
+    Message::Close(Some(CloseFrame { code: 1000, reason: "".into() }))
 }
 
 #[cfg(test)]
@@ -109,9 +103,6 @@ mod tests {
     #[test]
     fn output_is_marked_with_its_channel() {
         assert_eq!(outgoing(Outgoing::Stderr, b"no"), binary(b"\x02no"));
-        assert_eq!(
-            status(&serde_json::json!({"status": "Success"})),
-            binary(b"\x03{\"status\":\"Success\"}")
-        );
+        assert_eq!(status(&serde_json::json!({"status": "Success"})), binary(b"\x03{\"status\":\"Success\"}"));
     }
 }

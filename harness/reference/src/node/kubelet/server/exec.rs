@@ -67,15 +67,11 @@ pub(super) fn agree(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<WebSocketUpgrade, Box<Response>> {
     let refused = |text: &str| Box::new(refusal(StatusCode::BAD_REQUEST, "BadRequest", text));
-    let upgrade = upgrade.map_err(|_| {
-        refused("unable to upgrade: the reference distribution streams over WebSocket only")
-    })?;
+    let upgrade =
+        upgrade.map_err(|_| refused("unable to upgrade: the reference distribution streams over WebSocket only"))?;
     let upgrade = upgrade.protocols(PROTOCOLS);
     if upgrade.selected_protocol().is_none() {
-        return Err(refused(&format!(
-            "unable to negotiate a protocol: the server speaks {}",
-            PROTOCOLS.join(", ")
-        )));
+        return Err(refused(&format!("unable to negotiate a protocol: the server speaks {}", PROTOCOLS.join(", "))));
     }
     Ok(upgrade)
 }
@@ -88,11 +84,7 @@ pub(super) async fn exec(
 ) -> Response {
     let request = ExecRequest::parse(query.as_deref().unwrap_or_default());
     if request.command.is_empty() {
-        return refusal(
-            StatusCode::BAD_REQUEST,
-            "BadRequest",
-            "you must specify at least 1 command for the container",
-        );
+        return refusal(StatusCode::BAD_REQUEST, "BadRequest", "you must specify at least 1 command for the container");
     }
     let entry = match find(&shared.node.registry, &namespace, &pod, &container) {
         Ok(entry) => entry,
@@ -110,12 +102,7 @@ pub(super) async fn exec(
 }
 
 /// Starts the program and stays with it; `None` when the client went first.
-async fn converse(
-    running: Running,
-    request: ExecRequest,
-    out: Out,
-    mut input: In,
-) -> (Option<Value>, In) {
+async fn converse(running: Running, request: ExecRequest, out: Out, mut input: In) -> (Option<Value>, In) {
     let outcome = match start(&running, &request).await {
         Ok(process) => process.accompany(out, &mut input).await,
         Err(problem) => Some(not_started(&problem.to_string())),
@@ -130,50 +117,23 @@ async fn start(running: &Running, request: &ExecRequest) -> Result<Process, Laun
         folder: running.folder.clone(),
         executable: running.executable.clone(),
     };
-    let failed = |error: io::Error| LaunchError::Failed {
-        program: request.command.concat(),
-        cause: error.to_string(),
-    };
+    let failed = |error: io::Error| LaunchError::Failed { program: request.command.concat(), cause: error.to_string() };
     let mut variables = running.variables.clone();
     if request.tty {
         if !variables.iter().any(|(name, _)| name == "TERM") {
             variables.push(("TERM".into(), "xterm".into()));
         }
         let (pty, terminal) = pty::open().map_err(failed)?;
-        let started = launch(
-            &running.sandbox,
-            program(variables),
-            Streams::Terminal(terminal),
-        )
-        .await?;
-        return Ok(Process {
-            leader: Leader(Some(started.child)),
-            streams: Attached::Terminal(Arc::new(pty)),
-        });
+        let started = launch(&running.sandbox, program(variables), Streams::Terminal(terminal)).await?;
+        return Ok(Process { leader: Leader(Some(started.child)), streams: Attached::Terminal(Arc::new(pty)) });
     }
-    let streams = Streams::Pipes {
-        stdin: request.stdin,
-        stdout: request.stdout,
-        stderr: request.stderr,
-    };
+    let streams = Streams::Pipes { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
     let started = launch(&running.sandbox, program(variables), streams).await?;
     let leader = Leader(Some(started.child));
     let streams = Attached::Pipes {
-        stdin: started
-            .stdin
-            .map(ChildStdin::from_std)
-            .transpose()
-            .map_err(failed)?,
-        stdout: started
-            .stdout
-            .map(ChildStdout::from_std)
-            .transpose()
-            .map_err(failed)?,
-        stderr: started
-            .stderr
-            .map(ChildStderr::from_std)
-            .transpose()
-            .map_err(failed)?,
+        stdin: started.stdin.map(ChildStdin::from_std).transpose().map_err(failed)?,
+        stdout: started.stdout.map(ChildStdout::from_std).transpose().map_err(failed)?,
+        stderr: started.stderr.map(ChildStderr::from_std).transpose().map_err(failed)?,
     };
     Ok(Process { leader, streams })
 }
@@ -185,11 +145,7 @@ struct Process {
 
 enum Attached {
     Terminal(Arc<Pty>),
-    Pipes {
-        stdin: Option<ChildStdin>,
-        stdout: Option<ChildStdout>,
-        stderr: Option<ChildStderr>,
-    },
+    Pipes { stdin: Option<ChildStdin>, stdout: Option<ChildStdout>, stderr: Option<ChildStderr> },
 }
 
 /// The started program. Whoever drops it early kills it with its group.
@@ -217,10 +173,7 @@ impl Drop for Leader {
     fn drop(&mut self) {
         let Some(child) = self.0.take() else { return };
         if let Err(error) = child.signal(Signal::SIGKILL) {
-            journal(format_args!(
-                "cannot kill process group {}: {error}",
-                child.pid()
-            ));
+            journal(format_args!("cannot kill process group {}: {error}", child.pid()));
         }
         tokio::spawn(async move {
             let _ = child.ended().await;
@@ -283,12 +236,7 @@ async fn listen(input: &mut In, typed: mpsc::Sender<Vec<u8>>, terminal: Option<A
 }
 
 /// Moves output and input until the output ends.
-async fn carry(
-    streams: Attached,
-    keyboard: mpsc::Receiver<Vec<u8>>,
-    out: &Out,
-    ended: &CancellationToken,
-) {
+async fn carry(streams: Attached, keyboard: mpsc::Receiver<Vec<u8>>, out: &Out, ended: &CancellationToken) {
     match streams {
         Attached::Terminal(pty) => {
             tokio::select! {
@@ -296,16 +244,9 @@ async fn carry(
                 () = type_in(&pty, keyboard) => show(&pty, out, ended).await,
             }
         }
-        Attached::Pipes {
-            stdin,
-            stdout,
-            stderr,
-        } => {
+        Attached::Pipes { stdin, stdout, stderr } => {
             let output = async {
-                tokio::join!(
-                    pump(stdout, Outgoing::Stdout, out, ended),
-                    pump(stderr, Outgoing::Stderr, out, ended)
-                )
+                tokio::join!(pump(stdout, Outgoing::Stdout, out, ended), pump(stderr, Outgoing::Stderr, out, ended))
             };
             let mut output = pin!(output);
             tokio::select! {
@@ -338,12 +279,7 @@ async fn type_in(pty: &Pty, mut keyboard: mpsc::Receiver<Vec<u8>>) {
     }
 }
 
-async fn pump(
-    reader: Option<impl AsyncRead + Unpin>,
-    channel: Outgoing,
-    out: &Out,
-    ended: &CancellationToken,
-) {
+async fn pump(reader: Option<impl AsyncRead + Unpin>, channel: Outgoing, out: &Out, ended: &CancellationToken) {
     let Some(mut reader) = reader else { return };
     let mut block = vec![0; BLOCK];
     loop {

@@ -38,11 +38,7 @@ impl LogRequest {
         let mut request = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let is_set = || matches!(&*value, "1" | "true" | "True");
-            let number = || {
-                value
-                    .parse::<u32>()
-                    .map_err(|_| format!("`{key}` must be a number, not `{value}`"))
-            };
+            let number = || value.parse::<u32>().map_err(|_| format!("`{key}` must be a number, not `{value}`"));
             match &*key {
                 "follow" => request.query.follow = is_set(),
                 "previous" => request.previous = is_set(),
@@ -51,13 +47,10 @@ impl LogRequest {
                 "limitBytes" => request.query.limit = Some(number()? as usize),
                 "sinceSeconds" => {
                     let ago = SignedDuration::from_secs(number()?.into());
-                    request.query.since =
-                        Some(now.saturating_sub(ago).unwrap_or(Timestamp::UNIX_EPOCH));
+                    request.query.since = Some(now.saturating_sub(ago).unwrap_or(Timestamp::UNIX_EPOCH));
                 }
                 "sinceTime" => {
-                    let time = value
-                        .parse()
-                        .map_err(|_| format!("`sinceTime` must be a time, not `{value}`"))?;
+                    let time = value.parse().map_err(|_| format!("`sinceTime` must be a time, not `{value}`"))?;
                     request.query.since = Some(time);
                 }
                 _ => {}
@@ -81,20 +74,13 @@ pub(super) async fn container_logs(
         Ok(entry) => entry,
         Err(refused) => return *refused,
     };
-    let book = if request.previous {
-        entry.previous_log()
-    } else {
-        entry.log()
-    };
+    let book = if request.previous { entry.previous_log() } else { entry.log() };
     match book {
         Some(book) => stream(book, request.query),
-        None if request.previous => bad(&format!(
-            "previous terminated container \"{container}\" in pod \"{pod}\" not found"
-        )),
-        None => bad(&format!(
-            "container \"{container}\" in pod \"{pod}\" is waiting to start: {}",
-            waits_for(&entry)
-        )),
+        None if request.previous => {
+            bad(&format!("previous terminated container \"{container}\" in pod \"{pod}\" not found"))
+        }
+        None => bad(&format!("container \"{container}\" in pod \"{pod}\" is waiting to start: {}", waits_for(&entry))),
     }
 }
 
@@ -112,11 +98,7 @@ fn stream(book: Arc<LogBook>, query: LogQuery) -> Response {
         let piece: io::Result<Piece> = pieces.recv().await?;
         Some((piece.map(|piece| Bytes::from(piece.bytes)), pieces))
     });
-    (
-        [(header::CONTENT_TYPE, "text/plain")],
-        Body::from_stream(bytes),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "text/plain")], Body::from_stream(bytes)).into_response()
 }
 
 pub(super) async fn attach(
@@ -142,19 +124,11 @@ pub(super) async fn attach(
 /// Shows what the container writes from now on. Containers read no input, so what is typed goes nowhere.
 async fn show(book: Arc<LogBook>, out: Out, mut input: In) -> (Option<Value>, In) {
     let (sender, mut pieces) = mpsc::channel(QUEUE);
-    let query = LogQuery {
-        follow: true,
-        tail: Some(0),
-        ..LogQuery::default()
-    };
+    let query = LogQuery { follow: true, tail: Some(0), ..LogQuery::default() };
     tokio::spawn(read(book, query, sender));
     let showing = async {
         while let Some(Ok(piece)) = pieces.recv().await {
-            let channel = if piece.stream == Stream::Stdout {
-                Outgoing::Stdout
-            } else {
-                Outgoing::Stderr
-            };
+            let channel = if piece.stream == Stream::Stdout { Outgoing::Stdout } else { Outgoing::Stderr };
             if !out.send(channel, &piece.bytes).await {
                 return;
             }
@@ -178,46 +152,18 @@ mod tests {
 
     #[test]
     fn a_query_is_read() {
-        let request = LogRequest::parse(
-            "follow=true&tailLines=5&timestamps=1&previous=false&limitBytes=9",
-            now(),
-        )
-        .unwrap();
-        let query = LogQuery {
-            follow: true,
-            tail: Some(5),
-            timestamps: true,
-            limit: Some(9),
-            since: None,
-        };
-        assert_eq!(
-            request,
-            LogRequest {
-                query,
-                previous: false
-            }
-        );
-        let since = |query: &str| {
-            LogRequest::parse(query, now())
-                .unwrap()
-                .query
-                .since
-                .unwrap()
-                .to_string()
-        };
+        let request =
+            LogRequest::parse("follow=true&tailLines=5&timestamps=1&previous=false&limitBytes=9", now()).unwrap();
+        let query = LogQuery { follow: true, tail: Some(5), timestamps: true, limit: Some(9), since: None };
+        assert_eq!(request, LogRequest { query, previous: false });
+        let since = |query: &str| LogRequest::parse(query, now()).unwrap().query.since.unwrap().to_string();
         assert_eq!(since("sinceSeconds=60"), "2027-01-15T07:59:00Z");
-        assert_eq!(
-            since("sinceTime=2027-01-15T07%3A00%3A00Z"),
-            "2027-01-15T07:00:00Z"
-        );
+        assert_eq!(since("sinceTime=2027-01-15T07%3A00%3A00Z"), "2027-01-15T07:00:00Z");
     }
 
     #[test]
     fn a_wrong_number_is_named() {
-        assert_eq!(
-            LogRequest::parse("tailLines=-1", now()).unwrap_err(),
-            "`tailLines` must be a number, not `-1`"
-        );
+        assert_eq!(LogRequest::parse("tailLines=-1", now()).unwrap_err(), "`tailLines` must be a number, not `-1`");
         assert!(LogRequest::parse("sinceTime=yesterday", now()).is_err());
     }
 }

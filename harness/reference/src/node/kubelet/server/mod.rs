@@ -76,10 +76,7 @@ impl Listening {
         };
         listener.set_nonblocking(true).map_err(unheard)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(unheard)?;
-        Ok(Self {
-            listener,
-            tls: acceptor(config)?,
-        })
+        Ok(Self { listener, tls: acceptor(config)? })
     }
 
     /// Serves until the kubelet ends.
@@ -135,18 +132,12 @@ async fn converse(stream: TcpStream, tls: TlsAcceptor, paths: Router) {
         return;
     };
     let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE);
+    server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let service = TowerToHyperService::new(paths);
-    if let Err(error) = server
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .await
-    {
-        let is_quiet = error.downcast_ref::<hyper::Error>().is_some_and(|error| {
-            error.is_incomplete_message() || error.is_closed() || error.is_timeout()
-        });
+    if let Err(error) = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+        let is_quiet = error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(|error| error.is_incomplete_message() || error.is_closed() || error.is_timeout());
         if !is_quiet {
             journal(format_args!("a connection to the kubelet failed: {error}"));
         }
@@ -157,10 +148,7 @@ fn paths(shared: Shared) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(list_pods))
-        .route(
-            "/containerLogs/{namespace}/{pod}/{container}",
-            get(log::container_logs),
-        )
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(log::container_logs))
         .route("/exec/{namespace}/{pod}/{container}", any(exec::exec))
         .route("/attach/{namespace}/{pod}/{container}", any(log::attach))
         .route("/portForward/{namespace}/{pod}", any(forward))
@@ -178,18 +166,10 @@ async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Re
 }
 
 fn is_authentic(headers: &HeaderMap, token: &str) -> bool {
-    let shown = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let shown = shown
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(str::trim)
-        .unwrap_or_default();
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim).unwrap_or_default();
     // In a time that does not depend on how much of it is right.
-    let differing = shown
-        .bytes()
-        .zip(token.bytes())
-        .fold(0, |differing, (a, b)| differing | (a ^ b));
+    let differing = shown.bytes().zip(token.bytes()).fold(0, |differing, (a, b)| differing | (a ^ b));
     !token.is_empty() && shown.len() == token.len() && differing == 0
 }
 
@@ -224,9 +204,6 @@ mod tests {
             headers.insert(header::AUTHORIZATION, shown.parse().unwrap());
         }
         assert_eq!(is_authentic(&headers, "secret"), expected);
-        assert!(
-            !is_authentic(&headers, ""),
-            "an empty token must not open anything"
-        );
+        assert!(!is_authentic(&headers, ""), "an empty token must not open anything");
     }
 }

@@ -70,9 +70,7 @@ where
     };
     // A connection that is closed with unread input may lose what was sent last: wait for the other side.
     let farewell = async {
-        tokio::join!(writing, async {
-            while input.next().await != Incoming::Leaving {}
-        });
+        tokio::join!(writing, async { while input.next().await != Incoming::Leaving {} });
     };
     let _ = tokio::time::timeout(GOODBYE, farewell).await;
 }

@@ -1,0 +1,79 @@
+//! The one door to programs of the host: a deadline for each, and nothing of it left past the deadline.
+//!
+//! Programs on nodes go through [`crate::provider::Node`] instead.
+
+use std::io;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// A program could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error("cannot start `{program}`: {cause}")]
+    Start { program: String, cause: io::Error },
+    #[error("`{program}` did not end within {deadline:?}; killed")]
+    Deadline { program: String, deadline: Duration },
+}
+
+/// Runs a program with both outputs captured and nothing on its standard input; any exit code is an answer.
+///
+/// The program leads a process group of its own, so that past the deadline its children are killed with it: killing
+/// the program alone would leave them holding the captured pipes.
+pub fn run(program: &Path, arguments: &[&str], deadline: Duration) -> Result<Output, CommandError> {
+    let name = || program.display().to_string();
+    let failed = |cause| CommandError::Start { program: name(), cause };
+    let expression = duct::cmd(program, arguments).stdin_null().stdout_capture().stderr_capture().unchecked();
+    let handle = expression
+        .before_spawn(|command| {
+            std::os::unix::process::CommandExt::process_group(command, 0);
+            Ok(())
+        })
+        .start()
+        .map_err(failed)?;
+    match handle.wait_timeout(deadline).map_err(failed)? {
+        Some(output) => Ok(output.clone()),
+        None => {
+            for process in handle.pids() {
+                // It may have ended in this very moment.
+                let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+            }
+            Err(CommandError::Deadline { program: name(), deadline })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn output_and_exit_code_arrive() {
+        let output = run(Path::new("sh"), &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(10)).unwrap();
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+        assert_eq!(output.status.code(), Some(3));
+    }
+
+    #[test]
+    fn past_the_deadline_its_children_are_gone_too() {
+        let marker = "4244.5";
+        let script = format!("sleep {marker} & sleep {marker}");
+        let late = run(Path::new("sh"), &["-c", &script], Duration::from_millis(100)).unwrap_err();
+        assert!(matches!(late, CommandError::Deadline { .. }), "{late}");
+        let alive = || {
+            std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
+                let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                command.starts_with(format!("sleep\0{marker}").as_bytes())
+            })
+        };
+        let started = std::time::Instant::now();
+        while alive() {
+            assert!(started.elapsed() < Duration::from_secs(5), "a child outlived the deadline");
+            std::thread::yield_now();
+        }
+    }
+}

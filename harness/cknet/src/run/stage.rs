@@ -1,0 +1,35 @@
+//! A scenario under way: what its steps change and its expectations look at.
+
+use super::Run;
+use crate::cluster::Cluster;
+use crate::cluster::facts::RunFacts;
+use crate::cluster::objects::Coordinates;
+use crate::cluster::workloads::{Placed, PlacedPod};
+use crate::scenario::Scenario;
+use crate::vantage::{Place, Vantage};
+
+/// Whether the cluster can be used for another scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    Yes,
+    No,
+}
+
+/// A scenario under way.
+pub struct Stage<'a> {
+    pub run: &'a Run,
+    pub cluster: &'a Cluster,
+    pub scenario: &'a Scenario,
+    pub placed: Placed,
+    pub facts: RunFacts,
+    /// What was made and has to go, in the order in which it was made.
+    pub made: Vec<Coordinates>,
+    /// Something was done that cannot be undone by deleting objects and opening firewalls.
+    pub tainted: bool,
+}
+
+/// The place of a workload's pod.
+pub fn vantage_of(pod: &PlacedPod) -> Vantage {
+    let place = if pod.host_network { Place::Node } else { Place::Pod { uid: pod.uid.clone() } };
+    Vantage { node: pod.node.clone(), place }
+}
