@@ -208,8 +208,10 @@ impl Lab {
 
     fn predict(&self, policies: &[Value]) -> Vec<Prediction> {
         let mut snapshot = self.snapshot.clone();
-        snapshot.policies =
-            policies.iter().map(|policy| serde_json::from_value(policy.clone()).expect("a drawn policy is valid")).collect();
+        snapshot.policies = policies
+            .iter()
+            .map(|policy| serde_json::from_value(policy.clone()).expect("a drawn policy is valid"))
+            .collect();
         let oracle = Oracle::new(&snapshot, oracle::Profile::calico());
         self.cells.iter().map(|cell| oracle.predict(&cell.flow).unwrap()).collect()
     }
@@ -358,7 +360,8 @@ workloads:
     );
     let labels = ["{app: web}", "{app: db, tier: x}", "{tier: y}"];
     let names = ["{http: 80/tcp, dns: 53/udp}", "{http: 8080/tcp}", "{http: 80/udp, dns: 81/tcp}"];
-    let listen: Vec<String> = ports.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
+    let listen: Vec<String> =
+        ports.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
     for (index, namespace) in NAMESPACES.iter().enumerate() {
         for number in 0..3 {
             let node = ["cp1", "w1"][(index + number) % 2];
@@ -373,7 +376,8 @@ workloads:
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let fixtures = Fixtures::open(&repository.join("fixtures"), Profile::embedded("reference").unwrap().unwrap());
     let fixtures = fixtures.unwrap_or_else(|wrong| panic!("{wrong}"));
-    let file = load_bytes(text, "scenarios/policy/equivalence.yaml", &fixtures).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let file =
+        load_bytes(text, "scenarios/policy/equivalence.yaml", &fixtures).unwrap_or_else(|wrong| panic!("{wrong}"));
     check(vec![file], &fixtures).unwrap_or_else(|wrong| panic!("{wrong}")).remove(0)
 }
 
@@ -386,8 +390,22 @@ fn drawn_policies_show_something() {
             let read = serde_json::from_value::<oracle::NetworkPolicy>(policy.clone());
             read.unwrap_or_else(|error| panic!("seed {seed}: {error}\n{policy:#}"));
             let text = policy.to_string();
-            let words = ["podSelector", "namespaceSelector", "ipBlock", "except", "endPort", "\"http\"", "SCTP", "UDP",
-                "NotIn", "DoesNotExist", "\"egress\":[", "\"ingress\":[]", "\"Egress\"", "[{}]"];
+            let words = [
+                "podSelector",
+                "namespaceSelector",
+                "ipBlock",
+                "except",
+                "endPort",
+                "\"http\"",
+                "SCTP",
+                "UDP",
+                "NotIn",
+                "DoesNotExist",
+                "\"egress\":[",
+                "\"ingress\":[]",
+                "\"Egress\"",
+                "[{}]",
+            ];
             shapes.extend(words.into_iter().filter(|word| text.contains(word)));
         }
     }
