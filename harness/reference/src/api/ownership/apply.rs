@@ -224,11 +224,11 @@ mod tests {
     fn an_empty_selector_replaces_the_one_before() {
         let policy = |selector: Value| json!({"metadata": {"name": "p"}, "spec": {"podSelector": selector}});
         let shape = Shape::of_type("NetworkPolicy");
-        let apply = |live: &Value, config: &Value| {
-            super::apply(live, config, &shape, &author("one"), false, Timestamp::UNIX_EPOCH).unwrap().object
+        let put = |live: &Value, config: &Value| {
+            apply(live, config, &shape, &author("one"), false, Timestamp::UNIX_EPOCH).unwrap().object
         };
-        let live = apply(&Value::Null, &policy(json!({"matchLabels": {"app": "web"}})));
-        assert_eq!(apply(&live, &policy(json!({})))["spec"]["podSelector"], json!({}));
+        let live = put(&Value::Null, &policy(json!({"matchLabels": {"app": "web"}})));
+        assert_eq!(put(&live, &policy(json!({})))["spec"]["podSelector"], json!({}));
     }
 
     #[test]
