@@ -168,7 +168,7 @@ impl Lab {
             let seen = self.ask().await;
             let silent = self.cells.iter().zip(&seen).find(|(_, seen)| seen.sight != Sight::Answered);
             let Some((cell, seen)) = silent else {
-                self.cluster.prober.calibrate(&seen);
+                self.cluster.prober.calibrate(&self.questions()).await.unwrap();
                 return;
             };
             let waited = started.elapsed();

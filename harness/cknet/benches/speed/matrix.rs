@@ -111,7 +111,7 @@ async fn calibrate(cluster: &Cluster, cells: &[Cell]) {
     loop {
         let seen = cluster.prober.ask(&questions).await.unwrap();
         if seen.iter().all(|seen| seen.sight == Sight::Answered) {
-            return cluster.prober.calibrate(&questions, &seen);
+            return cluster.prober.calibrate(&questions).await.unwrap();
         }
         assert!(Instant::now() < deadline, "without policies not every cell answers");
     }

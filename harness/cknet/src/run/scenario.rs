@@ -150,8 +150,8 @@ impl Stage<'_> {
                     let silent = seen.iter().zip(&questions).find(|(seen, _)| seen.sight != Sight::Answered);
                     match silent {
                         None => {
-                            self.cluster.prober.calibrate(&questions, seen);
-                            return Ok(());
+                            let calibrated = self.cluster.prober.calibrate(&questions).await;
+                            return calibrated.map_err(|error| error.to_string());
                         }
                         Some((seen, question)) => {
                             format!("{} -> {:?}: {:?}", question.from.node, question.target, seen.sight)

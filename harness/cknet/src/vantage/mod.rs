@@ -6,7 +6,6 @@
 mod agent;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,6 +20,9 @@ const SHORTEST: Duration = Duration::from_millis(50);
 
 /// Longest deadline for silence, and the one used until the network has been measured.
 const LONGEST: Duration = Duration::from_millis(400);
+
+/// How often a path is measured.
+const CALIBRATIONS: usize = 5;
 
 /// A place from which probes leave.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,18 +115,24 @@ impl Prober {
 
     /// Sets the deadline for silence to ten times the slowest path's answer, within its bounds.
     ///
-    /// The time of a path is that of its fastest answer: what the others waited for is other probes, and the deadline
+    /// To be called when all `questions` are answered. A path is measured by one of them, and its time is that of the
+    /// fastest of a few answers: what others waited for is other probes, and while those are answered the deadline
     /// begins anew with each packet that comes back.
-    pub fn calibrate(&self, asked: &[Question], answered: &[Observation]) {
-        let mut paths: HashMap<(&str, IpAddr), u64> = HashMap::new();
-        for (question, seen) in asked.iter().zip(answered) {
-            let Some(time) = seen.rtt_us else { continue };
-            let path = (question.from.node.as_str(), question.target.ip());
-            paths.entry(path).and_modify(|least| *least = time.min(*least)).or_insert(time);
+    pub async fn calibrate(&self, questions: &[Question]) -> Result<(), ProbeError> {
+        let path = |question: &Question| (question.from.node.clone(), question.target.ip());
+        let paths: BTreeMap<_, _> = questions.iter().map(|question| (path(question), question.clone())).collect();
+        let chosen: Vec<Question> = paths.into_values().collect();
+        let mut fastest: Vec<Option<u64>> = vec![None; chosen.len()];
+        for _ in 0..CALIBRATIONS {
+            for (fastest, seen) in fastest.iter_mut().zip(self.ask(&chosen).await?) {
+                *fastest = [*fastest, seen.rtt_us].into_iter().flatten().min();
+            }
         }
-        let Some(slowest) = paths.into_values().max() else { return };
-        let quiet = Duration::from_micros(slowest.saturating_mul(10)).clamp(SHORTEST, LONGEST);
-        self.quiet_us.store(u64::try_from(quiet.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Some(slowest) = fastest.into_iter().flatten().max() {
+            let quiet = Duration::from_micros(slowest.saturating_mul(10)).clamp(SHORTEST, LONGEST);
+            self.quiet_us.store(u64::try_from(quiet.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn agent(&self, node: &str) -> Result<Agent, ProbeError> {

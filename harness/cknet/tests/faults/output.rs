@@ -61,7 +61,7 @@ fn a_full_disk() {
 fn a_disk_that_fills_up() {
     let workplace = Workplace::new();
     let script = "
-        mount -t tmpfs -o size=16k none $REPORTS
+        mount -t tmpfs -o size=32k none $REPORTS
         code=0; $CKNET run policy firewall --reports $REPORTS > /dev/null || code=$?
         cp -a $REPORTS/. $OUT
         exit $code";

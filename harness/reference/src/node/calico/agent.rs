@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::autodetect::{self, Method};
 use super::dataplane::{self, Look, Overlay, View};
+use super::endpoint_status::{self, EndpointStatus};
 use super::health::Health;
 use super::node_object::{self, CalicoNode, Tunnel};
 use super::resources::{Encapsulation, FelixConfiguration, FelixConfigurationSpec, IPAMBlock, IPPool, IPPoolSpec};
@@ -43,7 +44,7 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// Shortest time between two looks. A change after a quiet time is seen at once; in a storm, as when many pods start,
 /// several changes are one look.
-const SPACING: Duration = Duration::from_millis(10);
+const SPACING: Duration = Duration::from_millis(5);
 
 /// calico-node cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +195,7 @@ struct LocalPod {
     /// The host's end of its link.
     interface: String,
     address: Ipv4Addr,
+    sandbox: String,
 }
 
 impl LocalPod {
@@ -211,6 +213,7 @@ struct Agent {
     ipam: Ipam,
     netlink: Netlink,
     enforcer: policy::Programmer,
+    status: EndpointStatus,
     /// What was last written on the Node object.
     written: Option<CalicoNode>,
     /// The CNI configuration is installed and the node has been told.
@@ -226,6 +229,7 @@ impl Agent {
             ipam: Ipam::new(client.clone(), &settings.node),
             netlink: Netlink::open(&NetNs::current()?)?,
             enforcer: policy::Programmer::new(Nft::open()?),
+            status: EndpointStatus::new(Path::new(endpoint_status::FOLDER))?,
             settings,
             cluster,
             written: None,
@@ -322,19 +326,22 @@ impl Agent {
             let address: Ipv4Net = address.parse().ok()?;
             let (namespace, name) = (pod.namespace()?, pod.name_any());
             let interface = interface_name(&namespace, &name);
-            Some(LocalPod { namespace, name, interface, address: address.addr() })
+            let sandbox = pod.annotations().get("cni.projectcalico.org/containerID")?.clone();
+            Some(LocalPod { namespace, name, interface, address: address.addr(), sandbox })
         })
     }
 
     /// Enforces what the policies say about the pods of this node.
     fn program_policy(&mut self, own: &CalicoNode, felix: &FelixConfigurationSpec) -> Result<(), AgentError> {
         let world = self.cluster.policy_world();
-        let local: Vec<LocalEndpoint> = self.local_pods().map(|pod| pod.endpoint()).collect();
+        let pods: Vec<LocalPod> = self.local_pods().collect();
+        let sandboxes = pods.iter().map(|pod| pod.sandbox.clone()).collect();
+        let local: Vec<LocalEndpoint> = pods.into_iter().map(LocalPod::endpoint).collect();
         let vxlan_port = own.tunnel.map(|_| felix.vxlan_port.unwrap_or(DEFAULT_PORT));
         let options =
             policy::Options { vxlan_port, vxlan_device: dataplane::DEVICE.into(), ..policy::Options::default() };
         self.enforcer.apply(&policy::compile(&world, &local, &options))?;
-        Ok(())
+        Ok(self.status.tell(sandboxes)?)
     }
 
     /// The first time that everything is programmed: install the CNI configuration and tell the cluster.

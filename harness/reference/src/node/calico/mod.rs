@@ -7,6 +7,7 @@
 mod agent;
 mod autodetect;
 mod dataplane;
+pub mod endpoint_status;
 mod health;
 mod node_object;
 pub mod resources;

@@ -8,8 +8,9 @@ pub mod ipam;
 mod plumbing;
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cknet_kernel::link::NetlinkError;
 use cknet_kernel::ns::NetNs;
@@ -20,6 +21,10 @@ use serde_json::json;
 
 use self::config::Config;
 use self::ipam::{Ipam, IpamError};
+use crate::node::calico::endpoint_status::{self, await_programmed};
+
+/// Longest wait for Felix to program a new pod: `policy_setup_timeout_seconds` of Calico's plugin.
+const POLICY_SETUP: Duration = Duration::from_secs(1);
 
 /// A pod's sandbox as the runtime hands it to a plugin.
 #[derive(Clone, Copy)]
@@ -90,6 +95,8 @@ impl Plugins {
             let _ = self.ipam.release(&handle).await;
             return Err(error);
         }
+        // Without a Felix that runs, the pod starts all the same and waits for its packets to pass.
+        await_programmed(Path::new(endpoint_status::FOLDER), sandbox.container_id, POLICY_SETUP).await;
         Ok(Attachment { address, host_interface })
     }
 
