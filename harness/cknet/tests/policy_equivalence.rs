@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cknet::cluster::Cluster;
-use cknet::cluster::objects::Coordinates;
+use cknet::cluster::objects::{Coordinates, coordinates};
 use cknet::cluster::workloads::{self, PlacedPod};
 use cknet::distribution::reference::Reference;
 use cknet::judge::outcome_of;
@@ -23,7 +23,8 @@ use cknet::scenario::model::Outcome;
 use cknet::scenario::{Fixtures, Profile, Scenario, check, load_bytes};
 use cknet::vantage::{Place, Question, Vantage};
 use cknet_oracle::{self as oracle, Endpoint, Flow, Oracle, Prediction, Snapshot, Verdict};
-use cknet_probe::wire::{Doubt, Expect, Observation, Sight, Target};
+use cknet_probe::wire::{Expect, Observation, Sight, Target};
+use kube::api::Patch;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 
@@ -84,10 +85,12 @@ async fn equivalence() -> Result<(), String> {
         let policies = draw(seed, &lab.addresses());
         let started = Instant::now();
         if let Err(difference) = lab.agrees(&policies, EFFECT).await {
+            eprintln!("CKNET_SEED={seed}: {difference}\nmaking it smaller");
             let (policies, difference) = lab.shrink(policies, difference).await;
+            let live = lab.live().await;
             lab.cluster.destroy().await.unwrap();
             let yaml: Vec<String> = policies.iter().map(|policy| serde_saphyr::to_string(policy).unwrap()).collect();
-            return Err(format!("CKNET_SEED={seed}: {difference}\n{}", yaml.join("---\n")));
+            return Err(format!("CKNET_SEED={seed}: {difference}\n{}\nin the API:\n{live}", yaml.join("---\n")));
         }
         slowest = slowest.max(started.elapsed());
     }
@@ -109,12 +112,13 @@ struct Lab {
     cells: Vec<Cell>,
     /// Everything but policies, as the API tells it.
     snapshot: Snapshot,
-    applied: BTreeSet<(String, String)>,
+    applied: BTreeSet<Coordinates>,
 }
 
 impl Lab {
     async fn make(folder: &Path) -> Self {
-        let scenario = scenario();
+        let ports = ports();
+        let scenario = scenario(ports);
         let (topology, spec) = cluster_of(&scenario).unwrap();
         let provider = Netns { executable: env!("CARGO_BIN_EXE_cknet").into(), folder: folder.into() };
         let cluster = Cluster::create(&provider, &Reference, "equivalence", &topology, &spec).await.unwrap();
@@ -122,7 +126,7 @@ impl Lab {
         let pods = placed.pods.into_iter().map(|(name, pod)| (name.to_string(), pod)).collect();
         let snapshot = snapshot(&cluster).await;
         let mut lab = Self { cluster, pods, cells: Vec::new(), snapshot, applied: BTreeSet::new() };
-        lab.cells = lab.all_cells(&PORTS);
+        lab.cells = lab.all_cells(ports);
         lab.positive_control().await;
         lab
     }
@@ -157,18 +161,11 @@ impl Lab {
         cells
     }
 
-    /// Without policies everything answers; a protocol that the kernel lacks is left out, and that is told.
-    async fn positive_control(&mut self) {
+    /// Without policies everything answers.
+    async fn positive_control(&self) {
         let started = Instant::now();
         loop {
             let seen = self.ask().await;
-            let unsupported =
-                |seen: &Observation| matches!(seen.sight, Sight::Inconclusive { reason: Doubt::Unsupported, .. });
-            if seen.iter().any(unsupported) {
-                eprintln!("this kernel has no SCTP: its ports are left out");
-                self.cells = self.all_cells(&PORTS[..5]);
-                continue;
-            }
             let silent = self.cells.iter().zip(&seen).find(|(_, seen)| seen.sight != Sight::Answered);
             let Some((cell, seen)) = silent else {
                 self.cluster.prober.calibrate(&self.questions()).await.unwrap();
@@ -181,11 +178,8 @@ impl Lab {
     }
 
     async fn ask(&self) -> Vec<Observation> {
-        self.cluster.prober.ask(&self.questions()).await.unwrap()
-    }
-
-    fn questions(&self) -> Vec<Question> {
-        self.cells.iter().map(|cell| cell.question.clone()).collect()
+        let questions: Vec<Question> = self.cells.iter().map(|cell| cell.question.clone()).collect();
+        self.cluster.prober.ask(&questions).await.unwrap()
     }
 
     /// Puts exactly these policies in force and compares until all cells agree twice in a row.
@@ -237,25 +231,33 @@ impl Lab {
         compared.collect()
     }
 
-    /// Policies keep their names from set to set, so that updates are tried as well.
+    /// Policies keep their names from set to set, so that updates are tried as well. An update replaces the whole
+    /// spec: server-side apply would leave defaults of the policy before it in place.
     async fn put(&mut self, policies: &[Value]) {
-        let applied = futures::future::join_all(policies.iter().map(|policy| self.cluster.objects.apply(policy))).await;
-        let now: BTreeSet<(String, String)> =
-            applied.into_iter().map(|at| at.unwrap()).map(|at| (at.namespace.unwrap(), at.name)).collect();
-        let gone: Vec<Coordinates> = self
-            .applied
-            .difference(&now)
-            .map(|(namespace, name)| Coordinates {
-                api_version: "networking.k8s.io/v1".into(),
-                kind: "NetworkPolicy".into(),
-                namespace: Some(namespace.clone()),
-                name: name.clone(),
-            })
-            .collect();
-        for deleted in futures::future::join_all(gone.iter().map(|at| self.cluster.objects.delete(at))).await {
+        let now: BTreeSet<Coordinates> = policies.iter().map(|policy| coordinates(policy).unwrap()).collect();
+        let gone = self.applied.difference(&now).map(|at| self.cluster.objects.delete(at));
+        for deleted in futures::future::join_all(gone).await {
             deleted.unwrap();
         }
+        let written = policies.iter().map(|policy| async {
+            let at = coordinates(policy).unwrap();
+            if !self.applied.contains(&at) {
+                return self.cluster.objects.apply(policy).await.map(drop);
+            }
+            let replace = json!([{"op": "replace", "path": "/spec", "value": policy["spec"]}]);
+            self.cluster.objects.patch(&at, &Patch::Json(serde_json::from_value(replace).unwrap())).await
+        });
+        for done in futures::future::join_all(written).await {
+            done.unwrap();
+        }
         self.applied = now;
+    }
+
+    /// The policies as the API has them, for the case that it is the API that is wrong.
+    async fn live(&self) -> String {
+        let live = self.cluster.objects.list("networking.k8s.io/v1", "NetworkPolicy", None, None).await.unwrap();
+        let line = |policy: &Value| format!("{} {}", policy["metadata"]["name"], policy["spec"]);
+        live.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// Takes parts of policies away for as long as a difference is left.
@@ -315,6 +317,18 @@ fn target((address, port): (IpAddr, u16), protocol: oracle::Protocol) -> Target 
     }
 }
 
+/// The ports that are probed: all of them, or those of the protocols that this kernel has, which is told.
+fn ports() -> &'static [(u16, oracle::Protocol)] {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    match socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), SockProtocol::Sctp) {
+        Ok(_) => &PORTS,
+        Err(error) => {
+            eprintln!("no SCTP on this kernel ({error}): its port is left out");
+            &PORTS[..PORTS.len() - 1]
+        }
+    }
+}
+
 /// Namespaces, nodes and pods as the API tells them.
 async fn snapshot(cluster: &Cluster) -> Snapshot {
     let mut snapshot = Snapshot::default();
@@ -328,7 +342,7 @@ async fn snapshot(cluster: &Cluster) -> Snapshot {
 }
 
 /// Nine pods in three namespaces on two nodes. The same name of a port means different ports on different pods.
-fn scenario() -> Scenario {
+fn scenario(ports: &[(u16, oracle::Protocol)]) -> Scenario {
     let mut text = String::from(
         r#"
 apiVersion: cknet/v1
@@ -345,9 +359,9 @@ workloads:
 "#,
     );
     let labels = ["{app: web}", "{app: db, tier: x}", "{tier: y}"];
-    let ports = ["{http: 80/tcp, dns: 53/udp}", "{http: 8080/tcp}", "{http: 80/udp, dns: 81/tcp}"];
+    let names = ["{http: 80/tcp, dns: 53/udp}", "{http: 8080/tcp}", "{http: 80/udp, dns: 81/tcp}"];
     let listen: Vec<String> =
-        PORTS.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
+        ports.iter().map(|(port, protocol)| format!("{port}/{protocol}").to_lowercase()).collect();
     for (index, namespace) in NAMESPACES.iter().enumerate() {
         for number in 0..3 {
             let node = ["cp1", "w1"][(index + number) % 2];
@@ -355,7 +369,7 @@ workloads:
                 "  {namespace}-{number}: {{node: {node}, namespace: {namespace}, labels: {}, listen: [{}], namedPorts: {}}}\n",
                 labels[number],
                 listen.join(", "),
-                ports[(index + number) % 3],
+                names[(index + number) % 3],
             ));
         }
     }

@@ -146,6 +146,7 @@ phases:
       - workload: {add: {late: {node: w1, namespace: shop, labels: {app: db}, listen: [5432/tcp]}}}
     expect:
       - {id: web, connectivity: {from: web, to: db, port: 5432/tcp, is: denied}}
+      - {id: outsider-to-db, connectivity: {from: outsider, to: db, port: 5432/tcp, is: allowed}}
       - {id: web-to-late, connectivity: {from: web, to: late, port: 5432/tcp, is: denied}}
       - {id: outsider, connectivity: {from: outsider, to: late, port: 5432/tcp, is: allowed}}
   - id: deleted

@@ -70,7 +70,8 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
             writeln!(out, "    expect   {}: {}", expectation.id, expected(expectation))?;
             for foreseen in predictor.foresee(expectation) {
                 let differs = foreseen.agreement() == Agreement::Differ;
-                let mark = if differs { format!("not {} but ", foreseen.expected.word()) } else { String::new() };
+                let mark =
+                    if differs { format!("DIFFERS from `{}`: ", foreseen.expected.word()) } else { String::new() };
                 writeln!(out, "      rules  {}: {mark}{}", foreseen.flow, foreseen.because())?;
             }
         }

@@ -153,6 +153,15 @@ impl Shape {
         }
     }
 
+    /// Whether server-side apply replaces it as a whole although it has parts.
+    pub fn is_atomic(&self) -> bool {
+        match self {
+            Self::Map { atomic, .. } => *atomic,
+            Self::Struct { name, .. } => type_of(name).is_some_and(|known| known.atomic),
+            _ => false,
+        }
+    }
+
     /// The keys a list is merged by: none if it is replaced, empty for a set.
     pub fn keys(&self) -> Option<&[&'static str]> {
         match self {

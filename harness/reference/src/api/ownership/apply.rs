@@ -118,9 +118,10 @@ fn refuse_conflicts(entries: &[Entry], author: &Author<'_>, changed: &FieldSet) 
 
 fn merge(live: &Value, config: &Value, shape: &Shape) -> Value {
     let (Some(live_parts), Some(config_parts)) = (parts(live, shape), parts(config, shape)) else {
-        // An empty struct claims nothing inside, so it takes nothing away.
+        // An empty struct claims nothing inside, so it takes nothing away; unless it is owned as a whole.
         let empty = config.as_object().is_some_and(Map::is_empty);
-        return if empty && live.is_object() { live.clone() } else { config.clone() };
+        let keeps = empty && live.is_object() && !shape.is_atomic();
+        return if keeps { live.clone() } else { config.clone() };
     };
     match (live, config) {
         (Value::Object(live), Value::Object(config)) => {
@@ -221,6 +222,18 @@ mod tests {
         let forced = applied(&live, &other, "two", true).unwrap().object;
         assert_eq!(forced["data"]["a"], "2");
         assert_eq!(forced["metadata"]["managedFields"].as_array().unwrap().len(), 1);
+    }
+
+    /// An empty selector selects everything: what it selected before must not shine through.
+    #[test]
+    fn an_empty_selector_replaces_the_one_before() {
+        let policy = |selector: Value| json!({"metadata": {"name": "p"}, "spec": {"podSelector": selector}});
+        let shape = Shape::of_type("NetworkPolicy");
+        let put = |live: &Value, config: &Value| {
+            apply(live, config, &shape, &author("one"), false, Timestamp::UNIX_EPOCH).unwrap().object
+        };
+        let live = put(&Value::Null, &policy(json!({"matchLabels": {"app": "web"}})));
+        assert_eq!(put(&live, &policy(json!({})))["spec"]["podSelector"], json!({}));
     }
 
     #[test]
