@@ -132,13 +132,19 @@ fn wrong(cells: &[Cell], seen: &[Observation]) -> usize {
 }
 
 async fn judged(cluster: &Cluster, cells: &[Cell]) -> (Vec<Duration>, usize) {
-    let (mut times, mut failures) = (Vec::new(), 0);
+    let (mut times, mut failures, mut shown) = (Vec::new(), 0, false);
     let questions = questions(cells);
     for _ in 0..ROUNDS {
         let started = Instant::now();
         let seen = cluster.prober.ask(&questions).await.unwrap();
-        failures += wrong(cells, &seen);
+        let wrong = wrong(cells, &seen);
         times.push(started.elapsed());
+        failures += wrong;
+        if wrong > 0 && !shown {
+            shown = true;
+            let unlike = |(cell, seen): &(&Cell, &Observation)| cell.allowed != (seen.sight == Sight::Answered);
+            println!("    the first wrong verdict: {:?}", cells.iter().zip(&seen).find(unlike).map(|(_, seen)| seen));
+        }
     }
     (times, failures)
 }

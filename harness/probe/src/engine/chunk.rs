@@ -195,13 +195,19 @@ impl Chunk {
     }
 
     /// Listens until all is settled or the shared silence has come.
+    ///
+    /// Whoever has taken a connection is slow and not silent: its answer is waited for until the cap.
     fn listen(&mut self, batch: &Batch, outcomes: &mut Outcomes) {
         while self.open > 0 {
-            let remaining = self.silence.remaining(Instant::now());
-            let heard = self.take_events(remaining, batch, outcomes);
+            let now = Instant::now();
+            let remaining = self.silence.remaining(now);
+            let owed = remaining.is_zero() && self.flights.iter().any(Flight::is_owed_an_answer);
+            let timeout = if owed { batch.quiet.min(self.silence.until_cap(now)) } else { remaining };
+            let heard = self.take_events(timeout, batch, outcomes);
             // What came in before the deadline counts, however late this process gets to read it; but an
             // endless chatter does not move the cap.
-            if remaining.is_zero() && (heard == 0 || self.silence.is_capped(Instant::now())) {
+            let over = heard == 0 && !owed;
+            if remaining.is_zero() && (over || self.silence.is_capped(Instant::now())) {
                 return;
             }
         }

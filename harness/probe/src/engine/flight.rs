@@ -181,6 +181,11 @@ impl Flight {
         None
     }
 
+    /// The connection is made and the answer outstanding. Datagrams make no connection.
+    pub(super) fn is_owed_an_answer(&self) -> bool {
+        matches!(self.stage, Stage::Waiting) && self.transport != Transport::Udp
+    }
+
     /// What the cell is if nothing more is heard.
     pub(super) fn expire(&mut self, cell: &Cell) -> Option<Observation> {
         let sight = match (&self.stage, self.transport) {

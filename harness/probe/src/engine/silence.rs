@@ -30,6 +30,11 @@ impl Silence {
         now >= self.launched + self.cap
     }
 
+    /// How much longer even the slowest answer is waited for.
+    pub(super) fn until_cap(&self, now: Instant) -> Duration {
+        (self.launched + self.cap).saturating_duration_since(now)
+    }
+
     /// How much longer to listen.
     pub(super) fn remaining(&self, now: Instant) -> Duration {
         let last = self.launched.max(self.heard);

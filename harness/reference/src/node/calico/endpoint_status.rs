@@ -13,8 +13,9 @@ use tokio::time::Instant;
 /// The folder, private to the node.
 pub const FOLDER: &str = "/run/calico/endpoint-status";
 
-/// Between two looks for a file that Felix writes within milliseconds.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Between two looks for a file: Felix needs milliseconds for one pod, longer when many start.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// What Felix has told.
 pub struct EndpointStatus {
@@ -50,11 +51,13 @@ impl EndpointStatus {
 pub async fn await_programmed(folder: &Path, sandbox: &str, patience: Duration) -> bool {
     let file = folder.join(sandbox);
     let deadline = Instant::now() + patience;
+    let mut pause = FIRST_LOOK;
     while !file.exists() {
         if Instant::now() >= deadline {
             return false;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_LOOK);
     }
     true
 }
