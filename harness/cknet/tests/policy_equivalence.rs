@@ -178,8 +178,11 @@ impl Lab {
     }
 
     async fn ask(&self) -> Vec<Observation> {
-        let questions: Vec<Question> = self.cells.iter().map(|cell| cell.question.clone()).collect();
-        self.cluster.prober.ask(&questions).await.unwrap()
+        self.cluster.prober.ask(&self.questions()).await.unwrap()
+    }
+
+    fn questions(&self) -> Vec<Question> {
+        self.cells.iter().map(|cell| cell.question.clone()).collect()
     }
 
     /// Puts exactly these policies in force and compares until all cells agree twice in a row.
