@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn output_and_exit_code_arrive() {
-        let output = run(Path::new("sh"), &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(10)).unwrap();
+        let output = run(Path::new("/bin/sh"), &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(10)).unwrap();
         assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
         assert_eq!(output.status.code(), Some(3));
     }
@@ -63,7 +63,7 @@ mod tests {
     fn past_the_deadline_its_children_are_gone_too() {
         let marker = "4244.5";
         let script = format!("sleep {marker} & sleep {marker}");
-        let late = run(Path::new("sh"), &["-c", &script], Duration::from_millis(100)).unwrap_err();
+        let late = run(Path::new("/bin/sh"), &["-c", &script], Duration::from_millis(100)).unwrap_err();
         assert!(matches!(late, CommandError::Deadline { .. }), "{late}");
         let alive = || {
             std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
