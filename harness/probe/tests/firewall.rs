@@ -158,16 +158,17 @@ fn translated_port() {
 }
 
 fn drops_of_any_table_are_told() {
-    let counted = || Rule::new().protocol(Protocol::UDP).counter();
+    let to = |port| Rule::new().protocol(Protocol::UDP).dport(port);
     let chain = Chain::base("input", Base::input(priority::FILTER))
-        .with_rule(counted().dport(5000).drop().comment("prod/web ingress: denied"))
-        .with_rule(counted().dport(4789).accept())
-        .with_rule(Rule::new().protocol(Protocol::UDP).dport(5001).drop());
+        .with_rule(to(5000).counter().drop().comment("prod/web ingress: denied"))
+        .with_rule(to(4789).counter().accept())
+        .with_rule(to(5001).drop().comment("not counted"))
+        .with_rule(Rule::new().counter().protocol(Protocol::UDP).dport(5002).drop().comment("counts others too"));
     let mut batch = Batch::new();
     batch.replace(&Table::new(Family::Ip, "cni").with_chain(chain));
     Nft::open().unwrap().send(batch).unwrap();
     close(&["closed 4789/udp in"]);
-    for port in [5000, 4789, 5001] {
+    for port in [5000, 4789, 5001, 5002] {
         assert!(!udp_passes(port).unwrap());
     }
     let told = firewall::drops::read().unwrap();

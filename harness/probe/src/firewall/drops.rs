@@ -54,7 +54,7 @@ pub fn run(stdout: &mut dyn Write) -> Result<(), DropsError> {
 }
 
 fn drop_of(family: Family, table: &str, rule: &LiveRule) -> Option<Drop> {
-    let Counter { packets, .. } = rule.counter.filter(|_| rule.ends)?;
+    let Counter { packets, .. } = rule.counter.filter(|_| rule.ends && counts_what_ends(&rule.expressions))?;
     let comment = rule.comment.clone().unwrap_or_default();
     let closure = || comment.parse::<Closure>().ok().filter(|_| table == TABLE);
     Some(Drop {
@@ -63,6 +63,12 @@ fn drop_of(family: Family, table: &str, rule: &LiveRule) -> Option<Drop> {
         matching: closure().map_or_else(|| comment.clone(), |closure| matching(&closure)),
         packets,
     })
+}
+
+/// A counter counts what has passed the matches before it: only if none stands after it, it counts what ends here.
+fn counts_what_ends(expressions: &[String]) -> bool {
+    let after = expressions.iter().rev().take_while(|name| *name != "counter");
+    after.into_iter().all(|name| matches!(name.as_str(), "immediate" | "reject" | "log"))
 }
 
 /// A closure in the words of a ruleset.
