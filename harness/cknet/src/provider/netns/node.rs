@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -225,13 +225,21 @@ async fn relay(listener: TcpListener, client: Client, node: String, port: u16) {
             let dialled = client.ask(Request::Dial { node, address: target }, &[]).await;
             let Ok((_, Some(socket))) = dialled else { return };
             let inside = std::net::TcpStream::from(socket);
-            // The sockets close together whatever ends first.
             let Ok(()) = inside.set_nonblocking(true) else { return };
             let Ok(mut inside) = TcpStream::from_std(inside) else { return };
             let _ = (inside.set_nodelay(true), outside.set_nodelay(true));
-            let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+            // Each way on its own: a server that refuses a long request and closes still has to be heard.
+            let ((outside_in, outside_out), (inside_in, inside_out)) = (outside.split(), inside.split());
+            tokio::join!(one_way(outside_in, inside_out), one_way(inside_in, outside_out));
         });
     }
+}
+
+/// Copies until either end is gone, and then says that nothing more will come.
+async fn one_way(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    // Whatever ended it, the other side has only to know that it has ended.
+    let _ = tokio::io::copy(&mut from, &mut to).await;
+    let _ = to.shutdown().await;
 }
 
 /// The end of a program, or `None` when the whole fabric is gone.
