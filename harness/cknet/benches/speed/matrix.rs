@@ -126,6 +126,11 @@ async fn settle(cluster: &Cluster, cells: &[Cell]) {
     }
 }
 
+fn one_per_node(questions: &[Question]) -> Vec<Question> {
+    let mut nodes = std::collections::BTreeSet::new();
+    questions.iter().filter(|question| nodes.insert(&question.from.node)).cloned().collect()
+}
+
 fn wrong(cells: &[Cell], seen: &[Observation]) -> usize {
     let expected = |cell: &Cell| if cell.allowed { Sight::Answered } else { Sight::Silent };
     cells.iter().zip(seen).filter(|(cell, seen)| seen.sight != expected(cell)).count()
@@ -135,6 +140,8 @@ async fn judged(cluster: &Cluster, cells: &[Cell]) -> (Vec<Duration>, usize) {
     let (mut times, mut failures, mut shown) = (Vec::new(), 0, false);
     let questions = questions(cells);
     for _ in 0..ROUNDS {
+        // An agent closes the connections of a matrix after it has answered; this waits until it has.
+        cluster.prober.ask(&one_per_node(&questions)).await.unwrap();
         let started = Instant::now();
         let seen = cluster.prober.ask(&questions).await.unwrap();
         let wrong = wrong(cells, &seen);
