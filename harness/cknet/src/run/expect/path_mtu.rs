@@ -110,7 +110,7 @@ fn address(stage: &Stage<'_>, to: &Endpoint) -> Result<IpAddr, String> {
         }
         Endpoint::Node(name) => {
             let address = stage.scenario.topology.address(name).ok_or_else(|| format!("no node `{name}`"))?;
-            Ok(address.into())
+            Ok(address)
         }
         Endpoint::Address(address) => Ok(*address),
         Endpoint::Service(_) => Err(format!("`{to}` answers no echo request")),
