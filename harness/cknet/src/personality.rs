@@ -21,10 +21,12 @@ pub fn run(arguments: &[String]) -> Option<ExitCode> {
         ("control-plane", _) => control_plane::main(rest),
         ("node", _) => node::main(rest),
         ("calico-node", _) => node::calico::main(rest),
+        ("flanneld", _) => node::flannel::main(rest),
         ("dns", _) => dns::main(rest.iter().cloned()),
         ("pause", _) => pause(),
         ("node-firewall", _) => firewall::main(rest.iter().cloned()),
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
+        ("node-file", _) => crate::provider::file::main(rest),
         ("node-link", _) => crate::provider::link::main(rest),
         ("probe", Some("agent")) => told(agent::on_standard_streams()),
         ("probe", Some("serve")) => {

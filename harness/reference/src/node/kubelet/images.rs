@@ -19,6 +19,7 @@ pub struct Image {
 pub const IMAGES: &[Image] = &[
     Image { repository: "cknet-probe", personality: &["probe", "serve"], arguments: &["--listen", "8080/tcp"] },
     Image { repository: "calico/node", personality: &["calico-node"], arguments: &[] },
+    Image { repository: "flannel/flannel", personality: &["flanneld"], arguments: &[] },
     Image { repository: "coredns/coredns", personality: &["dns"], arguments: &[] },
     Image { repository: "pause", personality: &["pause"], arguments: &[] },
 ];
