@@ -138,6 +138,9 @@ fn expected(expectation: &Expectation) -> String {
         Check::Listening(port) => format!("port {} of {} {}", port.port, port.at, port.is.word()),
         Check::Service(service) => format!("service {} reachable on {}", service.name, service.port),
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
+        Check::Wire(wire) => {
+            format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
+        }
     };
     if let Some(within) = &expectation.within {
         text.push_str(&format!(", within {within}"));
