@@ -141,6 +141,7 @@ fn expected(expectation: &Expectation) -> String {
         Check::Listening(port) => format!("port {} of {} {}", port.port, port.at, port.is.word()),
         Check::Service(service) => format!("service {} reachable on {}", service.name, service.port),
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
+        Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
         Check::Wire(wire) => {
             format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
         }
