@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use cknet_probe::{agent, connect, facts, firewall, serve};
+use cknet_probe::{agent, connect, facts, firewall, serve, tap};
 use cknet_reference::{control_plane, dns, node};
 use clap::{Args, FromArgMatches};
 
@@ -29,6 +29,7 @@ pub fn run(arguments: &[String]) -> Option<ExitCode> {
         ("node-file", _) => crate::provider::file::main(rest),
         ("node-link", _) => crate::provider::link::main(rest),
         ("probe", Some("agent")) => told(agent::on_standard_streams()),
+        ("probe", Some("tap")) => told(tap::on_standard_streams()),
         ("probe", Some("serve")) => {
             with::<serve::Options>("serve", &rest[1..], |options| told(serve::run(&options, &mut io::stdout())))
         }
