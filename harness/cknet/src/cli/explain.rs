@@ -141,6 +141,7 @@ fn expected(expectation: &Expectation) -> String {
         Check::Listening(port) => format!("port {} of {} {}", port.port, port.at, port.is.word()),
         Check::Service(service) => format!("service {} reachable on {}", service.name, service.port),
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
+        Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
     };
     if let Some(within) = &expectation.within {
         text.push_str(&format!(", within {within}"));
