@@ -62,6 +62,7 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::Dns(query) => flows::dns(stage, query).await,
         Check::Nodes(states) => objects::nodes(stage, states).await,
         Check::Resource(resource) => objects::resource(stage, resource).await,
+        Check::Refused(refused) => objects::refused(stage, refused).await,
         Check::Routes(route) => machine::route(stage, route).await,
         Check::Links(link) => machine::link(stage, link).await,
         Check::Addresses(addresses) => machine::addresses(stage, addresses).await,
@@ -93,9 +94,26 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
         }
         Verdict::Inconclusive { why } => Outcome::Error { kind: InfraKind::Probe, message: why.clone() },
     };
+    let ways_of = subject.stage.cluster.profile.ways_of.as_deref();
+    let outcome = if expectation.undefined { undefined(ways_of, outcome, &mut detail) } else { outcome };
     let outcome = known_deviation(subject, expectation, outcome);
     let took_ms = millis(took);
     subject.stage.run.sink.tell(ExpectationJudged { case, outcome, took_ms, time_to_true_ms, samples, detail });
+}
+
+/// Where no specification says what happens, what another CNI does differently is noted and no failure. Of a CNI that
+/// goes the way that the scenario file tells, it is demanded.
+fn undefined(ways_of: Option<&str>, outcome: Outcome, detail: &mut Detail) -> Outcome {
+    let told = match (&outcome, ways_of) {
+        (Outcome::Pass, _) => detail.note.take().unwrap_or_default(),
+        (Outcome::Fail { failure, .. }, None) => {
+            let seen = failure.observed.seen.first().map_or("something else", |seen| seen.is.as_str());
+            format!("not as Calico does it: {seen}")
+        }
+        _ => return outcome,
+    };
+    detail.note = Some(format!("undefined by the specification; here: {told}"));
+    Outcome::Pass
 }
 
 /// What the scenario file says is known to fail here: a failure is expected, and holding is a surprise.
@@ -112,5 +130,41 @@ fn known_deviation(subject: &Subject<'_>, expectation: &Expectation, outcome: Ou
         Outcome::Fail { .. } => Outcome::XFail { reason, reference },
         Outcome::Pass => Outcome::XPass { reason, reference },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Expected, Failure, Observed, Seen, Window};
+
+    fn failed() -> Outcome {
+        let window = Window { within_ms: None, for_ms: None };
+        let seen = vec![Seen { is: "allowed".into(), times: 3 }];
+        let failure = Failure {
+            kind: "connectivity.allowed".into(),
+            expected: Expected::State { subject: "flows".into(), is: "as the table says".into(), window },
+            observed: Observed { seen, over_ms: 1, last_ago_ms: None, controls: Vec::new() },
+            lost_at: None,
+            rules: Vec::new(),
+            matrix: None,
+            again: None,
+            shell: None,
+            evidence: Vec::new(),
+        };
+        Outcome::Fail { failure: Box::new(failure), earlier: Vec::new() }
+    }
+
+    #[test]
+    fn what_nobody_specifies_is_noted_of_strangers_and_demanded_of_calico() {
+        let mut detail = Detail::default();
+        assert!(matches!(undefined(None, failed(), &mut detail), Outcome::Pass));
+        let note = detail.note.clone().unwrap_or_default();
+        assert_eq!(note, "undefined by the specification; here: not as Calico does it: allowed");
+        assert!(matches!(undefined(Some("calico"), failed(), &mut Detail::default()), Outcome::Fail { .. }));
+
+        let mut held = Detail { note: Some("dropped".into()), ..Detail::default() };
+        assert!(matches!(undefined(Some("calico"), Outcome::Pass, &mut held), Outcome::Pass));
+        assert_eq!(held.note.as_deref(), Some("undefined by the specification; here: dropped"));
     }
 }

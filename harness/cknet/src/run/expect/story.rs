@@ -69,6 +69,7 @@ fn kind(check: &Check) -> &'static str {
         Check::Listening(_) => "listening",
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
+        Check::Refused(_) => "refused",
     }
 }
 
@@ -119,8 +120,16 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
         Check::Listening(port) => state(format!("port {} of {}", port.port, port.at), port.is.word().to_string()),
         Check::Service(service) => state(format!("service {}", service.name), format!("reachable on {}", service.port)),
         Check::Dns(query) => {
-            let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
-            state(format!("name {} from {}", query.name, query.from), is)
+            let is = match (query.nxdomain, query.unanswered) {
+                (true, _) => "no such name",
+                (_, true) => "no answer",
+                _ => "answered",
+            };
+            state(format!("name {} from {}", query.name, query.from), is.to_string())
+        }
+        Check::Refused(refused) => {
+            let subject = format!("{} {}", refused.object.kind(), refused.object.name());
+            state(subject, format!("refused for {}", refused.fields.join(", ")))
         }
     }
 }
