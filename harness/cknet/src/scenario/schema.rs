@@ -110,6 +110,7 @@ mod tests {
         agree::<ServiceAnswers>();
         agree::<Dns>();
         agree::<Refused>();
+        agree::<PathMtu>();
         agree::<Sabotage>();
         agree::<ExtraStep>();
         agree::<Profile>();

@@ -70,6 +70,7 @@ fn kind(check: &Check) -> &'static str {
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
         Check::Refused(_) => "refused",
+        Check::PathMtu(_) => "pathMtu",
     }
 }
 
@@ -119,6 +120,9 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
         }
         Check::Listening(port) => state(format!("port {} of {}", port.port, port.at), port.is.word().to_string()),
         Check::Service(service) => state(format!("service {}", service.name), format!("reachable on {}", service.port)),
+        Check::PathMtu(path) => {
+            state(format!("packets {} -> {}", path.from, path.to), format!("at most {} bytes", path.is))
+        }
         Check::Dns(query) => {
             let is = match (query.nxdomain, query.unanswered) {
                 (true, _) => "no such name",
@@ -318,6 +322,7 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Addresses(addresses) => of_end(&addresses.of),
         Check::Listening(listening) => of_end(&listening.at),
         Check::Dns(query) => of_end(&query.from),
+        Check::PathMtu(path) => of_end(&path.from),
         _ => subject.stage.scenario.topology.nodes.names().next().map(ToString::to_string),
     }
 }
