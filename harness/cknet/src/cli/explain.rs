@@ -145,6 +145,9 @@ fn expected(expectation: &Expectation) -> String {
             format!("{} {} refused for {}", refused.object.kind(), refused.object.name(), refused.fields.join(", "))
         }
         Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
+        Check::Wire(wire) => {
+            format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
+        }
     };
     if let Some(within) = &expectation.within {
         text.push_str(&format!(", within {within}"));

@@ -71,6 +71,7 @@ fn kind(check: &Check) -> &'static str {
         Check::Dns(_) => "dns",
         Check::Refused(_) => "refused",
         Check::PathMtu(_) => "pathMtu",
+        Check::Wire(_) => "wire",
     }
 }
 
@@ -135,6 +136,7 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
             let subject = format!("{} {}", refused.object.kind(), refused.object.name());
             state(subject, format!("refused for {}", refused.fields.join(", ")))
         }
+        Check::Wire(wire) => state(format!("{} -> {} {} on {}", wire.from, wire.to, wire.port, wire.on), wire.look()),
     }
 }
 
@@ -323,6 +325,10 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Listening(listening) => of_end(&listening.at),
         Check::Dns(query) => of_end(&query.from),
         Check::PathMtu(path) => of_end(&path.from),
+        Check::Wire(wire) => match &wire.on {
+            model::WatchPoint::Device(at) => Some(at.node.to_string()),
+            model::WatchPoint::Segment(_) => of_end(&wire.from),
+        },
         _ => subject.stage.scenario.topology.nodes.names().next().map(ToString::to_string),
     }
 }
