@@ -11,6 +11,7 @@ pub mod link;
 mod link_flags;
 pub mod nft;
 pub mod ns;
+pub mod own_root;
 mod polled;
 pub mod pty;
 pub mod route;
