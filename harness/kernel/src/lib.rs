@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod child;
 pub mod folder;
+pub mod fragments;
 pub mod inherit;
 pub mod link;
 mod link_flags;

@@ -1,6 +1,7 @@
 //! Terminals: a program that owns the terminal on its standard input, and our own terminal in raw mode.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -52,6 +53,13 @@ pub fn window() -> Option<Winsize> {
     // SAFETY: TIOCGWINSZ fills the one structure that it is given.
     let answer = unsafe { nix::libc::ioctl(0, nix::libc::TIOCGWINSZ, &raw mut size) };
     (answer == 0 && size.ws_col > 0).then_some(size)
+}
+
+/// Gives a terminal a size; programs on it are told with `SIGWINCH` (tty_ioctl(4), `TIOCSWINSZ`).
+pub fn resize(terminal: BorrowedFd<'_>, size: &Winsize) -> io::Result<()> {
+    // SAFETY: TIOCSWINSZ reads the one structure that it is given, and the descriptor is open.
+    let answer = unsafe { nix::libc::ioctl(terminal.as_raw_fd(), nix::libc::TIOCSWINSZ, std::ptr::from_ref(size)) };
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Columns and rows of the terminal on our own standard input.

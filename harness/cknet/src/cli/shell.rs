@@ -6,10 +6,12 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode as ProcessExit;
 
+use futures::{Sink, SinkExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, TerminalSize};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::clusters::{Running, running};
 use super::complain;
@@ -89,11 +91,8 @@ async fn in_pod(kubeconfig: &Path, namespace: &str, pod: &str, argv: Vec<String>
     let started = pods.exec(pod, argv, &parameters).await;
     let mut process = started.map_err(|error| format!("cannot enter pod `{namespace}/{pod}`: {}", answer(&error)))?;
     let status = process.take_status();
-    if let (true, Some(mut sizes)) = (terminal, process.terminal_size())
-        && let Some((width, height)) = cknet_kernel::terminal::size()
-    {
-        // Without its size the terminal only looks odd.
-        let _ = futures::SinkExt::send(&mut sizes, TerminalSize { width, height }).await;
+    if let (true, Some(sizes)) = (terminal, process.terminal_size()) {
+        tokio::spawn(follow_window(sizes));
     }
     let _raw = terminal.then(cknet_kernel::terminal::Raw::enter).transpose().map_err(|error| text(&error))?;
     let input = process.stdin();
@@ -116,6 +115,21 @@ async fn in_pod(kubeconfig: &Path, namespace: &str, pod: &str, argv: Vec<String>
             exit_code(&status).ok_or_else(|| status.message.unwrap_or_else(|| "no reason was given".into()))
         }
         None => Err("the connection ended before the command did".into()),
+    }
+}
+
+/// Tells the size of our own terminal, now and whenever it changes.
+async fn follow_window(mut sizes: impl Sink<TerminalSize> + Unpin) {
+    let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+    loop {
+        if let Some((width, height)) = cknet_kernel::terminal::size()
+            && sizes.send(TerminalSize { width, height }).await.is_err()
+        {
+            return;
+        }
+        if changes.recv().await.is_none() {
+            return;
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cluster::Cluster;
+use super::linger::Linger;
 use super::route;
 
 /// Connections at a time; more wait to be accepted.
@@ -94,7 +95,7 @@ async fn connection(cluster: Arc<Cluster>, stream: TcpStream, acceptor: &TlsAcce
         let (cluster, ending) = (Arc::clone(&cluster), ending.clone());
         async move { Ok::<_, Infallible>(route::answer(cluster, request, ending).await) }
     });
-    let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(Linger::new(stream)), service));
     tokio::select! {
         // A client that breaks the protocol or goes away ends its own connection only.
         _ = served.as_mut() => {}

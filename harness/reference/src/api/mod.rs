@@ -14,6 +14,7 @@ mod discovery;
 mod events;
 mod kinds;
 mod kubelet;
+mod linger;
 mod listen;
 mod openapi;
 mod ownership;

@@ -236,7 +236,7 @@ fn kubectl_is_served() {
             eprintln!("ignored: kubectl is not installed");
             return;
         };
-        assert!(String::from_utf8_lossy(&logs.stdout).contains("started: probe serve\n"), "{logs:?}");
+        assert!(String::from_utf8_lossy(&logs.stdout).contains("started: probe serve"), "{logs:?}");
         let code = kubectl(&["exec", "web", "--", "sh", "-c", "echo hello; exit 3"]).await.unwrap();
         assert_eq!(code.status.code(), Some(3), "{code:?}");
         assert_eq!(String::from_utf8_lossy(&code.stdout), "hello\n");

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use cknet_kernel::terminal::{self, Raw};
 use nix::pty::openpty;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::Client;
 use super::wire::{Request, Spawn};
@@ -38,6 +39,7 @@ impl Door {
         let slave = [pair.slave.try_clone()?, pair.slave.try_clone()?, pair.slave];
         let raw = Raw::enter()?;
         let _input = copy(io::stdin().as_fd().try_clone_to_owned()?, pair.master.try_clone()?)?;
+        let _follower = AbortOnDrop(tokio::spawn(follow_window(pair.master.try_clone()?)));
         let output = copy(pair.master, io::stdout().as_fd().try_clone_to_owned()?)?;
         let code = self.wait(spawn, slave).await;
         // The last words of the program come before the prompt of the caller's shell.
@@ -54,6 +56,26 @@ impl Door {
             Some(Exit::Signal(signal)) => 128 + signal,
             None => 0,
         })
+    }
+}
+
+/// Keeps the size of a terminal that of our own.
+async fn follow_window(terminal: OwnedFd) {
+    let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+    while changes.recv().await.is_some() {
+        if let Some(size) = terminal::window() {
+            // Without its size a program only looks odd.
+            let _ = terminal::resize(terminal.as_fd(), &size);
+        }
+    }
+}
+
+/// Ends a task with what it serves.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -241,7 +241,7 @@ pub(super) async fn ask(stage: &Stage<'_>, questions: Vec<Question>) -> Result<V
 }
 
 /// The place from which an end of a flow sends.
-fn vantage(stage: &Stage<'_>, from: &Endpoint) -> Result<Vantage, String> {
+pub(super) fn vantage(stage: &Stage<'_>, from: &Endpoint) -> Result<Vantage, String> {
     match from {
         Endpoint::Workload(name) => {
             let pod = stage.placed.pods.get(name).ok_or_else(|| format!("workload `{name}` does not run"))?;

@@ -4,6 +4,7 @@ mod flows;
 mod losses;
 mod machine;
 mod objects;
+mod path_mtu;
 mod story;
 mod witness;
 
@@ -60,6 +61,7 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::Matrix(matrix) => flows::matrix(stage, matrix).await,
         Check::Service(service) => flows::service(stage, service).await,
         Check::Dns(query) => flows::dns(stage, query).await,
+        Check::PathMtu(path) => path_mtu::look(stage, path).await,
         Check::Nodes(states) => objects::nodes(stage, states).await,
         Check::Resource(resource) => objects::resource(stage, resource).await,
         Check::Routes(route) => machine::route(stage, route).await,

@@ -69,6 +69,7 @@ fn kind(check: &Check) -> &'static str {
         Check::Listening(_) => "listening",
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
+        Check::PathMtu(_) => "pathMtu",
     }
 }
 
@@ -118,6 +119,9 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
         }
         Check::Listening(port) => state(format!("port {} of {}", port.port, port.at), port.is.word().to_string()),
         Check::Service(service) => state(format!("service {}", service.name), format!("reachable on {}", service.port)),
+        Check::PathMtu(path) => {
+            state(format!("packets {} -> {}", path.from, path.to), format!("at most {} bytes", path.is))
+        }
         Check::Dns(query) => {
             let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
             state(format!("name {} from {}", query.name, query.from), is)
@@ -309,6 +313,7 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Addresses(addresses) => of_end(&addresses.of),
         Check::Listening(listening) => of_end(&listening.at),
         Check::Dns(query) => of_end(&query.from),
+        Check::PathMtu(path) => of_end(&path.from),
         _ => subject.stage.scenario.topology.nodes.names().next().map(ToString::to_string),
     }
 }

@@ -2,8 +2,8 @@
 //! Must not know whether it will.
 
 use super::super::model::{
-    Addresses, Check, Connectivity, Dns, Endpoint, Link, Outcome, PortProto, Resource, Service, ServiceAnswers,
-    ServiceName, ServiceType, Via, Workload, WorkloadName,
+    Addresses, Check, Connectivity, Dns, Endpoint, Link, Outcome, PathMtu, PortProto, Resource, Service,
+    ServiceAnswers, ServiceName, ServiceType, Via, Workload, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::network::{selects, target_port, workload};
@@ -57,6 +57,7 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::Service(service) => answers(c, service, here),
         Check::Dns(dns) => names(c, dns, here),
+        Check::PathMtu(path) => path_mtu(c, path, here),
         Check::Nodes(_) | Check::Routes(_) => {}
     }
 }
@@ -220,6 +221,17 @@ fn answers(c: &mut Checking<'_>, service: &ServiceAnswers, here: &Here<'_>) {
     if service.backends == Some(0) {
         c.problem(&here.key("backends"), "a service that answers has at least one workload behind it");
     }
+}
+
+fn path_mtu(c: &mut Checking<'_>, path: &PathMtu, here: &Here<'_>) {
+    prober(c, &path.from, here, &here.key("from"));
+    if let Endpoint::Service(name) = &path.to {
+        c.problem(&here.key("to"), format!("service `{name}` answers no echo request; name a workload or a node"));
+    }
+    if path.from == path.to {
+        c.problem(&here.key("to"), "no packet has to be sent to reach oneself");
+    }
+    exists(c, &path.to, here, &here.key("to"));
 }
 
 fn names(c: &mut Checking<'_>, dns: &Dns, here: &Here<'_>) {
