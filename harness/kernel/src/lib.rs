@@ -13,6 +13,7 @@ mod link_flags;
 pub mod nft;
 pub mod ns;
 pub mod own_root;
+pub mod packet;
 mod polled;
 pub mod pty;
 pub mod route;

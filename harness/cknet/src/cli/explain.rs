@@ -142,6 +142,9 @@ fn expected(expectation: &Expectation) -> String {
         Check::Service(service) => format!("service {} reachable on {}", service.name, service.port),
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
         Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
+        Check::Wire(wire) => {
+            format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
+        }
     };
     if let Some(within) = &expectation.within {
         text.push_str(&format!(", within {within}"));

@@ -52,7 +52,8 @@ fn ping(arguments: &[String]) -> Result<u8, u8> {
         let due = begun + interval.saturating_mul(u32::try_from(sent).unwrap_or(u32::MAX));
         // The pace that was asked for; nothing is waited for here.
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let cells = vec![Cell { id: 0, from: here.clone(), target: Target::Icmp { address, payload: size, whole: false } }];
+        let cells =
+            vec![Cell { id: 0, from: here.clone(), target: Target::Icmp { address, payload: size, whole: false } }];
         let pass = prober.probe(&Batch { pass: sent, cells, quiet: patience, cap: patience * 2 });
         match pass.observations.first().map(|seen| (&seen.sight, seen.rtt_us)) {
             Some((Sight::Answered, took)) => {

@@ -6,6 +6,7 @@ mod machine;
 mod objects;
 mod path_mtu;
 mod story;
+mod wire;
 mod witness;
 
 use std::time::{Duration, Instant};
@@ -68,6 +69,7 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::Links(link) => machine::link(stage, link).await,
         Check::Addresses(addresses) => machine::addresses(stage, addresses).await,
         Check::Listening(listening) => machine::listening(stage, listening).await,
+        Check::Wire(flow) => wire::wire(stage, flow).await,
     };
     looked.unwrap_or_else(Look::Inconclusive)
 }

@@ -70,6 +70,7 @@ fn kind(check: &Check) -> &'static str {
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
         Check::PathMtu(_) => "pathMtu",
+        Check::Wire(_) => "wire",
     }
 }
 
@@ -126,6 +127,7 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
             let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
             state(format!("name {} from {}", query.name, query.from), is)
         }
+        Check::Wire(wire) => state(format!("{} -> {} {} on {}", wire.from, wire.to, wire.port, wire.on), wire.look()),
     }
 }
 
@@ -314,6 +316,10 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Listening(listening) => of_end(&listening.at),
         Check::Dns(query) => of_end(&query.from),
         Check::PathMtu(path) => of_end(&path.from),
+        Check::Wire(wire) => match &wire.on {
+            model::WatchPoint::Device(at) => Some(at.node.to_string()),
+            model::WatchPoint::Segment(_) => of_end(&wire.from),
+        },
         _ => subject.stage.scenario.topology.nodes.names().next().map(ToString::to_string),
     }
 }
