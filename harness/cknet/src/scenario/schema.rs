@@ -111,6 +111,7 @@ mod tests {
         agree::<Listening>();
         agree::<ServiceAnswers>();
         agree::<Dns>();
+        agree::<Refused>();
         agree::<PathMtu>();
         agree::<Sabotage>();
         agree::<ExtraStep>();
