@@ -46,8 +46,11 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     let cluster = &scenario.cluster;
     writeln!(
         out,
-        "  cluster    pods {}, services {}, {:?}, node address {}",
-        cluster.pod_cidr, cluster.service_cidr, cluster.encapsulation, cluster.node_address
+        "  cluster    pods {}, services {}, {}, node address {}",
+        cluster.pod_cidr,
+        cluster.service_cidr,
+        cluster.encapsulation.word(),
+        cluster.node_address
     )?;
     for (name, workload) in scenario.workloads.iter() {
         let ports = workload.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
