@@ -62,6 +62,7 @@ impl World {
                 change.add.iter().for_each(|(name, workload)| self.start(name, workload));
             }
             Action::Firewall(_)
+            | Action::Firewalld(_)
             | Action::NodeRun(_)
             | Action::StopComponent(_)
             | Action::StartComponent(_)

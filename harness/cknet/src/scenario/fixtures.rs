@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::model::Object;
+use super::outline::{CodeBlock, Outline};
 use super::problem::{Problem, Problems};
 use super::profile::Profile;
 use super::source::{Source, Span};
@@ -14,6 +15,9 @@ use super::{json, tree};
 /// The objects of each manifest file, by its path under `fixtures/manifests`.
 pub type Manifests = BTreeMap<String, Vec<Object>>;
 
+/// The blocks of code of each document, by its file name under `fixtures/documents`.
+pub type Code = BTreeMap<String, Vec<CodeBlock>>;
+
 /// Everything outside of a scenario file that checking it needs, read beforehand.
 #[derive(Debug, Clone)]
 pub struct Fixtures {
@@ -21,6 +25,8 @@ pub struct Fixtures {
     pub manifests: Manifests,
     /// The anchors of each document, by its file name under `fixtures/documents`.
     pub documents: BTreeMap<String, Vec<String>>,
+    /// The blocks of code of each document, likewise.
+    pub code: Code,
     /// What `${cni...}` stands for.
     pub profile: Profile,
 }
@@ -33,7 +39,7 @@ impl Fixtures {
     /// Each file that cannot be read or is no manifest, with the place.
     pub fn open(folder: &Path, profile: Profile) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let mut fixtures = Self { manifests: Manifests::new(), documents: BTreeMap::new(), profile };
+        let mut fixtures = Self::bare(profile);
         for (name, path) in files(&folder.join("manifests"), &["yaml", "yml"])? {
             match read_source(&path).and_then(manifest) {
                 Ok(objects) => drop(fixtures.manifests.insert(name, objects)),
@@ -42,7 +48,11 @@ impl Fixtures {
         }
         for (name, path) in files(&folder.join("documents"), &["md"])? {
             match read_source(&path) {
-                Ok(source) => drop(fixtures.documents.insert(name, anchors(source.text()))),
+                Ok(source) => {
+                    let Outline { anchors, code } = Outline::of(source.text());
+                    fixtures.documents.insert(name.clone(), anchors);
+                    fixtures.code.insert(name, code);
+                }
                 Err(wrong) => problems.extend(wrong),
             }
         }
@@ -52,7 +62,7 @@ impl Fixtures {
     /// No files, only a profile: for a scenario that uses none.
     #[must_use]
     pub const fn bare(profile: Profile) -> Self {
-        Self { manifests: Manifests::new(), documents: BTreeMap::new(), profile }
+        Self { manifests: Manifests::new(), documents: BTreeMap::new(), code: Code::new(), profile }
     }
 }
 
@@ -143,47 +153,4 @@ fn manifest(source: Source) -> Result<Vec<Object>, Problems> {
         problems.push(Problem::at(Span::default(), "the file holds no object"));
     }
     Problems::of(Arc::new(source), problems).or(objects)
-}
-
-/// The anchors that GitHub gives the headings of a document: lower case, spaces to `-`,
-/// punctuation and symbols removed, a number behind repeated ones.
-fn anchors(text: &str) -> Vec<String> {
-    let mut anchors: Vec<String> = Vec::new();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut in_code = false;
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            in_code = !in_code;
-        }
-        let heading = line.trim_start_matches('#');
-        let level = line.len() - heading.len();
-        if in_code || level == 0 || level > 6 || !heading.starts_with(' ') {
-            continue;
-        }
-        let slug = slug(heading.trim());
-        let times = seen.entry(slug.clone()).or_default();
-        anchors.push(if *times == 0 { slug } else { format!("{slug}-{times}") });
-        *times += 1;
-    }
-    anchors
-}
-
-fn slug(heading: &str) -> String {
-    heading
-        .chars()
-        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
-        .flat_map(char::to_lowercase)
-        .map(|c| if c == ' ' { '-' } else { c })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn anchors_are_those_of_github() {
-        let text = "# Top\n```bash\n# not a heading\n```\n### ❌ WRONG: Firewall blocks Calico VXLAN\n## Node-to-Node (Host)\n## Top\n#nothing\n";
-        assert_eq!(anchors(text), ["top", "-wrong-firewall-blocks-calico-vxlan", "node-to-node-host", "top-1"]);
-    }
 }

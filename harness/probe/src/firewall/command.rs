@@ -150,6 +150,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::List => return list(),
         Command::Clear => {
             guard::apply(None)?;
+            guard::clear_firewalld()?;
             apply(&Firewall::default())?;
         }
         Command::Guard(guard) => guard::apply(Some(&guard))?,

@@ -14,6 +14,8 @@ use super::rules::{FirewallError, number};
 
 const FAMILY: Family = Family::Inet;
 const TABLE: &str = "cknet_guard";
+/// The table of the real one.
+const FIREWALLD: &str = "firewalld";
 /// Where firewalld sits, as for what is closed: after those who accept at priority filter.
 const PRIORITY: i32 = priority::FILTER + 10;
 const INPUT: &str = "input";
@@ -143,6 +145,17 @@ pub fn apply(guard: Option<&Guard>) -> Result<(), FirewallError> {
         }
     }
     nft.send(batch).map_err(FirewallError::Change)
+}
+
+/// Takes away what an ended firewalld left: killed, it has no time to do so itself.
+pub fn clear_firewalld() -> Result<(), FirewallError> {
+    let mut batch = Batch::new();
+    for family in [Family::Inet, Family::Ip, Family::Ip6] {
+        // Deleting what does not exist fails, so it is made to exist first.
+        batch.add_table(family, FIREWALLD);
+        batch.delete_table(family, FIREWALLD);
+    }
+    Nft::open().and_then(|mut nft| nft.send(batch)).map_err(FirewallError::Change)
 }
 
 /// The guard in force.

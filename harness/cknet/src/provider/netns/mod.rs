@@ -52,7 +52,10 @@ impl Provider for Netns {
     }
 
     fn capabilities(&self) -> Vec<Capability> {
-        vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands]
+        let mut all =
+            vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands];
+        all.extend(preflight::has_firewalld().then_some(Capability::Firewalld));
+        all
     }
 
     fn preflight(&self) -> Vec<Finding> {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::losses::Counters;
-use super::{Subject, flows};
+use super::{Subject, flows, output};
 use crate::event::{Control, Endpoint, Expected, Failure, LostAt, Matrix, Observed, Seen, Window};
 use crate::judge::{Judgement, Verdict};
 use crate::predict::Predictor;
@@ -69,6 +69,8 @@ fn kind(check: &Check) -> &'static str {
         Check::Listening(_) => "listening",
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
+        Check::Command(_) => "command",
+        Check::Log(_) => "log",
     }
 }
 
@@ -122,6 +124,8 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
             let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
             state(format!("name {} from {}", query.name, query.from), is)
         }
+        Check::Command(command) => state(format!("command at {}", command.at), output::command(command)),
+        Check::Log(log) => state(format!("log of {}", log.of), output::log(log)),
     }
 }
 
@@ -309,6 +313,8 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Addresses(addresses) => of_end(&addresses.of),
         Check::Listening(listening) => of_end(&listening.at),
         Check::Dns(query) => of_end(&query.from),
+        Check::Command(command) => of_end(&command.at),
+        Check::Log(log) => of_end(&log.of),
         _ => subject.stage.scenario.topology.nodes.names().next().map(ToString::to_string),
     }
 }

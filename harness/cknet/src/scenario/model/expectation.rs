@@ -7,7 +7,7 @@ use super::super::nearest::listed;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, PortNumber, PortProto, Selector,
+    Address, Cidr, ClaimId, Command, Endpoint, ExpectationId, Log, Matrix, NamespaceName, NodeName, PortNumber, PortProto, Selector,
     ServiceName, Via, Wait,
 };
 
@@ -56,6 +56,10 @@ choice! {
         Service(ServiceAnswers) as "service",
         /// What a name is answered with.
         Dns(Dns) as "dns",
+        /// How a command ends and what it prints.
+        Command(Command) as "command",
+        /// What stands in a log.
+        Log(Log) as "log",
     }
 }
 

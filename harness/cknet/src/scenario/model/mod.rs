@@ -6,11 +6,13 @@ mod cluster;
 mod endpoint;
 mod expectation;
 mod firewall;
+mod firewalld;
 mod matrix;
 mod metadata;
 mod named;
 mod names;
 mod object;
+mod output;
 mod ports;
 mod sabotage;
 mod step;
@@ -24,7 +26,8 @@ pub use expectation::{
     Addresses, Check, Connectivity, Dns, Ear, Expectation, Link, Listening, NodeState, NodeStates, Outcome, Resource,
     Route, ServiceAnswers, SourceAddress,
 };
-pub use firewall::{Direction, Firewall, FirewallChange};
+pub use firewall::{Direction, Firewall, FirewallChange, Place};
+pub use firewalld::{FirewallEngine, Firewalld};
 pub use matrix::{Cell, Column, Matrix};
 pub use metadata::{Capability, Citation, Claim, Fidelity, Kind, KnownDeviation, Metadata, Requirements, Severity};
 pub use named::Named;
@@ -33,6 +36,7 @@ pub use names::{
     SegmentName, ServiceName, Tag, WorkloadName,
 };
 pub use object::{Manifest, Object};
+pub use output::{Command, Kubelet, Log};
 pub use ports::{PortNumber, PortProto, PortRange, Protocol};
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{

@@ -5,7 +5,7 @@ use super::super::json::Json;
 use super::super::late::Text;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
-use super::{Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, Workload, WorkloadName};
+use super::{Firewall, Firewalld, Labels, Manifest, Named, NamespaceName, NicName, NodeName, Workload, WorkloadName};
 
 /// One thing that is done, and the line in which it stands.
 #[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
@@ -30,6 +30,8 @@ choice! {
         Delete(Manifest) as "delete",
         /// Opens or closes ports of nodes.
         Firewall(Firewall) as "firewall",
+        /// Puts nodes behind firewalld and tells it what to open.
+        Firewalld(Firewalld) as "firewalld",
         /// Runs a command on a node.
         NodeRun(NodeRun) as "nodeRun",
         /// Stops a component on nodes.
