@@ -143,6 +143,10 @@ fn expected(expectation: &Expectation) -> String {
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
         Check::Command(command) => output::command(command),
         Check::Log(log) => output::log(log),
+        Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
+        Check::Wire(wire) => {
+            format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
+        }
     };
     if let Some(within) = &expectation.within {
         text.push_str(&format!(", within {within}"));

@@ -60,7 +60,8 @@ impl Offer {
         if !missing.is_empty() {
             let remedies = required.capabilities.iter().filter(|capability| !self.capabilities.contains(capability));
             let remedies: Vec<&str> = remedies.filter_map(|capability| capability.remedy()).collect();
-            let remedy = if remedies.is_empty() { String::new() } else { format!("; to have it: {}", remedies.join(", ")) };
+            let remedy =
+                if remedies.is_empty() { String::new() } else { format!("; to have it: {}", remedies.join(", ")) };
             return Some(format!("requires {}; {} lacks it{remedy}", missing.join(", "), self.name));
         }
         (least > self.fidelity).then(|| {

@@ -149,7 +149,9 @@ fn firewall_commands(firewall: &Firewall, nics: &[&str]) -> Vec<Vec<String>> {
         FirewallChange::Only => {
             let ports = firewall.ports.iter().map(ToString::to_string);
             let at = nics.iter().flat_map(|nic| ["--at".to_string(), (*nic).to_string()]);
-            return vec![["cknet", "node-firewall", "only"].map(String::from).into_iter().chain(ports).chain(at).collect()];
+            return vec![
+                ["cknet", "node-firewall", "only"].map(String::from).into_iter().chain(ports).chain(at).collect(),
+            ];
         }
         FirewallChange::Open => "open",
         FirewallChange::Drop => "close",

@@ -23,11 +23,7 @@ const USAGE: &str =
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Close(Vec<Closure>),
-    Open {
-        ports: Ports,
-        ways: Vec<Way>,
-        scope: Scope,
-    },
+    Open { ports: Ports, ways: Vec<Way>, scope: Scope },
     Guard(Guard),
     Clear,
     List,

@@ -71,13 +71,16 @@ impl Guard {
             Manner::Zone { trusted } => self.zone(trusted),
         };
         let chain = |name, base, rules: Vec<Rule>| rules.into_iter().fold(Chain::base(name, base), Chain::with_rule);
-        Table::new(FAMILY, TABLE)
-            .with_chain(chain(INPUT, Base::input(PRIORITY), input))
-            .with_chain(chain(FORWARD, Base::forward(PRIORITY), forward))
+        Table::new(FAMILY, TABLE).with_chain(chain(INPUT, Base::input(PRIORITY), input)).with_chain(chain(
+            FORWARD,
+            Base::forward(PRIORITY),
+            forward,
+        ))
     }
 
     fn wall(&self, at: &[Nic]) -> (Vec<Rule>, Vec<Rule>) {
-        let end = |rule: Rule, nic: &Nic| rule.counter().drop().comment(format!("{NOT_OPENED_THROUGH}{}", nic.as_str()));
+        let end =
+            |rule: Rule, nic: &Nic| rule.counter().drop().comment(format!("{NOT_OPENED_THROUGH}{}", nic.as_str()));
         let enters = |nic: &Nic| Rule::new().iifname(nic.as_str());
         let asked = |nic| enters(nic).ct_status(CtStatus::DNAT).ct_direction(Direction::Original);
         let mut input = vec![answers(), icmp()];

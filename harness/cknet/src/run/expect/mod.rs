@@ -5,7 +5,9 @@ mod losses;
 mod machine;
 mod objects;
 pub mod output;
+mod path_mtu;
 mod story;
+mod wire;
 mod witness;
 
 use std::collections::BTreeSet;
@@ -62,6 +64,7 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::Matrix(matrix) => flows::matrix(stage, matrix).await,
         Check::Service(service) => flows::service(stage, service).await,
         Check::Dns(query) => flows::dns(stage, query).await,
+        Check::PathMtu(path) => path_mtu::look(stage, path).await,
         Check::Nodes(states) => objects::nodes(stage, states).await,
         Check::Resource(resource) => objects::resource(stage, resource).await,
         Check::Routes(route) => machine::route(stage, route).await,
@@ -70,6 +73,7 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::Listening(listening) => machine::listening(stage, listening).await,
         Check::Command(command) => output::look_at_command(stage, command).await,
         Check::Log(log) => output::look_at_log(stage, log).await,
+        Check::Wire(flow) => wire::wire(stage, flow).await,
     };
     looked.unwrap_or_else(Look::Inconclusive)
 }

@@ -71,6 +71,8 @@ fn kind(check: &Check) -> &'static str {
         Check::Dns(_) => "dns",
         Check::Command(_) => "command",
         Check::Log(_) => "log",
+        Check::PathMtu(_) => "pathMtu",
+        Check::Wire(_) => "wire",
     }
 }
 
@@ -120,12 +122,16 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
         }
         Check::Listening(port) => state(format!("port {} of {}", port.port, port.at), port.is.word().to_string()),
         Check::Service(service) => state(format!("service {}", service.name), format!("reachable on {}", service.port)),
+        Check::PathMtu(path) => {
+            state(format!("packets {} -> {}", path.from, path.to), format!("at most {} bytes", path.is))
+        }
         Check::Dns(query) => {
             let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
             state(format!("name {} from {}", query.name, query.from), is)
         }
         Check::Command(command) => state(format!("command at {}", command.at), output::command(command)),
         Check::Log(log) => state(format!("log of {}", log.of), output::log(log)),
+        Check::Wire(wire) => state(format!("{} -> {} {} on {}", wire.from, wire.to, wire.port, wire.on), wire.look()),
     }
 }
 
@@ -315,6 +321,11 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Dns(query) => of_end(&query.from),
         Check::Command(command) => of_end(&command.at),
         Check::Log(log) => of_end(&log.of),
+        Check::PathMtu(path) => of_end(&path.from),
+        Check::Wire(wire) => match &wire.on {
+            model::WatchPoint::Device(at) => Some(at.node.to_string()),
+            model::WatchPoint::Segment(_) => of_end(&wire.from),
+        },
         _ => subject.stage.scenario.topology.nodes.names().next().map(ToString::to_string),
     }
 }

@@ -35,7 +35,8 @@ impl Imitation {
     /// # Errors
     /// It says something that only firewalld itself understands.
     pub fn obey(&mut self, line: &str) -> Result<(), String> {
-        let unknown = |word: &str| format!("`{line}`: `{word}` is understood by firewalld only, which is not used here");
+        let unknown =
+            |word: &str| format!("`{line}`: `{word}` is understood by firewalld only, which is not used here");
         let (mut permanent, mut zone, mut changes) = (false, "public", Vec::new());
         for word in line.split_whitespace().skip(1) {
             match word.split_once('=').unwrap_or((word, "")) {
@@ -47,7 +48,9 @@ impl Imitation {
                 ("--zone", name @ ("public" | "trusted")) => zone = name,
                 ("--add-port", port) => changes.push(Change::Port(port.parse().map_err(|_| unknown(word))?, true)),
                 ("--remove-port", port) => changes.push(Change::Port(port.parse().map_err(|_| unknown(word))?, false)),
-                ("--add-source", block) => changes.push(Change::Source(block.parse().map_err(|_| unknown(word))?, true)),
+                ("--add-source", block) => {
+                    changes.push(Change::Source(block.parse().map_err(|_| unknown(word))?, true))
+                }
                 ("--remove-source", block) => {
                     changes.push(Change::Source(block.parse().map_err(|_| unknown(word))?, false));
                 }

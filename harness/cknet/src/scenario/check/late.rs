@@ -31,6 +31,7 @@ pub(super) fn of_check(check: &Check) -> Vec<&LateFact> {
         }
         Check::Command(command) => command.argv.iter().chain(&command.prints).collect(),
         Check::Log(log) => log.has.iter().collect(),
+        Check::Wire(wire) => [&wire.outer_from, &wire.outer_to].into_iter().flatten().filter_map(text).collect(),
         Check::Dns(dns) => dns.answers.iter().filter_map(text).chain([&dns.name]).collect(),
         _ => Vec::new(),
     };
