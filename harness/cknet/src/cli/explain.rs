@@ -143,6 +143,9 @@ fn expected(expectation: &Expectation) -> String {
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
         Check::Command(command) => output::command(command),
         Check::Log(log) => output::log(log),
+        Check::Refused(refused) => {
+            format!("{} {} refused for {}", refused.object.kind(), refused.object.name(), refused.fields.join(", "))
+        }
         Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
         Check::Wire(wire) => {
             format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
@@ -153,6 +156,9 @@ fn expected(expectation: &Expectation) -> String {
     }
     if let Some(hold) = &expectation.hold {
         text.push_str(&format!(", for {hold}"));
+    }
+    if expectation.undefined {
+        text.push_str(", as Calico does it; no specification says so");
     }
     if let Check::Matrix(matrix) = &expectation.check {
         text.push_str(&format!("\n{}", indented(&matrix.table())));

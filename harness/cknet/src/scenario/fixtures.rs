@@ -27,12 +27,14 @@ pub struct Fixtures {
     pub documents: BTreeMap<String, Vec<String>>,
     /// The blocks of code of each document, likewise.
     pub code: Code,
+    /// What each point of each checklist says, by the file name under `fixtures/checklists` without `.md`.
+    pub checklists: BTreeMap<String, BTreeMap<u16, String>>,
     /// What `${cni...}` stands for.
     pub profile: Profile,
 }
 
 impl Fixtures {
-    /// Reads `manifests/` and `documents/` below `folder`, the repository's `fixtures`.
+    /// Reads `manifests/`, `documents/` and `checklists/` below `folder`, the repository's `fixtures`.
     /// A folder that is not there holds no files.
     ///
     /// # Errors
@@ -56,13 +58,26 @@ impl Fixtures {
                 Err(wrong) => problems.extend(wrong),
             }
         }
+        for (name, path) in files(&folder.join("checklists"), &["md"])? {
+            let list = name.strip_suffix(".md").unwrap_or(&name).to_owned();
+            match read_source(&path) {
+                Ok(source) => drop(fixtures.checklists.insert(list, points(source.text()))),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
         problems.or(fixtures)
     }
 
     /// No files, only a profile: for a scenario that uses none.
     #[must_use]
     pub const fn bare(profile: Profile) -> Self {
-        Self { manifests: Manifests::new(), documents: BTreeMap::new(), code: Code::new(), profile }
+        Self {
+            manifests: Manifests::new(),
+            documents: BTreeMap::new(),
+            code: Code::new(),
+            checklists: BTreeMap::new(),
+            profile,
+        }
     }
 }
 
@@ -153,4 +168,13 @@ fn manifest(source: Source) -> Result<Vec<Object>, Problems> {
         problems.push(Problem::at(Span::default(), "the file holds no object"));
     }
     Problems::of(Arc::new(source), problems).or(objects)
+}
+
+/// The points of a checklist: lines that begin with a number and a full stop.
+fn points(text: &str) -> BTreeMap<u16, String> {
+    let point = |line: &str| {
+        let (number, text) = line.split_once(". ")?;
+        Some((number.parse().ok()?, text.trim().to_owned()))
+    };
+    text.lines().filter_map(point).collect()
 }

@@ -55,6 +55,9 @@ impl Provider for Netns {
         let mut all =
             vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands];
         all.extend(preflight::has_firewalld().then_some(Capability::Firewalld));
+        if cknet_probe::engine::knows_sctp() {
+            all.push(Capability::Sctp);
+        }
         all
     }
 

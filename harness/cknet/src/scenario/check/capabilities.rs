@@ -2,7 +2,7 @@
 //! before anything is made.
 //! Must not know which provider can do what.
 
-use super::super::model::{Action, Capability, Check, Cluster, Endpoint, FirewallEngine, Step};
+use super::super::model::{Action, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, Step};
 use super::{Checking, Part};
 
 pub(super) fn check(c: &mut Checking<'_>) {
@@ -32,6 +32,11 @@ pub(super) fn check(c: &mut Checking<'_>) {
     if !scenario.services.is_empty() {
         need(c, Capability::Services, path!["services"]);
     }
+    for (name, workload) in scenario.workloads.iter() {
+        if let Some(index) = workload.listen.iter().position(|port| port.protocol == Protocol::Sctp) {
+            need(c, Capability::Sctp, path!["workloads", name.as_str(), "listen", index]);
+        }
+    }
     let usual = Cluster::default();
     if scenario.cluster.pod_cidr != usual.pod_cidr || scenario.cluster.service_cidr != usual.service_cidr {
         need(c, Capability::CustomCidrs, path!["cluster"]);
@@ -46,7 +51,7 @@ fn of_step(step: &Step) -> Vec<Capability> {
         }
         Action::Firewalld(_) => vec![Capability::NodeFirewall],
         Action::Link(_) => vec![Capability::NodeLinks],
-        Action::NodeRun(_) => vec![Capability::NodeCommands],
+        Action::InstallCni(_) | Action::NodeRun(_) => vec![Capability::NodeCommands],
         Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],
         Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {
             vec![Capability::NetworkPolicy]

@@ -2,7 +2,7 @@
 //! Must not know its value.
 
 use super::super::late::{Late, LateFact, Text};
-use super::super::model::{Action, Check, Step, WorkloadName};
+use super::super::model::{Action, Check, LinkState, Step, WorkloadName};
 use super::super::problem::Problem;
 use super::super::source::Span;
 use super::{Checking, Part};
@@ -16,6 +16,13 @@ pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
         Action::Patch(patch) => patch.patch.late_texts().collect(),
         Action::NodeRun(run) => run.argv.iter().collect(),
         Action::Firewalld(firewalld) => firewalld.commands.iter().collect(),
+        Action::InstallCni(install) => {
+            install.config.iter().flat_map(|config| config.late_texts()).chain(&install.text).collect()
+        }
+        Action::Link(change) => match &change.change {
+            LinkState::Add(new) => new.remote.iter().filter_map(text).collect(),
+            _ => Vec::new(),
+        },
         _ => Vec::new(),
     };
     texts.into_iter().flat_map(Text::late_facts).collect()
@@ -31,6 +38,7 @@ pub(super) fn of_check(check: &Check) -> Vec<&LateFact> {
         }
         Check::Command(command) => command.argv.iter().chain(&command.prints).collect(),
         Check::Log(log) => log.has.iter().collect(),
+        Check::Refused(refused) => refused.object.json().late_texts().collect(),
         Check::Wire(wire) => [&wire.outer_from, &wire.outer_to].into_iter().flatten().filter_map(text).collect(),
         Check::Dns(dns) => dns.answers.iter().filter_map(text).chain([&dns.name]).collect(),
         _ => Vec::new(),

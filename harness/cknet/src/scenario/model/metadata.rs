@@ -135,6 +135,8 @@ words! {
         NodeCommands = "node-commands",
         /// A component can be stopped and started.
         ComponentControl = "component-control",
+        /// The kernel knows SCTP.
+        Sctp = "sctp",
         /// Pod and service CIDRs can be chosen.
         CustomCidrs = "custom-cidrs",
     }
@@ -146,6 +148,7 @@ impl Capability {
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Firewalld => Some("apt-get install firewalld dbus-daemon"),
+            Self::Sctp => Some("where the kernel has SCTP as a module, modprobe sctp"),
             _ => None,
         }
     }
