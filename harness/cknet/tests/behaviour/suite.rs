@@ -89,6 +89,7 @@ fn nine_pods() {
         }
     }
     // The closed pods reach nobody either, not even a name server.
-    let out = spaces[1].exec("b", "/agnhost connect 10.152.183.10:53 --timeout=1s");
+    let words = ["/agnhost", "connect", "10.152.183.10:53", "--timeout=1s"].map(String::from);
+    let out = spaces[1].exec_words("b", Some("cont-81-udp"), &words);
     assert_eq!((out.code, out.err.trim()), (1, "TIMEOUT"));
 }
