@@ -238,7 +238,7 @@ async fn await_component(stage: &Stage<'_>, component: &Component, on: bool) -> 
         let pods = stage
             .cluster
             .objects
-            .list("v1", "Pod", Some(&profile.namespace), Some(&profile.node_selector))
+            .list("v1", "Pod", Some(&profile.namespace), profile.node_selector.as_deref())
             .await
             .map_err(text)?;
         let ready = |pod: &&Value| {

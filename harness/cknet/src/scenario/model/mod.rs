@@ -21,7 +21,7 @@ mod values;
 mod workload;
 
 pub use checklist::Point;
-pub use cluster::{BlockSize, Cluster, Encapsulation, NodeAddress};
+pub use cluster::{BlockSize, Cluster, Encapsulation, Flavour, NodeAddress};
 pub use endpoint::{Endpoint, Via};
 pub use expectation::{
     Addresses, Beyond, Check, Connectivity, DeviceOf, Dns, Ear, Encapsulated, Expectation, Link, Listening, NodeState,
