@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ const OPTIONS: &[Known] = &[
     value('s', ""),
     value('e', ""),
 ];
+
+/// How long input that is there already may take to be sent after the peer has ended.
+const LAST_INPUT: Duration = Duration::from_millis(100);
 
 pub fn run(arguments: &[String]) -> u8 {
     let outcome = options_of("nc", arguments, OPTIONS).and_then(|given| {
@@ -106,12 +110,16 @@ fn talk(stream: TcpStream, given: &Given, wait: Duration) -> Result<(), String> 
     }
     stream.set_read_timeout((!wait.is_zero()).then_some(wait)).map_err(told)?;
     let mut sending = stream.try_clone().map_err(told)?;
-    // It ends with the program when the peer is done first.
+    let (sent, all_sent) = mpsc::channel();
     thread::spawn(move || {
         let _ = pass_on(&mut io::stdin(), &mut sending);
         let _ = sending.shutdown(Shutdown::Write);
+        let _ = sent.send(());
     });
-    match pass_on(&mut &stream, &mut io::stdout()) {
+    let heard = pass_on(&mut &stream, &mut io::stdout());
+    // A peer that has nothing to say still wants to hear what is there to be said; a keyboard is not waited for.
+    let _ = all_sent.recv_timeout(LAST_INPUT);
+    match heard {
         // Silence for longer than `-w` is the end of the conversation, and no failure.
         Err(error) if !is_timeout(&error) => Err(told(error)),
         _ => Ok(()),
