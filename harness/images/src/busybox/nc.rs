@@ -130,7 +130,7 @@ fn talk(stream: TcpStream, given: &Given, wait: Duration) -> Result<(), String> 
 fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
-        match from.read(&mut buffer)? {
+        match streams::undisturbed(|| from.read(&mut buffer))? {
             0 => return Ok(()),
             count => to.write_all(&buffer[..count]).and_then(|()| to.flush())?,
         }
@@ -164,7 +164,7 @@ fn listen_for_datagrams(port: u16, wait: Duration) -> Result<(), String> {
     let socket = streams::datagrams(port).map_err(told)?;
     // The first peer is the only one, as with a connection.
     let mut buffer = [0; 2048];
-    let (count, peer) = socket.recv_from(&mut buffer).map_err(told)?;
+    let (count, peer) = streams::undisturbed(|| socket.recv_from(&mut buffer)).map_err(told)?;
     socket.connect(peer).map_err(told)?;
     io::stdout().write_all(&buffer[..count]).and_then(|()| io::stdout().flush()).map_err(told)?;
     socket.set_read_timeout((!wait.is_zero()).then_some(wait)).map_err(told)?;
@@ -174,7 +174,7 @@ fn listen_for_datagrams(port: u16, wait: Duration) -> Result<(), String> {
 fn show_datagrams(socket: &UdpSocket) -> io::Result<()> {
     let mut buffer = [0; 2048];
     loop {
-        match socket.recv(&mut buffer) {
+        match streams::undisturbed(|| socket.recv(&mut buffer)) {
             Ok(count) => io::stdout().write_all(&buffer[..count]).and_then(|()| io::stdout().flush())?,
             Err(error) if is_timeout(&error) => return Ok(()),
             Err(error) => return Err(error),
