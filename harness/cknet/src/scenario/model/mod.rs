@@ -16,6 +16,7 @@ mod sabotage;
 mod step;
 mod topology;
 mod values;
+mod ways;
 mod workload;
 
 pub use cluster::{BlockSize, Cluster, Encapsulation, NodeAddress};
@@ -40,6 +41,7 @@ pub use step::{
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};
+pub use ways::Way;
 pub use workload::{LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, Workload};
 
 use super::read::{Keys, Read, Reading, read_text};

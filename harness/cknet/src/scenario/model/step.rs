@@ -5,7 +5,7 @@ use super::super::json::Json;
 use super::super::late::Text;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
-use super::{Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, Workload, WorkloadName};
+use super::{Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, Topology, Workload, WorkloadName};
 
 /// One thing that is done, and the line in which it stands.
 #[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
@@ -89,19 +89,19 @@ words! {
 /// All nodes or some of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeSet {
-    /// `all`.
+    /// `all`: all members of the cluster.
     All,
     /// A list of names.
     Named(Vec<NodeName>),
 }
 
 impl NodeSet {
-    /// Whether the node is one of them.
+    /// The names of the nodes, in the order of the topology.
     #[must_use]
-    pub fn contains(&self, node: &NodeName) -> bool {
+    pub fn of<'t>(&self, topology: &'t Topology) -> Vec<&'t NodeName> {
         match self {
-            Self::All => true,
-            Self::Named(names) => names.contains(node),
+            Self::All => topology.members().collect(),
+            Self::Named(names) => topology.nodes.names().filter(|name| names.contains(name)).collect(),
         }
     }
 }
