@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use cknet_probe::{agent, connect, facts, firewall, serve};
+use cknet_probe::{agent, connect, facts, firewall, serve, tap};
 use cknet_reference::{control_plane, dns, node};
 use clap::{Args, FromArgMatches};
 
@@ -27,6 +27,7 @@ pub fn run(arguments: &[String]) -> Option<ExitCode> {
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
         ("node-link", _) => crate::provider::link::main(rest),
         ("probe", Some("agent")) => told(agent::on_standard_streams()),
+        ("probe", Some("tap")) => told(tap::on_standard_streams()),
         ("probe", Some("serve")) => {
             with::<serve::Options>("serve", &rest[1..], |options| told(serve::run(&options, &mut io::stdout())))
         }

@@ -6,11 +6,13 @@
 pub mod channel;
 pub mod child;
 pub mod folder;
+pub mod fragments;
 pub mod inherit;
 pub mod link;
 mod link_flags;
 pub mod nft;
 pub mod ns;
+pub mod packet;
 mod polled;
 pub mod pty;
 pub mod route;

@@ -208,7 +208,7 @@ fn target(options: &ConnectOptions, ip: IpAddr) -> Result<Target, Ending> {
     let address = given.port.or(default).map(|port| SocketAddr::new(ip, port));
     let needed = || address.ok_or_else(|| Ending::Other(format!("`{}` lacks a port", given.host)));
     Ok(match options.protocol {
-        Protocol::Icmp => Target::Icmp { address: ip, payload: 56 },
+        Protocol::Icmp => Target::Icmp { address: ip, payload: 56, whole: false },
         Protocol::Tcp => Target::Tcp { address: needed()?, expect: Expect::Echo },
         Protocol::Udp => Target::Udp { address: needed()?, payload: 0 },
         Protocol::Sctp => Target::Sctp { address: needed()?, expect: Expect::Echo },

@@ -21,7 +21,15 @@ pub fn check(options: &Options) -> ExitCode {
     let expectations: usize = scenarios.iter().map(|scenario| scenario.expectations().count()).sum();
     let count = scenarios.len();
     match scenarios.iter().map(cluster_of).find_map(Result::err) {
-        None => print(&format!("{count} scenarios, {expectations} expectations: no problems\n")),
+        None => {
+            let (scenarios, expected) = (counted(count, "scenario"), counted(expectations, "expectation"));
+            print(&format!("{scenarios}, {expected}: no problems\n"))
+        }
         Some(error) => super::complain(ExitCode::Usage, &error.to_string()),
     }
+}
+
+/// `1 scenario`, `2 scenarios`.
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -50,8 +50,11 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     let cluster = &scenario.cluster;
     writeln!(
         out,
-        "  cluster    pods {}, services {}, {:?}, node address {}",
-        cluster.pod_cidr, cluster.service_cidr, cluster.encapsulation, cluster.node_address
+        "  cluster    pods {}, services {}, {}, node address {}",
+        cluster.pod_cidr,
+        cluster.service_cidr,
+        cluster.encapsulation.word(),
+        cluster.node_address
     )?;
     for (name, workload) in scenario.workloads.iter() {
         let ports = workload.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -146,6 +149,10 @@ fn expected(expectation: &Expectation) -> String {
         Check::Listening(port) => format!("port {} of {} {}", port.port, port.at, port.is.word()),
         Check::Service(service) => format!("service {} reachable on {}", service.name, service.port),
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
+        Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
+        Check::Wire(wire) => {
+            format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
+        }
     };
     if let Some(within) = &expectation.within {
         text.push_str(&format!(", within {within}"));

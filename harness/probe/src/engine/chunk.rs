@@ -33,6 +33,9 @@ pub(super) enum NoPlace {
     Because(Sight),
 }
 
+/// A namespace's number, whether IPv6, and whether fragments are forbidden: requests that agree share a lane.
+type LaneKind = (usize, bool, bool);
+
 /// An echo request that is to leave by a lane.
 struct Echo {
     lane: usize,
@@ -97,7 +100,7 @@ impl Chunk {
             return Err(NoPlace::Full);
         }
         let added = match target {
-            Target::Icmp { address, .. } => self.add_echo(place, group, address.is_ipv6(), nonces),
+            Target::Icmp { address, whole, .. } => self.add_echo(place, (group, address.is_ipv6(), *whole), nonces),
             _ => Flight::open(place, target, nonces.draw(), ports).map(|flight| self.flights.push(flight)),
         };
         added.map_err(|reason| match reason {
@@ -109,22 +112,22 @@ impl Chunk {
         })
     }
 
-    fn add_echo(&mut self, place: usize, group: usize, v6: bool, nonces: &mut Nonces) -> Result<(), NoSocket> {
-        let lane = match self.lanes.iter().rposition(|lane| lane.serves(group, v6)) {
+    fn add_echo(&mut self, place: usize, kind: LaneKind, nonces: &mut Nonces) -> Result<(), NoSocket> {
+        let lane = match self.lanes.iter().rposition(|lane| lane.serves(kind.0, kind.1, kind.2)) {
             Some(lane) => lane,
-            None => self.open_lane(group, v6, nonces.draw().0 as u16)?,
+            None => self.open_lane(kind, nonces.draw().0 as u16)?,
         };
         self.lanes[lane].expect_one();
         self.echoes.push(Echo { lane, place });
         Ok(())
     }
 
-    fn open_lane(&mut self, group: usize, v6: bool, identifier: u16) -> Result<usize, NoSocket> {
+    fn open_lane(&mut self, kind: LaneKind, identifier: u16) -> Result<usize, NoSocket> {
         let no_socket = |errno| match errno {
             Errno::EMFILE | Errno::ENFILE => NoSocket::NoFiles,
             errno => NoSocket::Because(failure::no_socket(errno, "ICMP")),
         };
-        let lane = Lane::open(group, v6, identifier).map_err(no_socket)?;
+        let lane = Lane::open(kind.0, kind.1, kind.2, identifier).map_err(no_socket)?;
         let place = self.lanes.len();
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, LANE | place as u64);
         self.epoll.add(lane.socket.as_fd(), event).map_err(no_socket)?;

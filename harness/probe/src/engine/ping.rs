@@ -38,6 +38,8 @@ pub(super) struct Lane {
     /// The number of the namespace it was opened in.
     group: usize,
     v6: bool,
+    /// Its requests may not be cut into fragments.
+    whole: bool,
     raw: bool,
     identifier: u16,
     pub(super) socket: Socket,
@@ -52,7 +54,7 @@ pub(super) struct Lane {
 impl Lane {
     /// Opens a lane in the namespace of the calling thread: a datagram socket where the kernel lets this user
     /// (`ping_group_range`), else a raw one.
-    pub(super) fn open(group: usize, v6: bool, identifier: u16) -> Result<Self, Errno> {
+    pub(super) fn open(group: usize, v6: bool, whole: bool, identifier: u16) -> Result<Self, Errno> {
         let (domain, protocol) = if v6 { (Domain::IPV6, Protocol::ICMPV6) } else { (Domain::IPV4, Protocol::ICMPV4) };
         let open = |kind: Type| Socket::new_raw(domain, kind.nonblocking().cloexec(), Some(protocol));
         let (socket, raw) = match open(Type::DGRAM) {
@@ -63,16 +65,19 @@ impl Lane {
             Err(_) => (open(Type::RAW).map_err(|error| errno_of(&error))?, true),
         };
         error_queue::enable(socket.as_fd(), v6)?;
+        if whole && !v6 {
+            cknet_kernel::fragments::forbid(socket.as_fd())?;
+        }
         // Without the privilege to pass the system's maximum, as much as is allowed.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         }
         let compass = Socket::new_raw(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP)).ok();
-        Ok(Self { group, v6, raw, identifier, socket, compass, expected: 0, pings: Vec::new() })
+        Ok(Self { group, v6, whole, raw, identifier, socket, compass, expected: 0, pings: Vec::new() })
     }
 
-    pub(super) fn serves(&self, group: usize, v6: bool) -> bool {
-        self.group == group && self.v6 == v6 && self.expected < usize::from(u16::MAX)
+    pub(super) fn serves(&self, group: usize, v6: bool, whole: bool) -> bool {
+        self.group == group && self.v6 == v6 && self.whole == whole && self.expected < usize::from(u16::MAX)
     }
 
     /// One more request will leave by this lane; sequence numbers limit how many do.
@@ -88,7 +93,7 @@ impl Lane {
         nonce: Nonce,
         scratch: &mut Scratch,
     ) -> Option<Observation> {
-        let Target::Icmp { address: target, payload } = cell.target else {
+        let Target::Icmp { address: target, payload, .. } = cell.target else {
             return None;
         };
         let sequence = self.pings.len() as u16;

@@ -94,6 +94,9 @@ pub enum Target {
         /// Bytes after the ICMP header; at least the eight of the nonce are sent.
         #[serde(default)]
         payload: u16,
+        /// No fragments: on IPv4 the packet carries the flag "don't fragment", whatever the kernel knows of the path.
+        #[serde(default)]
+        whole: bool,
     },
     /// One `GET` over HTTP/1.1.
     Http {
@@ -325,6 +328,6 @@ mod tests {
         let tcp: Target = serde_json::from_str(r#"{"kind":"tcp","address":"10.0.0.1:80"}"#).unwrap();
         assert_eq!(tcp, Target::Tcp { address: "10.0.0.1:80".parse().unwrap(), expect: Expect::Echo });
         let icmp: Target = serde_json::from_str(r#"{"kind":"icmp","address":"fd00::1","payload":1400}"#).unwrap();
-        assert_eq!(icmp, Target::Icmp { address: "fd00::1".parse().unwrap(), payload: 1400 });
+        assert_eq!(icmp, Target::Icmp { address: "fd00::1".parse().unwrap(), payload: 1400, whole: false });
     }
 }

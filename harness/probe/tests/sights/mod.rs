@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("answers_name_the_peer_and_our_address", answers_name_the_peer_and_our_address),
         trial("icmp_echoes_come_back_at_any_size", icmp_echoes_come_back_at_any_size),
+        trial("whole_echoes_come_back_up_to_the_mtu", whole_echoes_come_back_up_to_the_mtu),
         trial("padded_datagrams_come_back_padded", padded_datagrams_come_back_padded),
         trial("silence_costs_one_deadline_for_all", silence_costs_one_deadline_for_all),
         trial("closed_ports_refuse", closed_ports_refuse),
@@ -43,7 +44,7 @@ pub fn udp(address: SocketAddr) -> Target {
 }
 
 fn icmp(address: impl Into<IpAddr>) -> Target {
-    Target::Icmp { address: address.into(), payload: 0 }
+    Target::Icmp { address: address.into(), payload: 0, whole: false }
 }
 
 fn name(pod: usize) -> VantageId {
@@ -105,7 +106,7 @@ fn answers_name_the_peer_and_our_address() {
 
 fn icmp_echoes_come_back_at_any_size() {
     let lab = Lab::new(2);
-    let with = |address: IpAddr, payload| Target::Icmp { address, payload };
+    let with = |address: IpAddr, payload| Target::Icmp { address, payload, whole: false };
     let (v4, v6) = (lab.pods[1].ip.into(), lab.pods[1].ip6.into());
     // 8972 bytes do not fit one packet here: fragments have to come back as well.
     let targets = vec![with(v4, 0), with(v4, 1400), with(v4, 8972), with(v6, 0), with(v6, 1400)];
@@ -114,6 +115,16 @@ fn icmp_echoes_come_back_at_any_size() {
         assert!(seen.rtt_us.is_some());
     }
     assert_eq!(sight(&lab, icmp(lab.pods[1].ghost(0).ip())), Sight::Silent);
+}
+
+fn whole_echoes_come_back_up_to_the_mtu() {
+    let lab = Lab::new(2);
+    let whole = |payload| Target::Icmp { address: lab.pods[1].ip.into(), payload, whole: true };
+    // 1500 bytes of Ethernet less 20 of IP and 8 of ICMP.
+    let seen = probe(&lab, vec![whole(1472), whole(1473), icmp(lab.pods[1].ip)]);
+    assert_eq!(seen[0].sight, Sight::Answered);
+    assert!(matches!(&seen[1].sight, Sight::Unreachable { errno, .. } if errno == "EMSGSIZE"), "{:?}", seen[1]);
+    assert_eq!(seen[2].sight, Sight::Answered);
 }
 
 fn padded_datagrams_come_back_padded() {

@@ -26,8 +26,8 @@ pub(super) struct Flow {
     /// The target declares this port.
     listens: bool,
     /// Identities that may answer; empty when anybody may.
-    peers: Vec<String>,
-    protocol: Protocol,
+    pub(super) peers: Vec<String>,
+    pub(super) protocol: Protocol,
 }
 
 /// What a probed flow came to: its outcome, or what else was seen.
@@ -38,6 +38,18 @@ pub(super) fn outcome(flow: &Flow, seen: &Observation) -> Result<Result<Outcome,
             Ok(Err(format!("answered by `{peer}`")))
         }
         _ => Ok(Ok(outcome)),
+    }
+}
+
+/// The port to which the first packet is sent, if the protocol has ports.
+pub(super) fn port_of(target: &Target) -> Option<u16> {
+    match target {
+        Target::Icmp { .. } => None,
+        Target::Tcp { address, .. }
+        | Target::Udp { address, .. }
+        | Target::Sctp { address, .. }
+        | Target::Http { address, .. }
+        | Target::Dns { address, .. } => Some(address.port()),
     }
 }
 
@@ -241,7 +253,7 @@ pub(super) async fn ask(stage: &Stage<'_>, questions: Vec<Question>) -> Result<V
 }
 
 /// The place from which an end of a flow sends.
-fn vantage(stage: &Stage<'_>, from: &Endpoint) -> Result<Vantage, String> {
+pub(super) fn vantage(stage: &Stage<'_>, from: &Endpoint) -> Result<Vantage, String> {
     match from {
         Endpoint::Workload(name) => {
             let pod = stage.placed.pods.get(name).ok_or_else(|| format!("workload `{name}` does not run"))?;

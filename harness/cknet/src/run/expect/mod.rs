@@ -4,7 +4,9 @@ mod flows;
 mod losses;
 mod machine;
 mod objects;
+mod path_mtu;
 mod story;
+mod wire;
 mod witness;
 
 use std::time::{Duration, Instant};
@@ -60,12 +62,14 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::Matrix(matrix) => flows::matrix(stage, matrix).await,
         Check::Service(service) => flows::service(stage, service).await,
         Check::Dns(query) => flows::dns(stage, query).await,
+        Check::PathMtu(path) => path_mtu::look(stage, path).await,
         Check::Nodes(states) => objects::nodes(stage, states).await,
         Check::Resource(resource) => objects::resource(stage, resource).await,
         Check::Routes(route) => machine::route(stage, route).await,
         Check::Links(link) => machine::link(stage, link).await,
         Check::Addresses(addresses) => machine::addresses(stage, addresses).await,
         Check::Listening(listening) => machine::listening(stage, listening).await,
+        Check::Wire(flow) => wire::wire(stage, flow).await,
     };
     looked.unwrap_or_else(Look::Inconclusive)
 }

@@ -69,6 +69,8 @@ fn kind(check: &Check) -> &'static str {
         Check::Listening(_) => "listening",
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
+        Check::PathMtu(_) => "pathMtu",
+        Check::Wire(_) => "wire",
     }
 }
 
@@ -118,10 +120,14 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
         }
         Check::Listening(port) => state(format!("port {} of {}", port.port, port.at), port.is.word().to_string()),
         Check::Service(service) => state(format!("service {}", service.name), format!("reachable on {}", service.port)),
+        Check::PathMtu(path) => {
+            state(format!("packets {} -> {}", path.from, path.to), format!("at most {} bytes", path.is))
+        }
         Check::Dns(query) => {
             let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
             state(format!("name {} from {}", query.name, query.from), is)
         }
+        Check::Wire(wire) => state(format!("{} -> {} {} on {}", wire.from, wire.to, wire.port, wire.on), wire.look()),
     }
 }
 
@@ -309,6 +315,11 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Addresses(addresses) => of_end(&addresses.of),
         Check::Listening(listening) => of_end(&listening.at),
         Check::Dns(query) => of_end(&query.from),
+        Check::PathMtu(path) => of_end(&path.from),
+        Check::Wire(wire) => match &wire.on {
+            model::WatchPoint::Device(at) => Some(at.node.to_string()),
+            model::WatchPoint::Segment(_) => of_end(&wire.from),
+        },
         _ => subject.stage.scenario.topology.nodes.names().next().map(ToString::to_string),
     }
 }

@@ -2,8 +2,8 @@
 //! Must not know whether it will.
 
 use super::super::model::{
-    Addresses, Check, Connectivity, Dns, Endpoint, Link, Outcome, PortProto, Resource, Service, ServiceAnswers,
-    ServiceName, ServiceType, Via, Workload, WorkloadName,
+    Addresses, Check, Connectivity, Dns, Encapsulated, Endpoint, Link, Outcome, PathMtu, PortProto, Resource, Service,
+    ServiceAnswers, ServiceName, ServiceType, Via, WatchPoint, Wire, Workload, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::network::{selects, target_port, workload};
@@ -64,6 +64,8 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
             }
         }
         Check::Routes(_) => {}
+        Check::PathMtu(path) => path_mtu(c, path, here),
+        Check::Wire(flow) => wire(c, flow, here),
     }
 }
 
@@ -185,6 +187,44 @@ fn through_a_service(c: &mut Checking<'_>, name: &WorkloadName, way: &Via, flow:
     c.problem(path, message);
 }
 
+fn wire(c: &mut Checking<'_>, wire: &Wire, here: &Here<'_>) {
+    prober(c, &wire.from, here, &here.key("from"));
+    exists(c, &wire.to, here, &here.key("to"));
+    let flow = Flow { to: &wire.to, port: wire.port, is: Outcome::Allowed, via: &wire.via };
+    reachable(c, &flow, &here.key("port"), &here.key("via"));
+    let of_a_tunnel = [
+        ("vni", wire.vni.is_some()),
+        ("outerPort", wire.outer_port.is_some()),
+        ("outerFrom", wire.outer_from.is_some()),
+        ("outerTo", wire.outer_to.is_some()),
+    ];
+    for (key, _) in of_a_tunnel.into_iter().filter(|(_, given)| *given) {
+        if wire.encapsulated != Some(Encapsulated::Vxlan) {
+            c.problem_with_key(&here.key(key), "only packets that are `encapsulated: vxlan` have this");
+        }
+    }
+    match (wire.present, wire.encapsulated) {
+        (true, None) => c.problem(here.path, "say what is seen: `encapsulated`, or `present: false`"),
+        (false, Some(_)) => {
+            c.problem_with_key(&here.key("present"), "a flow that does not pass has nothing else to look at");
+        }
+        _ => {}
+    }
+    let place = |end: &Endpoint| match end {
+        Endpoint::Workload(name) => workload(c, name).map(|workload| workload.node.clone()),
+        Endpoint::Node(name) => Some(name.clone()),
+        Endpoint::Service(_) | Endpoint::Address(_) => None,
+    };
+    let ends = (place(&wire.from), place(&wire.to));
+    if let (Some(from), Some(to)) = ends
+        && from == to
+        && wire.via == Via::Pod
+        && matches!(wire.on, WatchPoint::Segment(_))
+    {
+        c.problem(&here.key("on"), format!("both ends are on node `{from}`, so that nothing passes a segment"));
+    }
+}
+
 fn objects(c: &mut Checking<'_>, resource: &Resource, here: &Here<'_>) {
     if resource.name.is_some() && resource.selector.is_some() {
         c.problem_with_key(&here.key("selector"), "objects are chosen by `name` or by `selector`, not both");
@@ -232,6 +272,17 @@ fn answers(c: &mut Checking<'_>, service: &ServiceAnswers, here: &Here<'_>) {
     if service.backends == Some(0) {
         c.problem(&here.key("backends"), "a service that answers has at least one workload behind it");
     }
+}
+
+fn path_mtu(c: &mut Checking<'_>, path: &PathMtu, here: &Here<'_>) {
+    prober(c, &path.from, here, &here.key("from"));
+    if let Endpoint::Service(name) = &path.to {
+        c.problem(&here.key("to"), format!("service `{name}` answers no echo request; name a workload or a node"));
+    }
+    if path.from == path.to {
+        c.problem(&here.key("to"), "no packet has to be sent to reach oneself");
+    }
+    exists(c, &path.to, here, &here.key("to"));
 }
 
 fn names(c: &mut Checking<'_>, dns: &Dns, here: &Here<'_>) {

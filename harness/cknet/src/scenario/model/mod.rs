@@ -22,8 +22,8 @@ mod workload;
 pub use cluster::{BlockSize, Cluster, Encapsulation, NodeAddress};
 pub use endpoint::{Endpoint, Via};
 pub use expectation::{
-    Addresses, Check, Connectivity, Dns, Ear, Expectation, Link, Listening, NodeState, NodeStates, Outcome, Resource,
-    Route, ServiceAnswers, SourceAddress,
+    Addresses, Beyond, Check, Connectivity, DeviceOf, Dns, Ear, Encapsulated, Expectation, Link, Listening, NodeState,
+    NodeStates, Outcome, PacketSize, PathMtu, Resource, Route, ServiceAnswers, SourceAddress, WatchPoint, Wire,
 };
 pub use firewall::{Direction, Firewall, FirewallChange};
 pub use matrix::{Cell, Column, Matrix};
