@@ -1,5 +1,6 @@
 //! Expectations: each kind's way of looking at the world, and the watch that turns looks into a verdict.
 
+pub mod flip;
 mod flows;
 mod losses;
 mod machine;
@@ -14,9 +15,10 @@ use std::time::{Duration, Instant};
 use super::cases::case;
 use super::millis;
 use super::stage::Stage;
-use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome};
+use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome, Standing};
 use crate::judge::{Judgement, Look, Verdict, Watch};
-use crate::scenario::model::{Check, Expectation, Phase};
+use crate::plan::Purpose;
+use crate::scenario::model::{Check, Expectation, KnownDeviation, Phase};
 
 /// Between two looks at something that does not hold yet. A look itself takes as long as silence does.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -31,10 +33,9 @@ pub struct Subject<'a> {
 }
 
 /// Watches an expectation until there is a verdict, and tells it.
-pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) {
+pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) -> Standing {
     let started = Instant::now();
-    let mut watch =
-        Watch::new(expectation.within.map(|wait| wait.duration()), expectation.hold.map(|wait| wait.duration()));
+    let mut watch = Watch::new(within(subject, expectation), expectation.hold.map(|wait| wait.duration()));
     let judgement = loop {
         // A look counts as of the moment it was begun: what it saw was so then.
         let begun = started.elapsed();
@@ -51,7 +52,19 @@ pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) {
             () = subject.stage.run.stop.cancelled() => return tell_aborted(subject, expectation),
         }
     };
-    tell(subject, expectation, judgement, started.elapsed()).await;
+    tell(subject, expectation, judgement, started.elapsed()).await
+}
+
+/// The time that an expectation has to become true. Of one that a sabotage is to turn red nobody waits for the whole.
+fn within(subject: &Subject<'_>, expectation: &Expectation) -> Option<Duration> {
+    let whole = expectation.within?.duration();
+    match subject.stage.purpose {
+        Purpose::Sabotage(sabotaged) => {
+            let case = format!("{}/{}/{}", sabotaged.original, subject.phase.id, expectation.id);
+            Some(subject.stage.run.pace.within(&case, whole))
+        }
+        Purpose::Judge | Purpose::Flip => Some(whole),
+    }
 }
 
 /// One look.
@@ -77,12 +90,13 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
 /// What a look comes to, or why nothing can be said.
 type Looked = Result<Look, String>;
 
-fn tell_aborted(subject: &Subject<'_>, expectation: &Expectation) {
+fn tell_aborted(subject: &Subject<'_>, expectation: &Expectation) -> Standing {
     let case = case(subject.stage.scenario, subject.phase, expectation);
     subject.stage.run.sink.judged(case, Outcome::Aborted { reason: "the run was interrupted".into() });
+    Standing::Aborted
 }
 
-async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judgement, took: Duration) {
+async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judgement, took: Duration) -> Standing {
     let case = case(subject.stage.scenario, subject.phase, expectation);
     let (time_to_true_ms, samples) = (judgement.time_to_true.map(millis), judgement.samples);
     let mut detail = Detail::default();
@@ -98,23 +112,31 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
         Verdict::Inconclusive { why } => Outcome::Error { kind: InfraKind::Probe, message: why.clone() },
     };
     let outcome = known_deviation(subject, expectation, outcome);
-    let took_ms = millis(took);
+    let (standing, took_ms) = (outcome.standing(), millis(took));
+    if let (Purpose::Flip, Standing::Pass, Some(took)) = (subject.stage.purpose, standing, judgement.time_to_true) {
+        subject.stage.run.pace.note(case.id.0.clone(), took);
+    }
     subject.stage.run.sink.tell(ExpectationJudged { case, outcome, took_ms, time_to_true_ms, samples, detail });
+    standing
 }
 
 /// What the scenario file says is known to fail here: a failure is expected, and holding is a surprise.
 fn known_deviation(subject: &Subject<'_>, expectation: &Expectation, outcome: Outcome) -> Outcome {
-    let distribution = subject.stage.run.distribution.name();
-    let applies = subject.stage.scenario.expect_failure.iter().find(|deviation| {
-        deviation.expectation.phase == subject.phase.id
-            && deviation.expectation.expectation == expectation.id
-            && deviation.distribution.as_deref().is_none_or(|named| named == distribution)
-    });
-    let Some(deviation) = applies else { return outcome };
+    let Some(deviation) = deviation(subject, expectation) else { return outcome };
     let (reason, reference) = (deviation.reason.clone(), Some(deviation.reference.clone()));
     match outcome {
         Outcome::Fail { .. } => Outcome::XFail { reason, reference },
         Outcome::Pass => Outcome::XPass { reason, reference },
         other => other,
     }
+}
+
+/// The known deviation that is about this expectation on this distribution.
+pub fn deviation<'s>(subject: &Subject<'s>, expectation: &Expectation) -> Option<&'s KnownDeviation> {
+    let distribution = subject.stage.run.distribution.name();
+    subject.stage.scenario.expect_failure.iter().find(|deviation| {
+        deviation.expectation.phase == subject.phase.id
+            && deviation.expectation.expectation == expectation.id
+            && deviation.distribution.as_deref().is_none_or(|named| named == distribution)
+    })
 }

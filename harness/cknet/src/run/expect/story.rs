@@ -11,6 +11,7 @@ use super::losses::Counters;
 use super::{Subject, flows};
 use crate::event::{Control, Endpoint, Expected, Failure, LostAt, Matrix, Observed, Seen, Window};
 use crate::judge::{Judgement, Verdict};
+use crate::plan::Purpose;
 use crate::predict::Predictor;
 use crate::run::millis;
 use crate::scenario::model::{self, Check, Expectation, Outcome, PortProto, Via};
@@ -41,7 +42,11 @@ pub async fn failure(subject: &Subject<'_>, expectation: &Expectation, judgement
     };
     let seen: Vec<Seen> =
         judgement.counts.iter().map(|(word, times)| Seen { is: word.clone(), times: *times }).collect();
-    let (controls, lost_at) = second_look(subject, expectation, judgement, matrix.as_ref()).await;
+    let (controls, lost_at) = match subject.stage.purpose {
+        // Nobody wonders where the packets went.
+        Purpose::Sabotage(_) => Default::default(),
+        Purpose::Judge | Purpose::Flip => second_look(subject, expectation, judgement, matrix.as_ref()).await,
+    };
     let word = seen.first().map_or("unknown", |seen| seen.is.split(' ').next().unwrap_or("unknown"));
     Failure {
         kind: format!("{}.{word}", kind(&expectation.check)),
