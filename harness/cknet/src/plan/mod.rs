@@ -60,7 +60,11 @@ impl Offer {
             model::Fidelity::Cluster => Fidelity::Cluster,
         };
         if !missing.is_empty() {
-            return Some(format!("requires {}; {} lacks it", missing.join(", "), self.name));
+            let cure = match missing.contains(&Capability::Sctp.word()) {
+                true => "; where the kernel has SCTP as a module: modprobe sctp",
+                false => "",
+            };
+            return Some(format!("requires {}; {} lacks it{cure}", missing.join(", "), self.name));
         }
         (least > self.fidelity).then(|| {
             format!("requires fidelity {}; {} is of fidelity {}", least.as_str(), self.name, self.fidelity.as_str())

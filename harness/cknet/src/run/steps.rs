@@ -61,7 +61,6 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
     match action {
         Action::Apply(manifest) => apply(stage, manifest).await,
         Action::Patch(patch) => {
-            stage.tainted = true;
             let value = patch.patch.resolve(&|fact| stage.facts.lookup(fact)).map_err(text)?;
             let patch_body = match patch.patch_type {
                 PatchType::Merge => Patch::Merge(value),
@@ -74,6 +73,8 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
                 namespace: patch.namespace.as_ref().map(|namespace| namespace.as_str().to_string()),
                 name: patch.name.clone(),
             };
+            // What the scenario made goes away with it; of anything else nobody knows what it was like.
+            stage.tainted |= !stage.made.iter().any(|made| made.kind == at.kind && made.name == at.name);
             stage.cluster.objects.patch(&at, &patch_body).await.map_err(text)
         }
         Action::Delete(manifest) => delete(stage, manifest).await,

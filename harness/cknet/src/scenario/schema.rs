@@ -109,6 +109,7 @@ mod tests {
         agree::<Listening>();
         agree::<ServiceAnswers>();
         agree::<Dns>();
+        agree::<Refused>();
         agree::<PathMtu>();
         agree::<Sabotage>();
         agree::<ExtraStep>();

@@ -28,6 +28,7 @@ pub(super) fn of_check(check: &Check) -> Vec<&LateFact> {
             let hop = route.via.as_ref().and_then(text);
             text(&route.destination).into_iter().chain(hop).chain(&route.dev).collect()
         }
+        Check::Refused(refused) => refused.object.json().late_texts().collect(),
         Check::Wire(wire) => [&wire.outer_from, &wire.outer_to].into_iter().flatten().filter_map(text).collect(),
         Check::Dns(dns) => dns.answers.iter().filter_map(text).chain([&dns.name]).collect(),
         _ => Vec::new(),

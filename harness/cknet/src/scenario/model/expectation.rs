@@ -7,8 +7,8 @@ use super::super::nearest::listed;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, PortNumber, PortProto,
-    SegmentName, Selector, ServiceName, Via, Wait,
+    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, Point, PortNumber, PortProto,
+    Refused, SegmentName, Selector, ServiceName, Via, Wait,
 };
 
 /// One thing that is expected, and the line in which it stands.
@@ -24,6 +24,13 @@ pub struct Expectation {
     /// Once true it has to stay true for as long as that.
     #[schemars(rename = "for")]
     pub hold: Option<Wait>,
+    /// The points of checklists that it covers.
+    #[schemars(default)]
+    pub covers: Vec<Point>,
+    /// No specification says what happens here: what is written is what Calico does, and where another CNI does
+    /// otherwise, that is noted and no failure.
+    #[schemars(default)]
+    pub undefined: bool,
     /// What is expected.
     #[schemars(flatten)]
     pub check: Check,
@@ -56,6 +63,8 @@ choice! {
         Service(ServiceAnswers) as "service",
         /// What a name is answered with.
         Dns(Dns) as "dns",
+        /// An object that the API does not take.
+        Refused(Refused) as "refused",
         /// How large a packet may be.
         PathMtu(PathMtu) as "pathMtu",
         /// How a flow looks on the way.
@@ -63,7 +72,7 @@ choice! {
     }
 }
 
-const COMMON: [&str; 4] = ["id", "claim", "within", "for"];
+const COMMON: [&str; 6] = ["id", "claim", "within", "for", "covers", "undefined"];
 
 impl Read for Expectation {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
@@ -72,6 +81,8 @@ impl Read for Expectation {
         let claim = keys.take("claim").map(|node| known_claim(node, r));
         let within: Option<Option<Wait>> = keys.field("within", r);
         let hold: Option<Option<Wait>> = keys.field("for", r);
+        let covers: Option<Vec<Point>> = keys.field_or("covers", Vec::new, r);
+        let undefined: Option<bool> = keys.field_or("undefined", || false, r);
         let check = check(node, r);
         keys.done(Check::KINDS, r);
         Some(Self {
@@ -79,6 +90,8 @@ impl Read for Expectation {
             claim: claim.flatten(),
             within: within.flatten(),
             hold: hold.flatten(),
+            covers: covers?,
+            undefined: undefined?,
             check: check?,
             line: r.line(node),
         })
@@ -360,7 +373,7 @@ record! {
 
 record! {
     "`dns`";
-    /// What a name is answered with: one of `answers`, `count`, `nxdomain`.
+    /// What a name is answered with: one of `answers`, `count`, `nxdomain`, `unanswered`.
     pub struct Dns {
         /// From where it is asked: a workload or `node:NAME`.
         pub from: Endpoint,
@@ -374,6 +387,9 @@ record! {
         /// Whether the answer is that there is no such name.
         #[schemars(default)]
         pub nxdomain: bool = false,
+        /// Whether no answer comes, because the name server cannot be reached.
+        #[schemars(default)]
+        pub unanswered: bool = false,
     }
 }
 
