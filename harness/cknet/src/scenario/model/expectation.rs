@@ -266,6 +266,8 @@ record! {
         pub name: Option<String>,
         /// The labels of the objects; this, `name`, or all objects of the kind.
         pub selector: Option<Selector>,
+        /// Fields by which the API can choose, like `involvedObject.name=web,reason=Killing` of events.
+        pub field_selector: Option<Selector>,
         /// What each of them has, perhaps beside more: keys of mappings, items of lists in order.
         pub matches: Option<Json>,
         /// How many there are.
