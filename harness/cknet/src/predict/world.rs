@@ -64,6 +64,7 @@ impl World {
             }
             Action::Firewall(_)
             | Action::NodeRun(_)
+            | Action::InstallCni(_)
             | Action::StopComponent(_)
             | Action::StartComponent(_)
             | Action::Link(_) => {}

@@ -101,6 +101,8 @@ mod tests {
         agree::<NodeRun>();
         agree::<Component>();
         agree::<Relabel>();
+        agree::<InstallCni>();
+        agree::<NewLink>();
         agree::<Connectivity>();
         agree::<Resource>();
         agree::<Route>();

@@ -44,6 +44,7 @@ fn of_step(step: &Step) -> Option<Capability> {
     match &step.action {
         Action::Firewall(_) => Some(Capability::NodeFirewall),
         Action::Link(_) => Some(Capability::NodeLinks),
+        Action::InstallCni(_) => Some(Capability::NodeCommands),
         Action::NodeRun(_) => Some(Capability::NodeCommands),
         Action::StopComponent(_) | Action::StartComponent(_) => Some(Capability::ComponentControl),
         Action::Apply(manifest) => {

@@ -21,7 +21,7 @@ mod values;
 mod workload;
 
 pub use checklist::Point;
-pub use cluster::{BlockSize, Cluster, Encapsulation, NodeAddress};
+pub use cluster::{BlockSize, Cluster, Encapsulation, Flavour, NodeAddress};
 pub use endpoint::{Endpoint, Via};
 pub use expectation::{
     Addresses, Beyond, Check, Connectivity, DeviceOf, Dns, Ear, Encapsulated, Expectation, Link, Listening, NodeState,
@@ -40,7 +40,8 @@ pub use ports::{PortNumber, PortProto, PortRange, Protocol};
 pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{
-    Action, Component, LinkChange, LinkState, NodeRun, NodeSet, Patch, PatchType, Relabel, Step, WorkloadChange,
+    Action, Component, InstallCni, LinkChange, LinkState, NewLink, NewLinkKind, NodeRun, NodeSet, Patch, PatchType,
+    Relabel, Step, WorkloadChange,
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};

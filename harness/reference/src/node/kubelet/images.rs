@@ -49,6 +49,7 @@ const fn public(
 pub const IMAGES: &[Image] = &[
     own("cknet-probe", &["probe", "serve"], &["--listen", "8080/tcp"]),
     own("calico/node", &["calico-node"], &[]),
+    own("flannel/flannel", &["flanneld"], &[]),
     own("coredns/coredns", &["dns"], &[]),
     own("pause", &["pause"], &[]),
     public("agnhost", &["/agnhost"], &["pause"]),
