@@ -44,6 +44,7 @@ pub fn advice(cause: &Cause, overlay: &Overlay) -> Option<Advice> {
     let (text, anchor) = match cause.kind {
         Kind::Rule => of_rule(&cause.text, overlay)?,
         Kind::Policy => ALLOW,
+        Kind::DeviceMissing | Kind::DeviceDown if !cause.text.contains(&overlay.device) => return None,
         Kind::DeviceMissing | Kind::DeviceDown | Kind::Route | Kind::Forwarding => CHECK_LOGS,
         Kind::Agent => ENSURE_FELIX,
         Kind::PolicyMissing => CHECK_POLICY,

@@ -57,7 +57,7 @@ pub(super) struct Findings {
 /// Finds where flows are lost; nothing where none of them can be followed.
 pub(super) async fn of_lost(stage: &Stage<'_>, lost: &[Named<'_>]) -> Findings {
     let chosen = representatives(stage, lost);
-    let cluster = Surroundings::ask(stage, lost).await;
+    let cluster = Surroundings::ask(stage).await;
     let mut suspects = Vec::new();
     for named in chosen {
         suspects.extend(suspect(stage, named, &cluster).await);
@@ -83,7 +83,7 @@ pub(super) async fn of_lost(stage: &Stage<'_>, lost: &[Named<'_>]) -> Findings {
 /// Why flows arrive that were expected to be denied.
 pub(super) async fn of_arrived(stage: &Stage<'_>, arrived: &[Named<'_>]) -> Findings {
     let Some(named) = arrived.first() else { return Findings::default() };
-    let cluster = Surroundings::ask(stage, arrived).await;
+    let cluster = Surroundings::ask(stage).await;
     let Ok(policies) = stage.cluster.objects.list("networking.k8s.io/v1", "NetworkPolicy", None, None).await else {
         return Findings::default();
     };
@@ -129,24 +129,22 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    async fn ask(stage: &Stage<'_>, flows: &[Named<'_>]) -> Self {
+    async fn ask(stage: &Stage<'_>) -> Self {
         let (profile, objects) = (&stage.cluster.profile, &stage.cluster.objects);
-        let names: BTreeSet<&WorkloadName> =
-            flows.iter().flat_map(|named| [named.from, named.to]).filter_map(workload).collect();
-        let namespaces: BTreeSet<&str> = names
-            .iter()
-            .filter_map(|name| stage.placed.pods.get(*name).map(|pod| pod.namespace.as_str()))
-            .chain(stage.placed.pods.values().map(|pod| pod.namespace.as_str()))
-            .collect();
+        let namespaces: BTreeSet<&str> = stage.placed.pods.values().map(|pod| pod.namespace.as_str()).collect();
         let pods = namespaces.into_iter().map(|namespace| objects.list("v1", "Pod", Some(namespace), None));
         let (agents, pools, pods) = tokio::join!(
-            objects.list("v1", "Pod", Some(&profile.namespace), Some(&profile.node_selector)),
+            objects.list("v1", "Pod", Some(&profile.namespace), profile.node_selector.as_deref()),
             objects.list("crd.projectcalico.org/v1", "IPPool", None, None),
             futures::future::join_all(pods),
         );
         let pods: Vec<Value> = pods.into_iter().flatten().flatten().collect();
         Self {
-            agents: agents.unwrap_or_default().iter().filter(|pod| ready(pod)).filter_map(node_of).collect(),
+            agents: match profile.node_selector {
+                Some(_) => agents.unwrap_or_default().iter().filter(|pod| ready(pod)).filter_map(node_of).collect(),
+                // A CNI without agents misses none.
+                None => stage.cluster.nodes.by_name.keys().cloned().collect(),
+            },
             pools: pools.unwrap_or_default().iter().filter_map(pool).collect(),
             labels: stage
                 .placed
@@ -162,7 +160,7 @@ impl Surroundings {
                 device: profile.overlay_device.clone(),
                 port: profile.overlay_port.get(),
                 workload_prefix: profile.workload_device_prefix.clone(),
-                agent: profile.daemon_set.clone(),
+                agent: profile.daemon_set.clone().unwrap_or_default(),
             },
         }
     }
@@ -183,13 +181,6 @@ impl Surroundings {
                 _ => false,
             },
         }
-    }
-}
-
-fn workload(end: &Endpoint) -> Option<&WorkloadName> {
-    match end {
-        Endpoint::Workload(name) => Some(name),
-        _ => None,
     }
 }
 

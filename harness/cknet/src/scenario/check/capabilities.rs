@@ -43,7 +43,7 @@ pub(super) fn check(c: &mut Checking<'_>) {
 fn of_step(step: &Step) -> Option<Capability> {
     match &step.action {
         Action::Firewall(_) => Some(Capability::NodeFirewall),
-        Action::Link(_) => Some(Capability::NodeLinks),
+        Action::Link(_) | Action::Route(_) | Action::Fdb(_) => Some(Capability::NodeLinks),
         Action::InstallCni(_) => Some(Capability::NodeCommands),
         Action::NodeRun(_) => Some(Capability::NodeCommands),
         Action::StopComponent(_) | Action::StartComponent(_) => Some(Capability::ComponentControl),
