@@ -7,7 +7,7 @@ use std::fmt::Write;
 use super::{Selection, print, suite};
 use crate::exit::ExitCode;
 use crate::predict::{Agreement, Foreseen, Predictor};
-use crate::run::describe;
+use crate::run::{describe, output};
 use crate::scenario::Scenario;
 use crate::scenario::model::{Check, Expectation, Phase};
 
@@ -141,6 +141,8 @@ fn expected(expectation: &Expectation) -> String {
         Check::Listening(port) => format!("port {} of {} {}", port.port, port.at, port.is.word()),
         Check::Service(service) => format!("service {} reachable on {}", service.name, service.port),
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
+        Check::Command(command) => output::command(command),
+        Check::Log(log) => output::log(log),
         Check::Refused(refused) => {
             format!("{} {} refused for {}", refused.object.kind(), refused.object.name(), refused.fields.join(", "))
         }

@@ -60,11 +60,11 @@ impl Offer {
             model::Fidelity::Cluster => Fidelity::Cluster,
         };
         if !missing.is_empty() {
-            let cure = match missing.contains(&Capability::Sctp.word()) {
-                true => "; where the kernel has SCTP as a module: modprobe sctp",
-                false => "",
-            };
-            return Some(format!("requires {}; {} lacks it{cure}", missing.join(", "), self.name));
+            let remedies = required.capabilities.iter().filter(|capability| !self.capabilities.contains(capability));
+            let remedies: Vec<&str> = remedies.filter_map(|capability| capability.remedy()).collect();
+            let remedy =
+                if remedies.is_empty() { String::new() } else { format!("; to have it: {}", remedies.join(", ")) };
+            return Some(format!("requires {}; {} lacks it{remedy}", missing.join(", "), self.name));
         }
         (least > self.fidelity).then(|| {
             format!("requires fidelity {}; {} is of fidelity {}", least.as_str(), self.name, self.fidelity.as_str())

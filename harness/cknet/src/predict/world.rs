@@ -63,6 +63,7 @@ impl World {
                 change.add.iter().for_each(|(name, workload)| self.start(name, workload));
             }
             Action::Firewall(_)
+            | Action::Firewalld(_)
             | Action::NodeRun(_)
             | Action::InstallCni(_)
             | Action::StopComponent(_)

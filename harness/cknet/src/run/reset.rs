@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::firewalld;
 use super::stage::{Reuse, Stage};
 use crate::provider::Invocation;
 
@@ -15,6 +16,9 @@ pub async fn after(stage: &Stage<'_>) -> Reuse {
         return Reuse::No;
     }
     for node in stage.cluster.nodes.by_name.values() {
+        if firewalld::retire(stage, node.as_ref()).await.is_err() {
+            return Reuse::No;
+        }
         let clear = node.run(Invocation::new(["cknet", "node-firewall", "clear"]), CLEAR).await;
         if !clear.is_ok_and(|output| output.succeeded()) {
             return Reuse::No;

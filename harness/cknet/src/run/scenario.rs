@@ -1,5 +1,6 @@
 //! One scenario on one cluster: its workloads, a positive control, its phases, and the way back.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cknet_probe::wire::{Expect, Sight, Target};
@@ -65,7 +66,8 @@ async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Re
     let provision = |error: &dyn std::fmt::Display| (InfraKind::Bootstrap, error.to_string());
     let (placed, made) = workloads::create(cluster, scenario).await.map_err(|error| provision(&error))?;
     let facts = RunFacts::gather(cluster, scenario, &placed).await.map_err(|error| provision(&error))?;
-    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, tainted: false };
+    let behind = BTreeMap::new();
+    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, behind, tainted: false };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)
 }

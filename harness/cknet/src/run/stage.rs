@@ -1,6 +1,9 @@
 //! A scenario under way: what its steps change and its expectations look at.
 
+use std::collections::BTreeMap;
+
 use super::Run;
+use super::firewalld::Behind;
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::objects::Coordinates;
@@ -26,6 +29,8 @@ pub struct Stage<'a> {
     pub facts: RunFacts,
     /// What was made and has to go, in the order in which it was made.
     pub made: Vec<Coordinates>,
+    /// Nodes that were put behind firewalld, or the rules that it would make.
+    pub behind: BTreeMap<String, Behind>,
     /// Something was done that cannot be undone by deleting objects and opening firewalls.
     pub tainted: bool,
 }

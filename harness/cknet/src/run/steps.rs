@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::api::Patch;
 use serde_json::{Value, json};
 
+use super::firewalld;
 use super::stage::Stage;
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
@@ -13,7 +14,7 @@ use crate::provider::link::NewVxlan;
 use crate::provider::{Exit, Invocation};
 use crate::scenario::model::{
     Action, Component, Direction, FdbChange, Firewall, FirewallChange, InstallCni, LinkChange, LinkState, Manifest,
-    NewLink, NodeRun, NodeSet, PatchType, Relabel, RouteChange, WorkloadChange,
+    NewLink, NodeRun, NodeSet, PatchType, Place, Relabel, RouteChange, WorkloadChange,
 };
 
 /// Longest time for a command on a node.
@@ -40,11 +41,12 @@ pub fn describe(action: &Action) -> String {
             .join(", "),
     };
     match action {
+        Action::Firewalld(firewalld) => firewalld::describe(firewalld),
         Action::Apply(manifest) => format!("apply {}", objects(manifest)),
         Action::Patch(patch) => format!("patch {} {}", patch.kind, patch.name),
         Action::Delete(manifest) => format!("delete {}", objects(manifest)),
         Action::Firewall(firewall) => {
-            firewall_commands(firewall).iter().map(|argv| argv[1..].join(" ")).collect::<Vec<_>>().join(", ")
+            firewall_commands(firewall, &[]).iter().map(|argv| argv[1..].join(" ")).collect::<Vec<_>>().join(", ")
         }
         Action::NodeRun(run) => {
             format!("run on {}: {}", run.node, run.argv.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
@@ -104,13 +106,18 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
         }
         Action::Delete(manifest) => delete(stage, manifest).await,
         Action::Firewall(firewall) => {
-            let commands = firewall_commands(firewall);
-            for node in nodes_of(stage, &firewall.nodes) {
-                for argv in &commands {
-                    command(stage, &node, argv.clone(), 0).await?;
+            for name in nodes_of(stage, &firewall.nodes) {
+                let node = stage.cluster.nodes.get(&name).ok_or_else(|| format!("no node is called `{name}`"))?;
+                let nics: Vec<&str> = node.addresses().keys().map(String::as_str).collect();
+                for argv in firewall_commands(firewall, &nics) {
+                    command(stage, &name, argv, 0).await?;
                 }
             }
             Ok(())
+        }
+        Action::Firewalld(firewalld) => {
+            let nodes = nodes_of(stage, &firewalld.nodes);
+            firewalld::carry_out(stage, &nodes, firewalld).await
         }
         Action::NodeRun(run) => {
             stage.tainted = true;
@@ -174,9 +181,16 @@ fn nodes_of(stage: &Stage<'_>, nodes: &NodeSet) -> Vec<String> {
     names.map(|name| name.as_str().to_string()).collect()
 }
 
-/// The command lines that carry a firewall step out on one node.
-fn firewall_commands(firewall: &Firewall) -> Vec<Vec<String>> {
+/// The command lines that carry a firewall step out on a node with these interfaces.
+fn firewall_commands(firewall: &Firewall, nics: &[&str]) -> Vec<Vec<String>> {
     let verb = match firewall.change {
+        FirewallChange::Only => {
+            let ports = firewall.ports.iter().map(ToString::to_string);
+            let at = nics.iter().flat_map(|nic| ["--at".to_string(), (*nic).to_string()]);
+            return vec![
+                ["cknet", "node-firewall", "only"].map(String::from).into_iter().chain(ports).chain(at).collect(),
+            ];
+        }
         FirewallChange::Open => "open",
         FirewallChange::Drop => "close",
         FirewallChange::Reject => "reject",
@@ -195,6 +209,9 @@ fn firewall_commands(firewall: &Firewall) -> Vec<Vec<String>> {
         }
         if let Some(nic) = &firewall.nic {
             argv.extend(["--nic".into(), nic.to_string()]);
+        }
+        if firewall.place != Place::Filter {
+            argv.extend(["--place".into(), firewall.place.word().into()]);
         }
         argv
     });

@@ -2,7 +2,8 @@
 //! Must not know what is expected afterwards.
 
 use super::super::model::{
-    Action, Firewall, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName, NodeSet, Step, WorkloadName,
+    Action, Direction, Firewall, FirewallChange, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName,
+    NodeSet, Place, Step, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::{Checking, Part};
@@ -44,7 +45,10 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
     let here = [path, &[Part::Key(step.action.kind())]].concat();
     super::late::check(c, &super::late::of_step(step), alive, &here);
     match &step.action {
-        Action::Firewall(firewall) => nics(c, firewall, &here),
+        Action::Firewall(firewall) => {
+            nics(c, firewall, &here);
+            narrowed(c, firewall, &here);
+        }
         Action::Link(change) => link(c, change, &here),
         Action::InstallCni(install) => configuration(c, install, &here),
         Action::Route(change) => {
@@ -158,6 +162,24 @@ fn nics(c: &mut Checking<'_>, firewall: &Firewall, here: &[Part<'_>]) {
         if known.is_some_and(|node| node.nic(nic.as_str()).is_none()) {
             return no_nic(c, node, nic.as_str(), &[here, path!["nic"]].concat());
         }
+    }
+}
+
+/// A list of all that is open is for everybody; a place is one on the way in, for what is closed there.
+fn narrowed(c: &mut Checking<'_>, firewall: &Firewall, here: &[Part<'_>]) {
+    let key = |key| [here, &[Part::Key(key)]].concat();
+    let only = firewall.change == FirewallChange::Only;
+    let narrow = [
+        (firewall.from.is_some(), "from"),
+        (firewall.nic.is_some(), "nic"),
+        (firewall.direction != Direction::In, "direction"),
+    ];
+    if let Some((_, name)) = narrow.into_iter().find(|(given, _)| only && *given) {
+        c.problem_with_key(&key(name), "`only` is about whatever comes in, from everywhere and by each interface");
+    }
+    let closes = matches!(firewall.change, FirewallChange::Drop | FirewallChange::Reject);
+    if firewall.place != Place::Filter && !(closes && firewall.direction == Direction::In) {
+        c.problem_with_key(&key("place"), "a place is for what is closed on the way in");
     }
 }
 

@@ -6,8 +6,8 @@ use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber, Workload,
-    WorkloadName,
+    Address, Cidr, Firewall, Firewalld, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber,
+    Workload, WorkloadName,
 };
 
 /// One thing that is done, and the line in which it stands.
@@ -33,6 +33,8 @@ choice! {
         Delete(Manifest) as "delete",
         /// Opens or closes ports of nodes.
         Firewall(Firewall) as "firewall",
+        /// Puts nodes behind firewalld and tells it what to open.
+        Firewalld(Firewalld) as "firewalld",
         /// Runs a command on a node.
         NodeRun(NodeRun) as "nodeRun",
         /// Stops a component on nodes.
