@@ -20,6 +20,7 @@ mod sabotage;
 mod step;
 mod topology;
 mod values;
+mod ways;
 mod workload;
 
 pub use checklist::Point;
@@ -49,6 +50,7 @@ pub use step::{
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};
+pub use ways::Way;
 pub use workload::{
     LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy, Workload,
 };
