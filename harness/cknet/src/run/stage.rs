@@ -37,6 +37,9 @@ pub struct Stage<'a> {
 
 /// The place of a workload's pod.
 pub fn vantage_of(pod: &PlacedPod) -> Vantage {
-    let place = if pod.host_network { Place::Node } else { Place::Pod { uid: pod.uid.clone() } };
+    let place = match &pod.uid {
+        Some(uid) if !pod.host_network => Place::Pod { uid: uid.clone() },
+        _ => Place::Node,
+    };
     Vantage { node: pod.node.clone(), place }
 }

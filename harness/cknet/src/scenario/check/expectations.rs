@@ -78,6 +78,13 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::Service(service) => answers(c, service, here),
         Check::Dns(dns) => names(c, dns, here),
+        Check::Nodes(states) => {
+            for (node, _) in states.named.iter().filter(|(node, _)| !c.scenario.topology.is_member(node)) {
+                let message = format!("`{node}` is no member of the cluster; there is no Node of that name");
+                c.problem_with_key(&here.key(node.as_str()), message);
+            }
+        }
+        Check::Routes(_) => {}
         Check::Command(command) => ran(c, command, here),
         Check::Log(log) => written(c, log, here),
         Check::Refused(refused) => {
@@ -87,7 +94,6 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::PathMtu(path) => path_mtu(c, path, here),
         Check::Wire(flow) => wire(c, flow, here),
-        Check::Nodes(_) | Check::Routes(_) => {}
     }
 }
 
@@ -126,6 +132,12 @@ struct Flow<'f> {
 
 /// A flow that is to arrive needs somebody who listens; one to a closed port nobody.
 fn reachable(c: &mut Checking<'_>, flow: &Flow<'_>, port: &[Part<'_>], via: &[Part<'_>]) {
+    if let Via::NodePort(node) = flow.via
+        && !c.scenario.topology.is_member(node)
+    {
+        c.problem(via, format!("`{node}` is no member of the cluster; services have no ports there"));
+        return;
+    }
     match (flow.to, flow.via) {
         (Endpoint::Workload(name), Via::Pod) => {
             let Some(workload) = workload(c, name) else {
