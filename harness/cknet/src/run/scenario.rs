@@ -8,6 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use super::cases::{case, planned};
 use super::expect::{Subject, deviation, flip, watch};
 use super::stage::{Reuse, Stage, vantage_of};
+use super::waits::Waiting;
 use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
@@ -38,11 +39,13 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, trial: 
         prepared = prepare(run, cluster, trial) => Some(prepared),
         () = run.stop.cancelled() => None,
     };
+    let mut waits = None;
     let reuse = match prepared {
         // Interrupted before anything was judged.
         None => Reuse::No,
         Some(Ok(mut stage)) => {
             stage.phases().await;
+            waits = Some(stage.waiting.sum());
             tokio::select! {
                 reuse = reset::after(&stage) => reuse,
                 () = run.stop.cancelled() => Reuse::No,
@@ -55,7 +58,8 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, trial: 
             Reuse::No
         }
     };
-    run.sink.tell(ScenarioFinished { scenario: scenario.id().to_string(), took_ms: millis(started.elapsed()) });
+    let took_ms = millis(started.elapsed());
+    run.sink.tell(ScenarioFinished { scenario: scenario.id().to_string(), took_ms, waits });
     reuse
 }
 
@@ -65,7 +69,8 @@ async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Re
     let provision = |error: &dyn std::fmt::Display| (InfraKind::Bootstrap, error.to_string());
     let (placed, made) = workloads::create(cluster, scenario).await.map_err(|error| provision(&error))?;
     let facts = RunFacts::gather(cluster, scenario, &placed).await.map_err(|error| provision(&error))?;
-    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, tainted: false };
+    let stage =
+        Stage { run, cluster, scenario, purpose, placed, facts, made, tainted: false, waiting: Waiting::default() };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)
 }
@@ -90,6 +95,8 @@ impl Stage<'_> {
                 return;
             }
             self.expectations(phase).await;
+            let quiet = self.cluster.prober.quiet();
+            self.waiting.phase(phase, quiet);
             if self.must_fail(phase).is_some() {
                 // What comes later is not what the sabotage is about.
                 return;
@@ -113,6 +120,7 @@ impl Stage<'_> {
             let started = Instant::now();
             let text = steps::describe(&step.action);
             let done = steps::carry_out(self, &step.action).await;
+            self.waiting.step(&step.action, started.elapsed());
             let (scenario, phase) = (self.scenario.id().to_string(), phase.id.to_string());
             let (step, took_ms) = (u32::try_from(index).unwrap_or(u32::MAX), millis(started.elapsed()));
             match done {

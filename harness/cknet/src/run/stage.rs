@@ -1,6 +1,7 @@
 //! A scenario under way: what its steps change and its expectations look at.
 
 use super::Run;
+use super::waits::Waiting;
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::objects::Coordinates;
@@ -28,6 +29,7 @@ pub struct Stage<'a> {
     pub made: Vec<Coordinates>,
     /// Something was done that cannot be undone by deleting objects and opening firewalls.
     pub tainted: bool,
+    pub waiting: Waiting,
 }
 
 /// The place of a workload's pod.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::document::Document;
 use super::model::Object;
 use super::problem::{Problem, Problems};
 use super::profile::Profile;
@@ -19,8 +20,8 @@ pub type Manifests = BTreeMap<String, Vec<Object>>;
 pub struct Fixtures {
     /// Manifest files.
     pub manifests: Manifests,
-    /// The anchors of each document, by its file name under `fixtures/documents`.
-    pub documents: BTreeMap<String, Vec<String>>,
+    /// Each document, by its file name under `fixtures/documents`.
+    pub documents: BTreeMap<String, Document>,
     /// What `${cni...}` stands for.
     pub profile: Profile,
 }
@@ -42,11 +43,44 @@ impl Fixtures {
         }
         for (name, path) in files(&folder.join("documents"), &["md"])? {
             match read_source(&path) {
-                Ok(source) => drop(fixtures.documents.insert(name, anchors(source.text()))),
+                Ok(source) => drop(fixtures.documents.insert(name, Document::read(source.text()))),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+        for (name, path) in files(&folder.join("documents"), &["yaml"])? {
+            match read_source(&path).and_then(|source| fixtures.exemptions(&name, source)) {
+                Ok(()) => {}
                 Err(wrong) => problems.extend(wrong),
             }
         }
         problems.or(fixtures)
+    }
+
+    /// Takes in `DOCUMENT.coverage.yaml`: which headings of a document are without a claim, and why.
+    fn exemptions(&mut self, name: &str, source: Source) -> Result<(), Problems> {
+        let mut problems = Vec::new();
+        let root = tree::parse_one(source.text(), &mut problems);
+        let document =
+            name.strip_suffix(".coverage.yaml").and_then(|stem| self.documents.get_mut(&format!("{stem}.md")));
+        match (document, root.as_ref().and_then(|root| root.entry("untestable"))) {
+            (None, _) => {
+                problems.push(Problem::whole("no document is called so; the name is `DOCUMENT.coverage.yaml`"))
+            }
+            (_, None) => problems.push(Problem::whole("this wants `untestable` with headings and reasons")),
+            (Some(document), Some(entry)) => {
+                for exempt in entry.value.entries() {
+                    let reason = exempt.value.text().map(str::trim).filter(|reason| !reason.is_empty());
+                    match (document.section(&exempt.key), reason) {
+                        (None, _) => problems.push(Problem::at(exempt.key_span, "no heading has this anchor")),
+                        (_, None) => problems.push(Problem::at(exempt.key_span, "no reason is given")),
+                        (Some(_), Some(reason)) => {
+                            document.untestable.insert(exempt.key.clone(), reason.to_string());
+                        }
+                    }
+                }
+            }
+        }
+        Problems::of(Arc::new(source), problems).or(())
     }
 
     /// No files, only a profile: for a scenario that uses none.
@@ -143,47 +177,4 @@ fn manifest(source: Source) -> Result<Vec<Object>, Problems> {
         problems.push(Problem::at(Span::default(), "the file holds no object"));
     }
     Problems::of(Arc::new(source), problems).or(objects)
-}
-
-/// The anchors that GitHub gives the headings of a document: lower case, spaces to `-`,
-/// punctuation and symbols removed, a number behind repeated ones.
-fn anchors(text: &str) -> Vec<String> {
-    let mut anchors: Vec<String> = Vec::new();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut in_code = false;
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            in_code = !in_code;
-        }
-        let heading = line.trim_start_matches('#');
-        let level = line.len() - heading.len();
-        if in_code || level == 0 || level > 6 || !heading.starts_with(' ') {
-            continue;
-        }
-        let slug = slug(heading.trim());
-        let times = seen.entry(slug.clone()).or_default();
-        anchors.push(if *times == 0 { slug } else { format!("{slug}-{times}") });
-        *times += 1;
-    }
-    anchors
-}
-
-fn slug(heading: &str) -> String {
-    heading
-        .chars()
-        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
-        .flat_map(char::to_lowercase)
-        .map(|c| if c == ' ' { '-' } else { c })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn anchors_are_those_of_github() {
-        let text = "# Top\n```bash\n# not a heading\n```\n### ❌ WRONG: Firewall blocks Calico VXLAN\n## Node-to-Node (Host)\n## Top\n#nothing\n";
-        assert_eq!(anchors(text), ["top", "-wrong-firewall-blocks-calico-vxlan", "node-to-node-host", "top-1"]);
-    }
 }

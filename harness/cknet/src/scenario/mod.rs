@@ -14,6 +14,7 @@
 
 mod check;
 mod declared;
+mod document;
 mod fixtures;
 mod json;
 mod late;
@@ -31,6 +32,7 @@ mod tables;
 mod tree;
 
 pub use check::check;
+pub use document::{Document, Section};
 pub use fixtures::{Fixtures, Manifests};
 pub use json::Json;
 pub use late::{Late, LateFact, Lookup, Piece, ResolveError, Text};
