@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match cknet::personality::run(&arguments) {
+    let mut words = std::env::args();
+    let name = words.next().unwrap_or_default();
+    let arguments: Vec<String> = words.collect();
+    match cknet::personality::run(&name, &arguments) {
         Some(code) => code,
         None => cknet::cli::main(),
     }

@@ -13,6 +13,9 @@ use serde_json::Value;
 /// The name under which fields are owned in server-side apply.
 const MANAGER: &str = "cknet";
 
+/// What the API answers where an object makes no sense: `422 Unprocessable Entity`.
+const UNPROCESSABLE: u16 = 422;
+
 /// Longest wait for a deleted object to be gone.
 const GONE: Duration = Duration::from_secs(30);
 
@@ -70,6 +73,22 @@ impl Objects {
         let parameters = PatchParams::apply(MANAGER).force();
         api.patch(&at.name, &parameters, &Patch::Apply(object)).await.map_err(api_error(|| format!("apply {at}")))?;
         Ok(Coordinates { namespace, ..at })
+    }
+
+    /// Tries to create an object or change it, without doing so; the fields about which the API complains as invalid,
+    /// with what it says of each, or nothing when it would take the object.
+    pub async fn refusal(&self, object: &Value) -> Result<Option<Vec<(String, String)>>, ObjectError> {
+        let at = coordinates(object)?;
+        let (api, _) = self.api(&at).await?;
+        let parameters = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
+        match api.patch(&at.name, &parameters, &Patch::Apply(object)).await {
+            Ok(_) => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == UNPROCESSABLE => {
+                let causes = status.details.map(|details| details.causes).unwrap_or_default();
+                Ok(Some(causes.into_iter().map(|cause| (cause.field, cause.message)).collect()))
+            }
+            Err(error) => Err(api_error(|| format!("try to apply {at}"))(error)),
+        }
     }
 
     pub async fn patch(&self, at: &Coordinates, patch: &Patch<Value>) -> Result<(), ObjectError> {

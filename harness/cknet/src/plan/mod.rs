@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 pub use self::trial::{Purpose, Sabotaged, Trial};
 
-use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Member};
+use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
 use crate::provider::{Nic, NodeSpec, Provider, Segment, Topology};
 use crate::scenario::Scenario;
@@ -60,7 +60,11 @@ impl Offer {
             model::Fidelity::Cluster => Fidelity::Cluster,
         };
         if !missing.is_empty() {
-            return Some(format!("requires {}; {} lacks it", missing.join(", "), self.name));
+            let cure = match missing.contains(&Capability::Sctp.word()) {
+                true => "; where the kernel has SCTP as a module: modprobe sctp",
+                false => "",
+            };
+            return Some(format!("requires {}; {} lacks it{cure}", missing.join(", "), self.name));
         }
         (least > self.fidelity).then(|| {
             format!("requires fidelity {}; {} is of fidelity {}", least.as_str(), self.name, self.fidelity.as_str())
@@ -134,6 +138,10 @@ impl Plan {
             Some(planned) => planned.batches.push(batch),
             None => {
                 let name = topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join("+");
+                let name = match spec.flavour.label() {
+                    Some(label) => format!("{name} ({label})"),
+                    None => name,
+                };
                 self.clusters.push(PlannedCluster { name, topology, spec, batches: vec![batch] });
             }
         }
@@ -166,6 +174,12 @@ pub fn cluster_of(scenario: &Scenario) -> Result<(Topology, ClusterSpec), Unplan
     let control_plane = control_plane.ok_or_else(|| unplannable("no node is a control plane".into()))?.name.clone();
     let cluster = &scenario.cluster;
     let spec = ClusterSpec {
+        flavour: match cluster.flavour {
+            model::Flavour::Canonical => Flavour::Canonical,
+            model::Flavour::Kubeadm => Flavour::Kubeadm,
+            model::Flavour::K3s => Flavour::K3s,
+            model::Flavour::Rke2 => Flavour::Rke2,
+        },
         pod_cidr: v4(cluster.pod_cidr.net(), "`podCidr`")?,
         service_cidr: v4(cluster.service_cidr.net(), "`serviceCidr`")?,
         encapsulation: match cluster.encapsulation {
@@ -204,6 +218,7 @@ pub fn standard_cluster(workers: u8) -> (Topology, ClusterSpec) {
     }
     let segments = vec![Segment { name: SEGMENT.into(), cidr: network(24, [192, 168, 60, 0]), mtu: DEFAULT_MTU }];
     let spec = ClusterSpec {
+        flavour: Flavour::Canonical,
         pod_cidr: network(16, [10, 1, 0, 0]),
         service_cidr: network(24, [10, 152, 183, 0]),
         encapsulation: Encapsulation::Vxlan,

@@ -22,19 +22,21 @@ pub struct Fixtures {
     pub manifests: Manifests,
     /// Each document, by its file name under `fixtures/documents`.
     pub documents: BTreeMap<String, Document>,
+    /// What each point of each checklist says, by the file name under `fixtures/checklists` without `.md`.
+    pub checklists: BTreeMap<String, BTreeMap<u16, String>>,
     /// What `${cni...}` stands for.
     pub profile: Profile,
 }
 
 impl Fixtures {
-    /// Reads `manifests/` and `documents/` below `folder`, the repository's `fixtures`.
+    /// Reads `manifests/`, `documents/` and `checklists/` below `folder`, the repository's `fixtures`.
     /// A folder that is not there holds no files.
     ///
     /// # Errors
     /// Each file that cannot be read or is no manifest, with the place.
     pub fn open(folder: &Path, profile: Profile) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let mut fixtures = Self { manifests: Manifests::new(), documents: BTreeMap::new(), profile };
+        let mut fixtures = Self::bare(profile);
         for (name, path) in files(&folder.join("manifests"), &["yaml", "yml"])? {
             match read_source(&path).and_then(manifest) {
                 Ok(objects) => drop(fixtures.manifests.insert(name, objects)),
@@ -50,6 +52,13 @@ impl Fixtures {
         for (name, path) in files(&folder.join("documents"), &["yaml"])? {
             match read_source(&path).and_then(|source| fixtures.exemptions(&name, source)) {
                 Ok(()) => {}
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+        for (name, path) in files(&folder.join("checklists"), &["md"])? {
+            let list = name.strip_suffix(".md").unwrap_or(&name).to_owned();
+            match read_source(&path) {
+                Ok(source) => drop(fixtures.checklists.insert(list, points(source.text()))),
                 Err(wrong) => problems.extend(wrong),
             }
         }
@@ -86,7 +95,7 @@ impl Fixtures {
     /// No files, only a profile: for a scenario that uses none.
     #[must_use]
     pub const fn bare(profile: Profile) -> Self {
-        Self { manifests: Manifests::new(), documents: BTreeMap::new(), profile }
+        Self { manifests: Manifests::new(), documents: BTreeMap::new(), checklists: BTreeMap::new(), profile }
     }
 }
 
@@ -177,4 +186,13 @@ fn manifest(source: Source) -> Result<Vec<Object>, Problems> {
         problems.push(Problem::at(Span::default(), "the file holds no object"));
     }
     Problems::of(Arc::new(source), problems).or(objects)
+}
+
+/// The points of a checklist: lines that begin with a number and a full stop.
+fn points(text: &str) -> BTreeMap<u16, String> {
+    let point = |line: &str| {
+        let (number, text) = line.split_once(". ")?;
+        Some((number.parse().ok()?, text.trim().to_owned()))
+    };
+    text.lines().filter_map(point).collect()
 }

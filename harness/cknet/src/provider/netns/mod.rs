@@ -52,7 +52,12 @@ impl Provider for Netns {
     }
 
     fn capabilities(&self) -> Vec<Capability> {
-        vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands]
+        let mut all =
+            vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands];
+        if cknet_probe::engine::knows_sctp() {
+            all.push(Capability::Sctp);
+        }
+        all
     }
 
     fn preflight(&self) -> Vec<Finding> {

@@ -194,6 +194,7 @@ pub async fn dns(stage: &Stage<'_>, expected: &Dns) -> Looked {
                 let found: BTreeSet<String> = seen.records.iter().cloned().collect();
                 let shown = || format!("{candidate}: {}", found.iter().cloned().collect::<Vec<_>>().join(", "));
                 let right = !expected.nxdomain
+                    && !expected.unanswered
                     && (wanted.is_empty() || wanted == found)
                     && expected.count.is_none_or(|count| usize::from(count) == found.len());
                 return Ok(if right { Look::Holds(shown()) } else { Look::Refuted(Seen::word(shown())) });
@@ -202,6 +203,9 @@ pub async fn dns(stage: &Stage<'_>, expected: &Dns) -> Looked {
             Sight::DnsFailed { reason } => return Ok(Look::Refuted(Seen::word(reason.clone()))),
             _ => {
                 let outcome = outcome_of(&seen, true)?;
+                if expected.unanswered && meets(Outcome::Denied, outcome) {
+                    return Ok(Look::Holds(format!("the DNS server: {}", outcome.word())));
+                }
                 return Ok(Look::Refuted(Seen::word(format!("the DNS server: {}", outcome.word()))));
             }
         }

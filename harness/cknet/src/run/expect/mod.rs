@@ -7,6 +7,7 @@ mod machine;
 mod objects;
 mod path_mtu;
 mod story;
+mod undefined;
 mod wire;
 mod witness;
 
@@ -78,6 +79,7 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::PathMtu(path) => path_mtu::look(stage, path).await,
         Check::Nodes(states) => objects::nodes(stage, states).await,
         Check::Resource(resource) => objects::resource(stage, resource).await,
+        Check::Refused(refused) => objects::refused(stage, refused).await,
         Check::Routes(route) => machine::route(stage, route).await,
         Check::Links(link) => machine::link(stage, link).await,
         Check::Addresses(addresses) => machine::addresses(stage, addresses).await,
@@ -111,6 +113,8 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
         }
         Verdict::Inconclusive { why } => Outcome::Error { kind: InfraKind::Probe, message: why.clone() },
     };
+    let ways_of = subject.stage.cluster.profile.ways_of.as_deref();
+    let outcome = if expectation.undefined { undefined::judged(ways_of, outcome, &mut detail) } else { outcome };
     let outcome = known_deviation(subject, expectation, outcome);
     let (standing, took_ms) = (outcome.standing(), millis(took));
     if let (Purpose::Flip, Standing::Pass, Some(took)) = (subject.stage.purpose, standing, judgement.time_to_true) {

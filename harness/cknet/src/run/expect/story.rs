@@ -74,6 +74,7 @@ fn kind(check: &Check) -> &'static str {
         Check::Listening(_) => "listening",
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
+        Check::Refused(_) => "refused",
         Check::PathMtu(_) => "pathMtu",
         Check::Wire(_) => "wire",
     }
@@ -129,8 +130,16 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
             state(format!("packets {} -> {}", path.from, path.to), format!("at most {} bytes", path.is))
         }
         Check::Dns(query) => {
-            let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
-            state(format!("name {} from {}", query.name, query.from), is)
+            let is = match (query.nxdomain, query.unanswered) {
+                (true, _) => "no such name",
+                (_, true) => "no answer",
+                _ => "answered",
+            };
+            state(format!("name {} from {}", query.name, query.from), is.to_string())
+        }
+        Check::Refused(refused) => {
+            let subject = format!("{} {}", refused.object.kind(), refused.object.name());
+            state(subject, format!("refused for {}", refused.fields.join(", ")))
         }
         Check::Wire(wire) => state(format!("{} -> {} {} on {}", wire.from, wire.to, wire.port, wire.on), wire.look()),
     }

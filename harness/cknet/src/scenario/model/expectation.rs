@@ -7,8 +7,8 @@ use super::super::nearest::listed;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, PortNumber, PortProto,
-    SegmentName, Selector, ServiceName, Via, Wait,
+    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, Point, PortNumber, PortProto,
+    Refused, SegmentName, Selector, ServiceName, Via, Wait,
 };
 
 /// One thing that is expected, and the line in which it stands.
@@ -26,6 +26,13 @@ pub struct Expectation {
     /// Once true it has to stay true for as long as that.
     #[schemars(rename = "for")]
     pub hold: Option<Wait>,
+    /// The points of checklists that it covers.
+    #[schemars(default)]
+    pub covers: Vec<Point>,
+    /// No specification says what happens here: what is written is what Calico does, and where another CNI does
+    /// otherwise, that is noted and no failure.
+    #[schemars(default)]
+    pub undefined: bool,
     /// What is expected.
     #[schemars(flatten)]
     pub check: Check,
@@ -58,6 +65,8 @@ choice! {
         Service(ServiceAnswers) as "service",
         /// What a name is answered with.
         Dns(Dns) as "dns",
+        /// An object that the API does not take.
+        Refused(Refused) as "refused",
         /// How large a packet may be.
         PathMtu(PathMtu) as "pathMtu",
         /// How a flow looks on the way.
@@ -65,7 +74,7 @@ choice! {
     }
 }
 
-const COMMON: [&str; 5] = ["id", "claim", "refutes", "within", "for"];
+const COMMON: [&str; 7] = ["id", "claim", "refutes", "within", "for", "covers", "undefined"];
 
 impl Read for Expectation {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
@@ -78,6 +87,8 @@ impl Read for Expectation {
         }
         let within: Option<Option<Wait>> = keys.field("within", r);
         let hold: Option<Option<Wait>> = keys.field("for", r);
+        let covers: Option<Vec<Point>> = keys.field_or("covers", Vec::new, r);
+        let undefined: Option<bool> = keys.field_or("undefined", || false, r);
         let check = check(node, r);
         keys.done(Check::KINDS, r);
         Some(Self {
@@ -86,6 +97,8 @@ impl Read for Expectation {
             refutes: refutes.flatten(),
             within: within.flatten(),
             hold: hold.flatten(),
+            covers: covers?,
+            undefined: undefined?,
             check: check?,
             line: r.line(node),
         })
@@ -367,7 +380,7 @@ record! {
 
 record! {
     "`dns`";
-    /// What a name is answered with: one of `answers`, `count`, `nxdomain`.
+    /// What a name is answered with: one of `answers`, `count`, `nxdomain`, `unanswered`.
     pub struct Dns {
         /// From where it is asked: a workload or `node:NAME`.
         pub from: Endpoint,
@@ -381,6 +394,9 @@ record! {
         /// Whether the answer is that there is no such name.
         #[schemars(default)]
         pub nxdomain: bool = false,
+        /// Whether no answer comes, because the name server cannot be reached.
+        #[schemars(default)]
+        pub unanswered: bool = false,
     }
 }
 
