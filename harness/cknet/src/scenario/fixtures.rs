@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::model::Object;
+use super::outline::{CodeBlock, Outline};
 use super::problem::{Problem, Problems};
 use super::profile::Profile;
 use super::source::{Source, Span};
@@ -15,6 +16,9 @@ use super::{json, tree};
 /// The objects of each manifest file, by its path under `fixtures/manifests`.
 pub type Manifests = BTreeMap<String, Vec<Object>>;
 
+/// The blocks of code of each document, by its file name under `fixtures/documents`.
+pub type Code = BTreeMap<String, Vec<CodeBlock>>;
+
 /// Everything outside of a scenario file that checking it needs, read beforehand.
 #[derive(Debug, Clone)]
 pub struct Fixtures {
@@ -22,6 +26,8 @@ pub struct Fixtures {
     pub manifests: Manifests,
     /// Each document, by its file name under `fixtures/documents`.
     pub documents: BTreeMap<String, Document>,
+    /// The blocks of code of each document, likewise.
+    pub code: Code,
     /// What each point of each checklist says, by the file name under `fixtures/checklists` without `.md`.
     pub checklists: BTreeMap<String, BTreeMap<u16, String>>,
     /// What `${cni...}` stands for.
@@ -45,7 +51,11 @@ impl Fixtures {
         }
         for (name, path) in files(&folder.join("documents"), &["md"])? {
             match read_source(&path) {
-                Ok(source) => drop(fixtures.documents.insert(name, Document::read(source.text()))),
+                Ok(source) => {
+                    let Outline { sections, code } = Outline::of(source.text());
+                    fixtures.documents.insert(name.clone(), Document { sections, ..Document::default() });
+                    fixtures.code.insert(name, code);
+                }
                 Err(wrong) => problems.extend(wrong),
             }
         }
@@ -95,7 +105,13 @@ impl Fixtures {
     /// No files, only a profile: for a scenario that uses none.
     #[must_use]
     pub const fn bare(profile: Profile) -> Self {
-        Self { manifests: Manifests::new(), documents: BTreeMap::new(), checklists: BTreeMap::new(), profile }
+        Self {
+            manifests: Manifests::new(),
+            documents: BTreeMap::new(),
+            code: Code::new(),
+            checklists: BTreeMap::new(),
+            profile,
+        }
     }
 }
 

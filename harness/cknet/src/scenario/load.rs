@@ -140,6 +140,7 @@ fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Pr
         declared: Declared::of(tree),
         facts,
         manifests: &fixtures.manifests,
+        code: &fixtures.code,
         problems: std::mem::take(problems),
     };
     let scenario = Scenario::read(tree, &mut reading);

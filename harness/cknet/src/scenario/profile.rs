@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::declared::Declared;
-use super::fixtures::{Manifests, read_source};
+use super::fixtures::{Code, Manifests, read_source};
 use super::model::{PortNumber, PortProto};
 use super::problem::{Problem, Problems};
 use super::read::{Read, Reading, record};
@@ -85,6 +85,7 @@ impl Profile {
                 declared: Declared::default(),
                 facts: Facts::default(),
                 manifests: &Manifests::default(),
+                code: &Code::default(),
                 problems: std::mem::take(&mut problems),
             };
             let profile = Self::read(root, &mut reading);
