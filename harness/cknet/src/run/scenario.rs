@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cknet_probe::wire::{Expect, Sight, Target};
 
 use super::cases::{case, planned};
-use super::expect::{Subject, watch};
+use super::expect::{Subject, watch_all};
 use super::stage::{Reuse, Stage, vantage_of};
 use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
@@ -90,7 +90,7 @@ impl Stage<'_> {
                 self.give_up(phase, &phases[index + 1..], step, &message);
                 return;
             }
-            self.expectations(phase).await;
+            watch_all(&Subject { stage: self, phase }).await;
         }
     }
 
@@ -128,13 +128,6 @@ impl Stage<'_> {
                 self.run.sink.judged(case(self.scenario, later, expectation), outcome);
             }
         }
-    }
-
-    /// Judges all expectations of a phase at the same time, so that they share their waits and their silence.
-    async fn expectations(&self, phase: &Phase) {
-        let subject = Subject { stage: self, phase };
-        let watches = phase.expect.iter().map(|expectation| watch(&subject, expectation));
-        futures::future::join_all(watches).await;
     }
 
     /// Before the first phase every workload answers on every port it listens on, to itself and to every other one.

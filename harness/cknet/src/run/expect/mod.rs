@@ -29,28 +29,76 @@ pub struct Subject<'a> {
     pub phase: &'a Phase,
 }
 
-/// Watches an expectation until there is a verdict, and tells it.
-pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) {
+/// Watches all expectations of a phase at the same time, so that they share their waits and their silence, and tells
+/// each verdict.
+///
+/// Where silence is expected, a flow that arrived is told only once it arrives after that silence was seen, too: until
+/// then nobody knows whether what was done has taken effect, and a policy that closes too much would pass.
+pub async fn watch_all(subject: &Subject<'_>) {
     let started = Instant::now();
-    let mut watch =
-        Watch::new(expectation.within.map(|wait| wait.duration()), expectation.hold.map(|wait| wait.duration()));
-    let judgement = loop {
+    let silence = subject.phase.expect.iter().any(expects_silence);
+    let watches = subject.phase.expect.iter().map(async |expectation| {
+        let within = expectation.within.map(|wait| wait.duration());
+        let seen = watch(subject, expectation, within, expectation.hold.map(|wait| wait.duration())).await;
+        let arrived = seen.as_ref().is_some_and(|judgement| matches!(judgement.verdict, Verdict::Holds { .. }));
+        if silence && arrived && expects_arrival(expectation) {
+            return seen.map(|first| (expectation, first));
+        }
+        tell(subject, expectation, seen, started.elapsed()).await;
+        None
+    });
+    let arrived = futures::future::join_all(watches).await.into_iter().flatten();
+    let confirmed = arrived.map(async |(expectation, first)| {
+        let left = expectation.within.map(|wait| wait.duration().saturating_sub(started.elapsed()));
+        let seen = watch(subject, expectation, left, None).await;
+        tell(subject, expectation, seen.map(|last| last.after(first)), started.elapsed()).await;
+    });
+    futures::future::join_all(confirmed).await;
+}
+
+/// Whether some flow is expected to meet silence or a refusal.
+fn expects_silence(expectation: &Expectation) -> bool {
+    match &expectation.check {
+        Check::Connectivity(flow) => flow.is.is_negative(),
+        Check::Matrix(matrix) => matrix.flows().any(|cell| cell.is.is_negative()),
+        _ => false,
+    }
+}
+
+/// Whether all its flows are expected to arrive.
+fn expects_arrival(expectation: &Expectation) -> bool {
+    match &expectation.check {
+        Check::Connectivity(_) | Check::Matrix(_) => !expects_silence(expectation),
+        Check::Service(_) => true,
+        _ => false,
+    }
+}
+
+/// Watches an expectation until there is a judgement; `None` if the run was interrupted.
+async fn watch(
+    subject: &Subject<'_>,
+    expectation: &Expectation,
+    within: Option<Duration>,
+    hold: Option<Duration>,
+) -> Option<Judgement> {
+    let started = Instant::now();
+    let mut watch = Watch::new(within, hold);
+    loop {
         // A look counts as of the moment it was begun: what it saw was so then.
         let begun = started.elapsed();
         let look = tokio::select! {
             look = tokio::time::timeout(LOOK, look(subject, &expectation.check)) => look,
-            () = subject.stage.run.stop.cancelled() => return tell_aborted(subject, expectation),
+            () = subject.stage.run.stop.cancelled() => return None,
         };
         let look = look.unwrap_or_else(|_| Look::Inconclusive(format!("a look was not done within {LOOK:?}")));
         if let Some(judgement) = watch.see(look, begun) {
-            break judgement;
+            return Some(judgement);
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN) => {}
-            () = subject.stage.run.stop.cancelled() => return tell_aborted(subject, expectation),
+            () = subject.stage.run.stop.cancelled() => return None,
         }
-    };
-    tell(subject, expectation, judgement, started.elapsed()).await;
+    }
 }
 
 /// One look.
@@ -80,7 +128,8 @@ fn tell_aborted(subject: &Subject<'_>, expectation: &Expectation) {
     subject.stage.run.sink.judged(case, Outcome::Aborted { reason: "the run was interrupted".into() });
 }
 
-async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judgement, took: Duration) {
+async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Option<Judgement>, took: Duration) {
+    let Some(judgement) = judgement else { return tell_aborted(subject, expectation) };
     let case = case(subject.stage.scenario, subject.phase, expectation);
     let (time_to_true_ms, samples) = (judgement.time_to_true.map(millis), judgement.samples);
     let mut detail = Detail::default();
