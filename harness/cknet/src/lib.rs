@@ -12,6 +12,7 @@ pub mod event;
 pub mod exit;
 pub mod judge;
 pub mod ledger;
+mod merge_patch;
 pub mod personality;
 pub mod plan;
 pub mod predict;

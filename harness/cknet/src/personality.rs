@@ -1,19 +1,22 @@
 //! The hidden personalities of the executable: what runs inside fabrics, nodes and pods.
 //!
-//! They are chosen by the first argument before anything else happens, because some must run while the process has
-//! one thread only, and because inside a pod nobody needs the runner's command line.
+//! They are chosen by the name of the program or by the first argument before anything else happens, because some must
+//! run while the process has one thread only, and because inside a pod nobody needs the runner's command line.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use cknet_probe::{agent, connect, facts, firewall, serve};
+use cknet_probe::{agent, connect, facts, firewall, serve, tap};
 use cknet_reference::{control_plane, dns, node};
 use clap::{Args, FromArgMatches};
 
 use crate::provider::netns::fabric;
 
-/// Runs the personality that the arguments (without the program's name) name, if they name one.
-pub fn run(arguments: &[String]) -> Option<ExitCode> {
+/// Runs the personality that the program's name or else its arguments name, if they name one.
+pub fn run(program: &str, arguments: &[String]) -> Option<ExitCode> {
+    if let Some(code) = cknet_images::run(program, arguments) {
+        return Some(code);
+    }
     let (name, rest) = arguments.split_first()?;
     Some(match (name.as_str(), rest.first().map(String::as_str)) {
         ("fabric", _) => fabric::main(rest),
@@ -21,12 +24,15 @@ pub fn run(arguments: &[String]) -> Option<ExitCode> {
         ("control-plane", _) => control_plane::main(rest),
         ("node", _) => node::main(rest),
         ("calico-node", _) => node::calico::main(rest),
+        ("flanneld", _) => node::flannel::main(rest),
         ("dns", _) => dns::main(rest.iter().cloned()),
         ("pause", _) => pause(),
         ("node-firewall", _) => firewall::main(rest.iter().cloned()),
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
+        ("node-file", _) => crate::provider::file::main(rest),
         ("node-link", _) => crate::provider::link::main(rest),
         ("probe", Some("agent")) => told(agent::on_standard_streams()),
+        ("probe", Some("tap")) => told(tap::on_standard_streams()),
         ("probe", Some("serve")) => {
             with::<serve::Options>("serve", &rest[1..], |options| told(serve::run(&options, &mut io::stdout())))
         }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cknet::plan::sabotage::sabotaged;
+use cknet::plan::Trial;
 use cknet::predict::{Agreement, Foreseen, Predictor};
 use cknet::scenario::{Filter, Fixtures, Profile, Roots, Scenario, check, load_bytes, locate, read_suite};
 
@@ -61,7 +61,7 @@ fn a_closed_firewall_changes_no_prediction() {
 fn a_policy_that_is_not_applied_is_missed() {
     let scenario = scenarios("policy.deny-all-ingress").remove(0);
     let forgotten = scenario.sabotage.iter().find(|sabotage| sabotage.id == "nothing-denied").unwrap();
-    let flows = foreseen(&sabotaged(&scenario, forgotten));
+    let flows = foreseen(&Trial::sabotage(&scenario, forgotten).scenario);
     let (_, flow) = flows
         .iter()
         .find(|(of, flow)| of == "deny/nobody-gets-in" && flow.flow == "other -> backend 8080/tcp")

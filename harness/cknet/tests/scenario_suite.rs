@@ -163,6 +163,42 @@ fn a_hundred_files_are_read_in_a_moment() {
     assert!(best.as_millis() <= limit, "100 files took {best:?}");
 }
 
+/// The points of the checklist, each with the expectations that cover it. `UPDATE_COVERAGE=1` writes the file instead.
+#[test]
+fn the_committed_coverage_is_current() {
+    let fixtures = fixtures("reference");
+    let roots = Roots::find(None, &repository()).unwrap();
+    let found = locate(&roots, &Filter::default()).unwrap();
+    let scenarios = read_suite(&found, &fixtures).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let mut text = String::from(
+        "# NetworkPolicy, point by point\n\nWhich expectation covers which point of [the checklist](../fixtures/checklists/netpol.md): those that name it in `covers`. `UPDATE_COVERAGE=1 cargo test -p cknet --test scenario_suite` writes this table.\n\n| | point | covered by |\n|---|---|---|\n",
+    );
+    let mut bare = Vec::new();
+    for (number, point) in &fixtures.checklists["netpol"] {
+        let mut cases: Vec<String> = scenarios
+            .iter()
+            .flat_map(|scenario| scenario.expectations().map(move |(phase, one)| (scenario, phase, one)))
+            .filter(|(_, _, one)| one.covers.iter().any(|of| of.list == "netpol" && of.number == *number))
+            .map(|(scenario, phase, one)| format!("`{}`", scenario.case_id(phase, one)))
+            .collect();
+        cases.sort();
+        if cases.is_empty() {
+            bare.push(*number);
+        }
+        text.push_str(&format!("| {number} | {point} | {} |\n", cases.join("<br>")));
+    }
+    let path = repository().join("docs/netpol-coverage.md");
+    if std::env::var_os("UPDATE_COVERAGE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == text, "docs/netpol-coverage.md is not that of the suite; write it with UPDATE_COVERAGE=1");
+    assert_eq!(bare, UNCOVERED, "points that no expectation covers");
+}
+
+/// Points that nothing covers yet.
+const UNCOVERED: [u16; 15] = [33, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 57, 58];
+
 /// A second reader of JSON Schema, which knows nothing of the types, agrees about the suite and
 /// refuses the bad scenarios whose fault is one of form.
 #[test]

@@ -12,6 +12,8 @@ pub mod link;
 mod link_flags;
 pub mod nft;
 pub mod ns;
+pub mod own_root;
+pub mod packet;
 mod polled;
 pub mod pty;
 pub mod route;

@@ -82,6 +82,21 @@ pub struct Vxlan<'a> {
     pub mtu: u32,
 }
 
+/// A VXLAN device as an administrator makes it: it learns who is where, and floods what it does not know.
+#[derive(Clone, Debug)]
+pub struct LearningVxlan<'a> {
+    pub name: &'a str,
+    /// `None` for metadata mode (`external` of ip-link(8)): each packet says its VNI.
+    pub vni: Option<u32>,
+    /// UDP destination port.
+    pub port: u16,
+    /// Index of the device that carries the outer packets; by the routes where there is none.
+    pub parent: Option<u32>,
+    /// The other end, to which everything goes that is not known better.
+    pub remote: Option<Ipv4Addr>,
+    pub mtu: Option<u32>,
+}
+
 /// What is known of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -148,6 +163,28 @@ impl Netlink {
         let request = self.handle.link().add(message).execute();
         request.await.map_err(refused(|| {
             format!("create vxlan device `{}` with VNI {} on UDP {}", device.name, device.vni, device.port)
+        }))
+    }
+
+    /// Makes a learning VXLAN device and sets it up, or leaves nothing behind.
+    pub async fn add_learning_vxlan(&self, device: &LearningVxlan<'_>) -> Result<()> {
+        let mut message = LinkVxlan::new(device.name, device.vni.unwrap_or(0)).port(device.port).up();
+        if device.vni.is_none() {
+            message = message.collect_metadata(true);
+        }
+        if let Some(parent) = device.parent {
+            message = message.dev(parent);
+        }
+        if let Some(remote) = device.remote {
+            message = message.remote(remote);
+        }
+        if let Some(mtu) = device.mtu {
+            message = message.mtu(mtu);
+        }
+        let request = self.handle.link().add(message.build()).execute();
+        request.await.map_err(refused(|| match device.vni {
+            Some(vni) => format!("create vxlan device `{}` with VNI {vni} on UDP {}", device.name, device.port),
+            None => format!("create vxlan device `{}` in metadata mode on UDP {}", device.name, device.port),
         }))
     }
 

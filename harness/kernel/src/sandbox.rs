@@ -24,6 +24,7 @@ use nix::unistd::sethostname;
 use crate::child;
 use crate::link_flags::bring_loopback_up;
 use crate::ns::NetNs;
+use crate::own_root::OwnRoot;
 
 /// What a new sandbox has of its own.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct SandboxPlan {
     pub isolated_as: Option<String>,
     /// A network namespace to live in, instead of a new one; only for an isolated sandbox.
     pub network: Option<NetNs>,
+    /// A root of its own, and an empty folder of the caller where it is built; else the caller's.
+    pub root: Option<(OwnRoot, PathBuf)>,
     /// Files of the caller (left) that are seen inside at another path (right). A missing path is created empty.
     pub binds: Vec<(PathBuf, PathBuf)>,
 }
@@ -84,6 +87,9 @@ impl Sandbox {
         // What the machine mounts later is seen inside, what is mounted inside stays there.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
             .during("make mounts private")?;
+        if let Some((root, staging)) = &plan.root {
+            root.enter(staging).during(format!("lay a root over `{}`", staging.display()))?;
+        }
         for (source, target) in &plan.binds {
             bind(source, target)?;
         }

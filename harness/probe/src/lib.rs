@@ -12,4 +12,5 @@ pub mod engine;
 pub mod facts;
 pub mod firewall;
 pub mod serve;
+pub mod tap;
 pub mod wire;

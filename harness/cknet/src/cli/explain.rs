@@ -141,13 +141,22 @@ fn expected(expectation: &Expectation) -> String {
         Check::Listening(port) => format!("port {} of {} {}", port.port, port.at, port.is.word()),
         Check::Service(service) => format!("service {} reachable on {}", service.name, service.port),
         Check::Dns(query) => format!("name {} from {}", query.name, query.from),
+        Check::Refused(refused) => {
+            format!("{} {} refused for {}", refused.object.kind(), refused.object.name(), refused.fields.join(", "))
+        }
         Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
+        Check::Wire(wire) => {
+            format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
+        }
     };
     if let Some(within) = &expectation.within {
         text.push_str(&format!(", within {within}"));
     }
     if let Some(hold) = &expectation.hold {
         text.push_str(&format!(", for {hold}"));
+    }
+    if expectation.undefined {
+        text.push_str(", as Calico does it; no specification says so");
     }
     if let Check::Matrix(matrix) = &expectation.check {
         text.push_str(&format!("\n{}", indented(&matrix.table())));

@@ -1,14 +1,15 @@
-//! `cknet prove`: a check that cannot fail is a defect, so every sabotage has to turn its expectation red.
+//! `cknet prove`: a check that cannot fail is a defect, so every sabotage has to turn its expectation red, and the
+//! opposite of every expectation has to be refuted.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::interrupt::Interrupts;
 use super::run::{Job, Workshop, processors};
 use super::{Selection, complain, print, suite};
-use crate::event::{Event, Standing, What};
+use crate::event::{Event, FlipsJudged, Outcome, Standing, What};
 use crate::exit::ExitCode;
-use crate::plan::plan;
-use crate::plan::sabotage::{changes_the_network, sabotaged};
+use crate::plan::proof;
 use crate::report::{Fanout, ReportError, Reporter};
 use crate::run::Sink;
 use crate::scenario::Scenario;
@@ -18,16 +19,53 @@ use crate::scenario::model::Sabotage;
 pub struct Options {
     #[command(flatten)]
     selection: Selection,
+    /// Give sabotaged expectations the whole `within` of the file; otherwise five times what they take without the
+    /// sabotage, at least 1 s.
+    #[arg(long)]
+    whole_within: bool,
+    /// How many clusters may exist at once; twice the number of processors unless given, since most of the time is
+    /// waiting.
+    #[arg(long, value_name = "N")]
+    clusters: Option<usize>,
+    /// Name every opposite that was refuted.
+    #[arg(short, long)]
+    verbose: bool,
 }
 
-/// What became of a sabotage.
+/// What became of an attempt to make an expectation fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
     /// The named expectation failed.
     Killed,
     /// It held although it had to fail.
     Survived,
-    /// It could not be judged.
-    NotJudged(&'static str),
+    /// It held, and another one failed instead.
+    WrongOne(String),
+    /// It could not be judged, and why.
+    NotJudged(String),
+    /// The scenario cannot run here, and why.
+    Skipped(String),
+}
+
+impl Fate {
+    fn text(&self) -> String {
+        match self {
+            Self::Killed => "killed".into(),
+            Self::Survived => "SURVIVED".into(),
+            Self::WrongOne(other) => format!("WRONG EXPECTATION FAILED: {other}"),
+            Self::NotJudged(why) => format!("NOT JUDGED: {why}"),
+            Self::Skipped(why) => format!("skipped: {why}"),
+        }
+    }
+}
+
+/// A line of the table.
+struct Row {
+    attempt: String,
+    must_fail: String,
+    fate: Fate,
+    /// How many opposites it stands for.
+    weight: usize,
 }
 
 pub async fn prove(options: Options) -> ExitCode {
@@ -39,69 +77,163 @@ pub async fn prove(options: Options) -> ExitCode {
         Ok(interrupts) => interrupts,
         Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
     };
-    let mut rows = vec![["SABOTAGE".to_string(), "MUST FAIL".into(), "RESULT".into()]];
-    let (mut killed, mut total) = (0, 0);
-    for scenario in &scenarios {
-        for sabotage in &scenario.sabotage {
-            let fate = match one(scenario, sabotage, &interrupts).await {
-                Ok(fate) => fate,
-                Err(problem) => return complain(ExitCode::Infrastructure, &problem),
-            };
-            if let Some(interrupt) = interrupts.which() {
-                return interrupt.into();
-            }
-            total += 1;
-            killed += usize::from(matches!(fate, Fate::Killed));
-            let result = match fate {
-                Fate::Killed => "killed".to_string(),
-                Fate::Survived => "SURVIVED".to_string(),
-                Fate::NotJudged(standing) => format!("NOT JUDGED ({standing})"),
-            };
-            super::note(&format!("{}/{}: {result}", scenario.id(), sabotage.id));
-            rows.push([format!("{}/{}", scenario.id(), sabotage.id), sabotage.must_fail.to_string(), result]);
-        }
+    let seen = match carry_out(&scenarios, &options, &interrupts).await {
+        Ok(seen) => seen,
+        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+    };
+    if let Some(interrupt) = interrupts.which() {
+        return interrupt.into();
     }
-    let code = print(&format!("{}{killed} of {total} sabotages killed\n", table(&rows)));
-    match code {
+    let rows: Vec<Row> = scenarios.iter().flat_map(|scenario| rows(scenario, &seen, options.verbose)).collect();
+    let count = |wanted: fn(&Fate) -> bool| -> usize {
+        rows.iter().filter(|row| wanted(&row.fate)).map(|row| row.weight).sum()
+    };
+    let (killed, skipped) = (count(|fate| *fate == Fate::Killed), count(|fate| matches!(fate, Fate::Skipped(_))));
+    let total = count(|_| true) - skipped;
+    let mut text = table(&rows);
+    text.push_str(&format!("{killed} of {total} sabotages and opposites killed"));
+    if skipped > 0 {
+        text.push_str(&format!(", {skipped} skipped"));
+    }
+    text.push('\n');
+    match print(&text) {
         ExitCode::Passed if total == 0 => complain(ExitCode::NothingChecked, "the selected scenarios have no sabotage"),
         ExitCode::Passed if killed < total => ExitCode::Refuted,
         code => code,
     }
 }
 
-/// Runs a scenario with one sabotage and finds the verdict on the expectation that has to fail.
-async fn one(scenario: &Scenario, sabotage: &Sabotage, interrupts: &Interrupts) -> Result<Fate, String> {
+/// Carries out every scenario, as it is and with each sabotage; what was seen.
+async fn carry_out(scenarios: &[Scenario], options: &Options, interrupts: &Interrupts) -> Result<Seen, String> {
     let workshop = Workshop::open()?;
-    let plan = plan(vec![sabotaged(scenario, sabotage)], 0, &workshop.offer()).map_err(|error| error.to_string())?;
-    let verdict = Arc::new(Mutex::new(None));
+    let plan = proof(scenarios, &workshop.offer()).map_err(|error| {
+        workshop.close();
+        error.to_string()
+    })?;
+    let seen: Arc<Mutex<Seen>> = Arc::default();
     let mut reporters = Fanout::default();
-    let case = format!("{}/{}", scenario.id(), sabotage.must_fail);
-    reporters.add(Listener { case, verdict: verdict.clone() });
-    let sink = Arc::new(Sink::new(reporters));
-    let job = Job { sink, clusters: processors(), keep: false, expect_broken: changes_the_network(sabotage) };
+    reporters.add(Listener { seen: seen.clone() });
+    let job = Job {
+        sink: Arc::new(Sink::new(reporters)),
+        clusters: options.clusters.unwrap_or_else(|| 2 * processors()),
+        keep: false,
+        whole_within: options.whole_within,
+    };
     workshop.carry_out(plan, job, interrupts).await;
     workshop.close();
-    let standing = *verdict.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(match standing {
-        Some(Standing::Fail) => Fate::Killed,
-        Some(Standing::Pass) => Fate::Survived,
-        Some(other) => Fate::NotJudged(other.as_str()),
-        None => Fate::NotJudged("never reached"),
-    })
+    Ok(std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// Listens for the verdict on one case.
+/// What was told of all trials.
+#[derive(Default)]
+struct Seen {
+    /// Verdicts by case; those with a sabotage under the sabotaged scenario's own name.
+    verdicts: BTreeMap<String, Outcome>,
+    flips: BTreeMap<String, FlipsJudged>,
+}
+
+/// All attempts on one scenario.
+fn rows(scenario: &Scenario, seen: &Seen, verbose: bool) -> Vec<Row> {
+    let sabotages = scenario.sabotage.iter().map(|sabotage| Row {
+        attempt: format!("{}/{}", scenario.id(), sabotage.id),
+        must_fail: sabotage.must_fail.to_string(),
+        fate: fate(scenario, sabotage, seen),
+        weight: 1,
+    });
+    let mut rows: Vec<Row> = sabotages.collect();
+    for (phase, expectation) in scenario.expectations() {
+        let case = scenario.case_id(phase, expectation);
+        let must_fail = format!("{}/{}", phase.id, expectation.id);
+        let row = |what: &str, fate, weight| Row {
+            attempt: format!("{} {what}", scenario.id()),
+            must_fail: must_fail.clone(),
+            fate,
+            weight,
+        };
+        // What does not hold as it stands is proof of nothing.
+        if let Some(trouble) = seen.verdicts.get(&case).and_then(trouble) {
+            rows.push(row("without sabotage", Fate::NotJudged(trouble), 1));
+        }
+        let Some(flips) = seen.flips.get(&case) else { continue };
+        if let Some(doubt) = &flips.doubt {
+            rows.push(row("opposite", Fate::NotJudged(doubt.clone()), 1));
+        }
+        let (refuted, held): (Vec<_>, Vec<_>) = flips.flips.iter().partition(|flip| flip.refuted);
+        for flip in held {
+            rows.push(row(&format!("opposite: {} {}", flip.subject, flip.expected), Fate::Survived, 1));
+        }
+        if verbose {
+            let named = refuted.iter().map(|flip| format!("opposite: {} {}", flip.subject, flip.expected));
+            rows.extend(named.map(|what| row(&what, Fate::Killed, 1)));
+        } else if let [flip] = refuted.as_slice() {
+            rows.push(row(&format!("opposite: {}", flip.expected), Fate::Killed, 1));
+        } else if !refuted.is_empty() {
+            rows.push(row(&format!("opposites of {} flows", refuted.len()), Fate::Killed, refuted.len()));
+        }
+    }
+    rows
+}
+
+/// What is wrong with a verdict on a scenario as it stands.
+fn trouble(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Fail { .. } => Some("it fails".into()),
+        Outcome::XPass { .. } => Some("it is expected to fail and holds".into()),
+        Outcome::Error { kind, message } => Some(format!("{kind}: {message}")),
+        Outcome::Aborted { reason } => Some(reason.clone()),
+        Outcome::Pass | Outcome::Skipped { .. } | Outcome::XFail { .. } | Outcome::Flaky { .. } => None,
+    }
+}
+
+/// What became of one sabotage.
+fn fate(scenario: &Scenario, sabotage: &Sabotage, seen: &Seen) -> Fate {
+    let case = format!("{}/{}", scenario.id(), sabotage.must_fail);
+    let without = match seen.verdicts.get(&case) {
+        Some(Outcome::Skipped { reason, .. }) => return Fate::Skipped(reason.clone()),
+        Some(outcome) => outcome.standing(),
+        None => return Fate::NotJudged("the scenario was not carried out without it".into()),
+    };
+    if without != Standing::Pass {
+        return Fate::NotJudged(format!("without it, the expectation is `{}`", without.as_str()));
+    }
+    let variant = format!("{}/", scenario.id().variant(&sabotage.id));
+    let of_it = || seen.verdicts.range(variant.clone()..).take_while(|(case, _)| case.starts_with(&variant));
+    match seen.verdicts.get(&format!("{variant}{}", sabotage.must_fail)) {
+        Some(Outcome::Fail { .. }) => Fate::Killed,
+        Some(Outcome::Pass) => {
+            let other = of_it().find(|(_, outcome)| outcome.standing() == Standing::Fail);
+            other.map_or(Fate::Survived, |(case, _)| Fate::WrongOne(case[variant.len()..].to_string()))
+        }
+        Some(Outcome::Error { message, .. }) => Fate::NotJudged(message.clone()),
+        Some(other) => Fate::NotJudged(other.standing().as_str().to_string()),
+        None => Fate::NotJudged("never reached".into()),
+    }
+}
+
+/// Keeps what is told, and says which scenarios are done.
 struct Listener {
-    case: String,
-    verdict: Arc<Mutex<Option<Standing>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Reporter for Listener {
     fn event(&mut self, event: &Event) -> Result<(), ReportError> {
-        if let What::ExpectationJudged(judged) = &event.what
-            && judged.case.id.0 == self.case
-        {
-            *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(judged.outcome.standing());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &event.what {
+            What::ExpectationJudged(judged) => {
+                seen.verdicts.insert(judged.case.id.0.clone(), judged.outcome.clone());
+            }
+            What::FlipsJudged(judged) => {
+                seen.flips.insert(judged.case.id.0.clone(), FlipsJudged::clone(judged));
+            }
+            What::ScenarioFinished(finished) => {
+                super::note(&format!(
+                    "{}  {}.{} s",
+                    finished.scenario,
+                    finished.took_ms / 1000,
+                    finished.took_ms % 1000 / 100
+                ));
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -111,15 +243,14 @@ impl Reporter for Listener {
     }
 }
 
-/// Rows in columns, two spaces apart.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+/// The rows in columns, two spaces apart; the last one is as long as it is.
+fn table(rows: &[Row]) -> String {
+    let header = ["SABOTAGE".to_string(), "MUST FAIL".into(), "RESULT".into()];
+    let rows = rows.iter().map(|row| [row.attempt.clone(), row.must_fail.clone(), row.fate.text()]);
+    let rows: Vec<[String; 3]> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    let (first, second) = (width(0), width(1));
+    rows.iter()
+        .map(|[attempt, must_fail, result]| format!("{attempt:first$}  {must_fail:second$}  {result}\n"))
+        .collect()
 }

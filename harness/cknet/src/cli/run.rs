@@ -17,7 +17,7 @@ use crate::provider::netns::Netns;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
 use crate::report::terminal::{Terminal, TerminalOptions, Verbosity};
 use crate::report::{Fanout, Ndjson, ReportError};
-use crate::run::{Run, Sink, planned};
+use crate::run::{Pace, Run, Sink, planned};
 use crate::scenario::Scenario;
 
 /// How long an interrupted run may take to take everything down.
@@ -122,7 +122,7 @@ pub async fn run(options: Options) -> ExitCode {
         sink: sink.clone(),
         clusters: options.clusters.unwrap_or_else(processors),
         keep: options.keep,
-        expect_broken: false,
+        whole_within: true,
     };
     workshop.carry_out(plan, job, &interrupts).await;
     let (summary, problems) = sink.finish(interrupts.which(), artifacts);
@@ -142,7 +142,8 @@ pub struct Job {
     pub sink: Arc<Sink>,
     pub clusters: usize,
     pub keep: bool,
-    pub expect_broken: bool,
+    /// Sabotaged expectations get their whole `within`.
+    pub whole_within: bool,
 }
 
 impl Workshop {
@@ -208,7 +209,7 @@ impl Workshop {
             stop: interrupts.stop.clone(),
             clusters: job.clusters,
             keep: job.keep.then(|| interrupts.stop.clone()),
-            expect_broken: job.expect_broken,
+            pace: Pace::new(job.whole_within),
         });
         let late = async {
             interrupts.stop.cancelled().await;

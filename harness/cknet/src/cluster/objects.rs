@@ -8,10 +8,14 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, ApiResource, Scope, pinned_kind};
+use kube::error::DiscoveryError;
 use serde_json::Value;
 
 /// The name under which fields are owned in server-side apply.
 const MANAGER: &str = "cknet";
+
+/// What the API answers where an object makes no sense: `422 Unprocessable Entity`.
+const UNPROCESSABLE: u16 = 422;
 
 /// Longest wait for a deleted object to be gone.
 const GONE: Duration = Duration::from_secs(30);
@@ -41,7 +45,7 @@ impl std::fmt::Display for Coordinates {
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     #[error("cannot {doing}: {cause}")]
-    Api { doing: String, cause: Box<kube::Error> },
+    Api { doing: String, cause: String },
     #[error("{0} is still there after {GONE:?}")]
     StillThere(Coordinates),
     #[error("not an object: {0}")]
@@ -49,7 +53,16 @@ pub enum ObjectError {
 }
 
 fn api_error(doing: impl FnOnce() -> String) -> impl FnOnce(kube::Error) -> ObjectError {
-    move |cause| ObjectError::Api { doing: doing(), cause: Box::new(cause) }
+    move |cause| ObjectError::Api { doing: doing(), cause: answer(&cause) }
+}
+
+/// What the API answered, or why there was no answer.
+pub fn answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Discovery(DiscoveryError::MissingKind(_)) => "it serves no such kind".into(),
+        other => other.to_string(),
+    }
 }
 
 /// The objects of one cluster.
@@ -63,13 +76,30 @@ impl Objects {
         Self { client, kinds: Mutex::default() }
     }
 
-    /// Creates an object or changes it to what is given (server-side apply); returns where it is.
+    /// Creates an object or changes it to what is given (server-side apply); returns where it is. A field that its kind
+    /// does not have is refused: a policy whose selector is misspelt would select everything.
     pub async fn apply(&self, object: &Value) -> Result<Coordinates, ObjectError> {
         let at = coordinates(object)?;
         let (api, namespace) = self.api(&at).await?;
-        let parameters = PatchParams::apply(MANAGER).force();
+        let parameters = PatchParams::apply(MANAGER).force().validation_strict();
         api.patch(&at.name, &parameters, &Patch::Apply(object)).await.map_err(api_error(|| format!("apply {at}")))?;
         Ok(Coordinates { namespace, ..at })
+    }
+
+    /// Tries to create an object or change it, without doing so; the fields about which the API complains as invalid,
+    /// with what it says of each, or nothing when it would take the object.
+    pub async fn refusal(&self, object: &Value) -> Result<Option<Vec<(String, String)>>, ObjectError> {
+        let at = coordinates(object)?;
+        let (api, _) = self.api(&at).await?;
+        let parameters = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
+        match api.patch(&at.name, &parameters, &Patch::Apply(object)).await {
+            Ok(_) => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == UNPROCESSABLE => {
+                let causes = status.details.map(|details| details.causes).unwrap_or_default();
+                Ok(Some(causes.into_iter().map(|cause| (cause.field, cause.message)).collect()))
+            }
+            Err(error) => Err(api_error(|| format!("try to apply {at}"))(error)),
+        }
     }
 
     pub async fn patch(&self, at: &Coordinates, patch: &Patch<Value>) -> Result<(), ObjectError> {

@@ -182,6 +182,9 @@ pub(crate) fn service_object(name: &str, service: &Service) -> Value {
         ServiceType::LoadBalancer => "LoadBalancer",
     };
     let mut spec = json!({"selector": label_map(&service.selector), "ports": ports, "type": kind});
+    if let Some(policy) = service.external_traffic_policy {
+        spec["externalTrafficPolicy"] = json!(policy.word());
+    }
     if service.headless {
         spec["clusterIP"] = json!("None");
     }

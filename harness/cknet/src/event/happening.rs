@@ -267,6 +267,27 @@ pub struct ExpectationJudged {
     pub detail: Detail,
 }
 
+/// The opposite of an expectation that held was looked at, flow by flow: proof that the expectation could have failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlipsJudged {
+    pub case: Case,
+    pub flips: Vec<Flip>,
+    /// Why nothing can be said, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
+}
+
+/// One thing turned into its opposite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flip {
+    /// What was turned: a flow, or the subject of the expectation.
+    pub subject: String,
+    /// What was expected instead.
+    pub expected: String,
+    /// Whether that was refuted, as it has to be.
+    pub refuted: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScenarioFinished {

@@ -13,8 +13,8 @@ pub use failure::{
 };
 pub use happening::{
     Case, CaseId, Claim, Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, Detail, ExpectationJudged, Fidelity,
-    Leak, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted, Severity,
-    StepDone, StepFailed,
+    Flip, FlipsJudged, Leak, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
+    Severity, StepDone, StepFailed,
 };
 pub use outcome::{Attempt, InfraKind, Outcome, SkipCause, Standing};
 pub use summary::{Artifact, CleanupState, Counts, Interrupt, Summary, Tally};
@@ -44,6 +44,7 @@ pub enum What {
     StepDone(StepDone),
     StepFailed(StepFailed),
     ExpectationJudged(Box<ExpectationJudged>),
+    FlipsJudged(Box<FlipsJudged>),
     ScenarioFinished(ScenarioFinished),
     Cleanup(Cleanup),
     RunFinished(Box<RunFinished>),
@@ -70,5 +71,5 @@ macro_rules! what_from {
 what_from! {
     ClusterAcquiring ClusterReady ClusterFailed ScenarioStarted PhaseStarted StepDone StepFailed
     ScenarioFinished Cleanup;
-    boxed RunStarted ExpectationJudged RunFinished
+    boxed RunStarted ExpectationJudged FlipsJudged RunFinished
 }

@@ -2,11 +2,13 @@
 //!
 //! Pure: the same scenarios and the same seed give the same plan.
 
-pub mod sabotage;
+mod trial;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+
+pub use self::trial::{Purpose, Sabotaged, Trial};
 
 use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Member};
 use crate::event::Fidelity;
@@ -58,7 +60,11 @@ impl Offer {
             model::Fidelity::Cluster => Fidelity::Cluster,
         };
         if !missing.is_empty() {
-            return Some(format!("requires {}; {} lacks it", missing.join(", "), self.name));
+            let cure = match missing.contains(&Capability::Sctp.word()) {
+                true => "; where the kernel has SCTP as a module: modprobe sctp",
+                false => "",
+            };
+            return Some(format!("requires {}; {} lacks it{cure}", missing.join(", "), self.name));
         }
         (least > self.fidelity).then(|| {
             format!("requires fidelity {}; {} is of fidelity {}", least.as_str(), self.name, self.fidelity.as_str())
@@ -66,14 +72,15 @@ impl Offer {
     }
 }
 
-/// A cluster and the scenarios that run on it, one after the other.
+/// A cluster and what is done on it. Batches may be shared out among several clusters that are made alike; the trials
+/// of a batch follow each other.
 #[derive(Debug)]
 pub struct PlannedCluster {
     /// `cp1+w1+w2`: its nodes.
     pub name: String,
     pub topology: Topology,
     pub spec: ClusterSpec,
-    pub scenarios: Vec<Scenario>,
+    pub batches: Vec<Vec<Trial>>,
 }
 
 /// A scenario that asks for more than the providers and distributions of today can give.
@@ -88,23 +95,54 @@ pub struct Unplannable {
 pub fn plan(scenarios: Vec<Scenario>, seed: u64, offer: &Offer) -> Result<Plan, Unplannable> {
     let mut shuffled = scenarios;
     shuffle(&mut shuffled, seed);
-    let mut clusters: Vec<PlannedCluster> = Vec::new();
-    let mut skipped = Vec::new();
+    let mut plan = Plan { clusters: Vec::new(), skipped: Vec::new() };
     for scenario in shuffled {
-        if let Some(reason) = offer.lacks(&scenario) {
-            skipped.push((scenario, reason));
-            continue;
-        }
-        let (topology, spec) = cluster_of(&scenario)?;
-        match clusters.iter_mut().find(|planned| planned.topology == topology && planned.spec == spec) {
-            Some(planned) => planned.scenarios.push(scenario),
-            None => {
-                let name = topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join("+");
-                clusters.push(PlannedCluster { name, topology, spec, scenarios: vec![scenario] });
-            }
+        match offer.lacks(&scenario) {
+            Some(reason) => plan.skipped.push((scenario, reason)),
+            None => plan.add(vec![Trial::judge(scenario)])?,
         }
     }
-    Ok(Plan { clusters, skipped })
+    Ok(plan)
+}
+
+/// Plans a proof: each scenario as it is, then with each of its sabotages. What can share a cluster does.
+pub fn proof(scenarios: &[Scenario], offer: &Offer) -> Result<Plan, Unplannable> {
+    let mut plan = Plan { clusters: Vec::new(), skipped: Vec::new() };
+    let mut apart = Vec::new();
+    for scenario in scenarios {
+        if let Some(reason) = offer.lacks(scenario) {
+            plan.skipped.push((scenario.clone(), reason));
+            continue;
+        }
+        let own = cluster_of(scenario)?;
+        let mut batch = vec![Trial::flip(scenario.clone())];
+        for sabotage in &scenario.sabotage {
+            let trial = Trial::sabotage(scenario, sabotage);
+            if cluster_of(&trial.scenario)? == own { batch.push(trial) } else { apart.push(vec![trial]) }
+        }
+        plan.add(batch)?;
+    }
+    // The last of all: by then it is known how long the scenario takes without the sabotage.
+    for batch in apart {
+        plan.add(batch)?;
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    /// Adds trials that want the same cluster.
+    fn add(&mut self, batch: Vec<Trial>) -> Result<(), Unplannable> {
+        let Some(first) = batch.first() else { return Ok(()) };
+        let (topology, spec) = cluster_of(&first.scenario)?;
+        match self.clusters.iter_mut().find(|planned| planned.topology == topology && planned.spec == spec) {
+            Some(planned) => planned.batches.push(batch),
+            None => {
+                let name = topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join("+");
+                self.clusters.push(PlannedCluster { name, topology, spec, batches: vec![batch] });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The machines and the cluster that a scenario wants.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::protocol;
 use crate::cluster::workloads::{namespace_object, namespaces, pod_object, service_object};
+use crate::merge_patch::merge;
 use crate::scenario::model::{
     Action, Manifest, NodeName, Patch, PatchType, Relabel, Scenario, ServiceName, Workload, WorkloadName,
 };
@@ -63,6 +64,7 @@ impl World {
             }
             Action::Firewall(_)
             | Action::NodeRun(_)
+            | Action::InstallCni(_)
             | Action::StopComponent(_)
             | Action::StartComponent(_)
             | Action::Link(_) => {}
@@ -199,45 +201,4 @@ fn key(object: &Value) -> Option<Key> {
         _ => object["metadata"]["namespace"].as_str().unwrap_or("default"),
     };
     Some((kind.into(), namespace.into(), object["metadata"]["name"].as_str()?.into()))
-}
-
-/// RFC 7396: objects are merged, null removes, everything else replaces.
-fn merge(target: &mut Value, patch: Value) {
-    match patch {
-        Value::Object(patch) => {
-            if !target.is_object() {
-                *target = json!({});
-            }
-            for (key, value) in patch {
-                if value.is_null() {
-                    if let Some(map) = target.as_object_mut() {
-                        map.remove(&key);
-                    }
-                } else {
-                    merge(&mut target[key.as_str()], value);
-                }
-            }
-        }
-        other => *target = other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    /// The examples of RFC 7396, appendix A, that differ in kind.
-    #[rstest]
-    #[case(json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"}))]
-    #[case(json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"}))]
-    #[case(json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]}))]
-    #[case(json!({"a": "foo"}), json!("bar"), json!("bar"))]
-    #[case(json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1}))]
-    #[case(json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"}))]
-    #[case(json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}}))]
-    fn patches_merge(#[case] mut target: Value, #[case] patch: Value, #[case] merged: Value) {
-        merge(&mut target, patch);
-        assert_eq!(target, merged);
-    }
 }

@@ -3,6 +3,7 @@
 //! A provider knows nothing of Kubernetes, and whoever uses a [`Node`] knows nothing of how it was made: it can run
 //! a command there, put and take a file, start a service, reach a port.
 
+pub mod file;
 pub mod link;
 pub mod netns;
 

@@ -5,20 +5,23 @@
 
 mod cases;
 mod expect;
+mod pace;
+mod queue;
 mod reset;
 mod scenario;
 mod sink;
 mod stage;
 mod steps;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::cases::planned;
+pub use self::pace::Pace;
 pub use self::sink::Sink;
 pub use self::steps::describe;
 
@@ -26,9 +29,11 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::distribution::Distribution;
 use crate::event::{Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, InfraKind, Leak, Outcome, SkipCause};
 use crate::ledger::{Ledger, LedgerError, Resource};
-use crate::plan::{Plan, PlannedCluster};
+use crate::plan::{Plan, PlannedCluster, Trial};
 use crate::provider::Provider;
 use crate::scenario::Scenario;
+
+use self::queue::{Kind, Queue};
 
 /// What a run works with.
 pub struct Run {
@@ -42,8 +47,8 @@ pub struct Run {
     pub clusters: usize,
     /// Leave the clusters standing until this is cancelled too.
     pub keep: Option<CancellationToken>,
-    /// Cluster-changing sabotage is under way: the network may be broken from the start.
-    pub expect_broken: bool,
+    /// How long expectations take without a sabotage.
+    pub pace: Pace,
 }
 
 impl Run {
@@ -57,13 +62,17 @@ impl Run {
                 self.sink.judged(case, outcome);
             }
         }
-        let slots = Arc::new(Semaphore::new(self.clusters.max(1)));
+        let queue = Arc::new(Queue::new(plan.clusters));
         let mut tasks = JoinSet::new();
-        for (number, planned) in plan.clusters.into_iter().enumerate() {
-            let (run, slots) = (self.clone(), slots.clone());
+        for _ in 0..self.clusters.max(1) {
+            let (run, queue) = (self.clone(), queue.clone());
             tasks.spawn(async move {
-                let Ok(_slot) = slots.acquire().await else { return Vec::new() };
-                run.on_one_cluster(number, planned).await
+                let mut leaks = Vec::new();
+                // What is kept for a person is made once.
+                while let Some((number, kind)) = queue.next(run.keep.is_none()) {
+                    leaks.extend(run.on_clusters(number, kind).await);
+                }
+                leaks
             });
         }
         let mut leaks = Vec::new();
@@ -81,26 +90,24 @@ impl Run {
         self.sink.tell(Cleanup { leaks, kept: None, took_ms });
     }
 
-    async fn on_one_cluster(&self, number: usize, planned: PlannedCluster) -> Vec<Leak> {
-        if self.stop.is_cancelled() {
-            return Vec::new();
-        }
+    /// Carries out batches of one kind until there are none, on one cluster after the other where that is needed.
+    async fn on_clusters(&self, number: usize, kind: &Kind) -> Vec<Leak> {
         let mut leaks = Vec::new();
-        let mut waiting: std::collections::VecDeque<Scenario> = planned.scenarios.iter().cloned().collect();
-        let mut made = 0;
-        while !waiting.is_empty() && !self.stop.is_cancelled() {
-            let key = format!("c{number}-{made}");
-            made += 1;
-            match self.make(&key, &planned).await {
+        let mut waiting: VecDeque<Trial> = VecDeque::new();
+        while !self.stop.is_cancelled() && refill(&mut waiting, kind) {
+            let key = format!("c{number}-{}", kind.another());
+            match self.make(&key, &kind.planned).await {
                 Ok(cluster) => {
                     self.leave_kubeconfig(&cluster, &key);
-                    self.scenarios_on(&cluster, &planned, &mut waiting).await;
+                    self.trials_on(&cluster, kind, &mut waiting).await;
                     self.hold_if_kept().await;
                     leaks.extend(self.unmake(&key, cluster).await);
                 }
                 Err(error) => {
-                    for scenario in waiting.drain(..) {
-                        self.tell_all_errors(&scenario, &error);
+                    while refill(&mut waiting, kind) {
+                        for trial in waiting.drain(..) {
+                            self.tell_all_errors(&trial.scenario, &error);
+                        }
                     }
                 }
             }
@@ -108,19 +115,15 @@ impl Run {
         leaks
     }
 
-    /// Runs scenarios until all are done or one has left the cluster in a state that cannot be undone.
-    async fn scenarios_on(
-        &self,
-        cluster: &Cluster,
-        planned: &PlannedCluster,
-        waiting: &mut std::collections::VecDeque<Scenario>,
-    ) {
-        while let Some(scenario) = waiting.pop_front() {
+    /// Carries out trials until there are none or one has left the cluster in a state that cannot be undone.
+    async fn trials_on(&self, cluster: &Cluster, kind: &Kind, waiting: &mut VecDeque<Trial>) {
+        while refill(waiting, kind) {
+            let Some(trial) = waiting.pop_front() else { return };
             if self.stop.is_cancelled() {
                 return;
             }
-            let again = scenario::carry_out(self, cluster, &planned.name, &scenario).await;
-            if again == stage::Reuse::No || waiting.is_empty() {
+            let again = scenario::carry_out(self, cluster, &kind.planned.name, &trial).await;
+            if again == stage::Reuse::No {
                 return;
             }
         }
@@ -230,6 +233,14 @@ impl Run {
             self.sink.judged(case, outcome);
         }
     }
+}
+
+/// Takes the next batch when nothing waits; whether there is something to do.
+fn refill(waiting: &mut VecDeque<Trial>, kind: &Kind) -> bool {
+    if waiting.is_empty() {
+        waiting.extend(kind.take().unwrap_or_default());
+    }
+    !waiting.is_empty()
 }
 
 impl ClusterError {

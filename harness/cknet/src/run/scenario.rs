@@ -3,19 +3,20 @@
 use std::time::{Duration, Instant};
 
 use cknet_probe::wire::{Expect, Sight, Target};
+use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::cases::{case, planned};
-use super::expect::{Subject, watch_all};
+use super::expect::{Subject, deviation, flip, watch};
 use super::stage::{Reuse, Stage, vantage_of};
 use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::workloads;
 use crate::event::{
-    InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, StepDone, StepFailed,
+    InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, Standing, StepDone, StepFailed,
 };
-use crate::scenario::Scenario;
-use crate::scenario::model::{Phase, Protocol};
+use crate::plan::{Purpose, Trial};
+use crate::scenario::model::{ExpectationId, Phase, Protocol};
 use crate::vantage::Question;
 
 /// Longest wait for everything to answer before the first phase.
@@ -25,7 +26,8 @@ const CONTROL: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Carries a scenario out and tells every verdict.
-pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, scenario: &Scenario) -> Reuse {
+pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, trial: &Trial) -> Reuse {
+    let scenario = &trial.scenario;
     let started = Instant::now();
     run.sink.tell(ScenarioStarted {
         scenario: scenario.id().to_string(),
@@ -33,7 +35,7 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, scenari
         cluster: cluster_name.to_string(),
     });
     let prepared = tokio::select! {
-        prepared = prepare(run, cluster, scenario) => Some(prepared),
+        prepared = prepare(run, cluster, trial) => Some(prepared),
         () = run.stop.cancelled() => None,
     };
     let reuse = match prepared {
@@ -58,15 +60,12 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, scenari
 }
 
 /// Creates what the scenario has from its start, and sees that everything answers before anything is broken.
-async fn prepare<'a>(
-    run: &'a Run,
-    cluster: &'a Cluster,
-    scenario: &'a Scenario,
-) -> Result<Stage<'a>, (InfraKind, String)> {
+async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Result<Stage<'a>, (InfraKind, String)> {
+    let Trial { scenario, purpose } = trial;
     let provision = |error: &dyn std::fmt::Display| (InfraKind::Bootstrap, error.to_string());
     let (placed, made) = workloads::create(cluster, scenario).await.map_err(|error| provision(&error))?;
     let facts = RunFacts::gather(cluster, scenario, &placed).await.map_err(|error| provision(&error))?;
-    let stage = Stage { run, cluster, scenario, placed, facts, made, tainted: false };
+    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, tainted: false };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)
 }
@@ -90,7 +89,21 @@ impl Stage<'_> {
                 self.give_up(phase, &phases[index + 1..], step, &message);
                 return;
             }
-            watch_all(&Subject { stage: self, phase }).await;
+            self.expectations(phase).await;
+            if self.must_fail(phase).is_some() {
+                // What comes later is not what the sabotage is about.
+                return;
+            }
+        }
+    }
+
+    /// The expectation of a phase that a sabotage has to turn red.
+    fn must_fail(&self, phase: &Phase) -> Option<&ExpectationId> {
+        match self.purpose {
+            Purpose::Sabotage(sabotaged) if sabotaged.must_fail.phase == phase.id => {
+                Some(&sabotaged.must_fail.expectation)
+            }
+            _ => None,
         }
     }
 
@@ -130,6 +143,30 @@ impl Stage<'_> {
         }
     }
 
+    /// Judges all expectations of a phase at the same time, so that they share their waits and their silence.
+    async fn expectations(&self, phase: &Phase) {
+        // Under a sabotage, what fails anyway would only be waited for.
+        let sabotaged = matches!(self.purpose, Purpose::Sabotage(_));
+        let wanted = phase.expect.iter().filter(|one| !sabotaged || deviation(self, phase, one).is_none());
+        let wanted: Vec<_> = wanted.collect();
+        let subject = &Subject::new(self, phase, &wanted);
+        let watches =
+            wanted.into_iter().map(|expectation| async move { (expectation, watch(subject, expectation).await) });
+        let mut watches: FuturesUnordered<_> = watches.collect();
+        let mut held = Vec::new();
+        while let Some((expectation, standing)) = watches.next().await {
+            match standing {
+                Standing::Pass => held.push(expectation),
+                // The others may take their time; what had to be seen has been seen.
+                Standing::Fail if self.must_fail(phase) == Some(&expectation.id) => return,
+                _ => {}
+            }
+        }
+        if matches!(self.purpose, Purpose::Flip) {
+            futures::future::join_all(held.into_iter().map(|expectation| flip::judge(subject, expectation))).await;
+        }
+    }
+
     /// Before the first phase every workload answers on every port it listens on, to itself and to every other one.
     ///
     /// What never worked cannot be broken by a step. The times of the answers set the deadline for silence.
@@ -153,7 +190,7 @@ impl Stage<'_> {
                 }
                 Err(error) => error.to_string(),
             };
-            if self.run.expect_broken && started.elapsed() >= Duration::from_secs(1) {
+            if self.may_be_broken() && started.elapsed() >= Duration::from_secs(1) {
                 return Ok(());
             }
             if started.elapsed() >= CONTROL {
@@ -163,6 +200,11 @@ impl Stage<'_> {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Whether a sabotage has changed how the network was made, so that not everything need answer.
+    fn may_be_broken(&self) -> bool {
+        matches!(self.purpose, Purpose::Sabotage(sabotaged) if sabotaged.broken_from_start)
     }
 
     fn control_questions(&self) -> Vec<Question> {

@@ -5,6 +5,7 @@ use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads::{Placed, PlacedPod};
+use crate::plan::Purpose;
 use crate::scenario::Scenario;
 use crate::vantage::{Place, Vantage};
 
@@ -20,6 +21,7 @@ pub struct Stage<'a> {
     pub run: &'a Run,
     pub cluster: &'a Cluster,
     pub scenario: &'a Scenario,
+    pub purpose: &'a Purpose,
     pub placed: Placed,
     pub facts: RunFacts,
     /// What was made and has to go, in the order in which it was made.

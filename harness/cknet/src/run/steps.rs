@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::stage::Stage;
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
+use crate::provider::link::NewVxlan;
 use crate::provider::{Exit, Invocation};
 use crate::scenario::model::{
-    Action, Component, Direction, Firewall, FirewallChange, LinkChange, LinkState, Manifest, NodeRun, NodeSet,
-    PatchType, Relabel, WorkloadChange,
+    Action, Component, Direction, Firewall, FirewallChange, InstallCni, LinkChange, LinkState, Manifest, NewLink,
+    NodeRun, NodeSet, PatchType, Relabel, WorkloadChange,
 };
 
 /// Longest time for a command on a node.
@@ -50,7 +51,17 @@ pub fn describe(action: &Action) -> String {
         }
         Action::StopComponent(component) => format!("stop {}", component.component),
         Action::StartComponent(component) => format!("start {}", component.component),
-        Action::Link(link) => format!("set {} of {} {:?}", link.device, link.node, link.change),
+        Action::Link(link) => match &link.change {
+            LinkState::Add(new) => {
+                let vni = new.vni.map_or("in metadata mode".to_string(), |vni| format!("with VNI {vni}"));
+                format!("make {} device {} on {} {vni}, UDP {}", new.kind.word(), link.device, link.node, new.port)
+            }
+            change => format!("set {} of {} {change:?}", link.device, link.node),
+        },
+        Action::InstallCni(install) => {
+            let verb = if install.remove { "remove" } else { "install" };
+            format!("{verb} CNI configuration {}", install.file)
+        }
         Action::Label(relabel) => format!("label {}", relabel.workload),
         Action::Workload(_) => "change workloads".into(),
     }
@@ -61,7 +72,6 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
     match action {
         Action::Apply(manifest) => apply(stage, manifest).await,
         Action::Patch(patch) => {
-            stage.tainted = true;
             let value = patch.patch.resolve(&|fact| stage.facts.lookup(fact)).map_err(text)?;
             let patch_body = match patch.patch_type {
                 PatchType::Merge => Patch::Merge(value),
@@ -74,6 +84,8 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
                 namespace: patch.namespace.as_ref().map(|namespace| namespace.as_str().to_string()),
                 name: patch.name.clone(),
             };
+            // What the scenario made goes away with it; of anything else nobody knows what it was like.
+            stage.tainted |= !stage.made.iter().any(|made| made.kind == at.kind && made.name == at.name);
             stage.cluster.objects.patch(&at, &patch_body).await.map_err(text)
         }
         Action::Delete(manifest) => delete(stage, manifest).await,
@@ -98,6 +110,10 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
         Action::Link(link) => {
             stage.tainted = true;
             change_link(stage, link).await
+        }
+        Action::InstallCni(install) => {
+            stage.tainted = true;
+            install_cni(stage, install).await
         }
         Action::Label(relabel) => label(stage, relabel).await,
         Action::Workload(change) => change_workloads(stage, change).await,
@@ -171,12 +187,17 @@ async fn node_run(stage: &Stage<'_>, run: &NodeRun) -> Done {
 
 /// Runs a command on a node; another exit code than the one wanted is an error with what it printed.
 async fn command(stage: &Stage<'_>, node: &str, argv: Vec<String>, wanted: i32) -> Done {
+    command_with(stage, node, argv, &[wanted]).await
+}
+
+async fn command_with(stage: &Stage<'_>, node: &str, argv: Vec<String>, wanted: &[i32]) -> Done {
     let machine = stage.cluster.nodes.get(node).ok_or_else(|| format!("no node is called `{node}`"))?;
     let shown = argv.join(" ");
     let output = machine.run(Invocation::new(argv), COMMAND).await.map_err(text)?;
-    if output.exit == Exit::Code(wanted) {
+    if wanted.iter().any(|code| output.exit == Exit::Code(*code)) {
         return Ok(());
     }
+    let wanted = wanted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
     let said = match output.complaint() {
         said if said.is_empty() => String::from_utf8_lossy(&output.stdout).trim().to_string(),
         said => said,
@@ -242,14 +263,64 @@ async fn await_component(stage: &Stage<'_>, component: &Component, on: bool) -> 
 }
 
 async fn change_link(stage: &Stage<'_>, link: &LinkChange) -> Done {
-    let change = match link.change {
+    let change = match &link.change {
         LinkState::Up => "up".to_string(),
         LinkState::Down => "down".to_string(),
         LinkState::Delete => "delete".to_string(),
         LinkState::Mtu(bytes) => format!("mtu={bytes}"),
+        LinkState::Add(new) => return add_link(stage, link, new).await,
     };
     let argv = ["cknet", "node-link", &link.device, &change].map(String::from).to_vec();
     command(stage, link.node.as_str(), argv, 0).await
+}
+
+/// What the kernel answers where a device stands in another one's way: the same VNI and port, or the port in another
+/// mode (drivers/net/vxlan of Linux).
+const IN_THE_WAY: [i32; 2] = [nix::libc::EEXIST, nix::libc::EADDRINUSE];
+
+async fn add_link(stage: &Stage<'_>, link: &LinkChange, new: &NewLink) -> Done {
+    let remote = new.remote.as_ref().map(|remote| remote.resolve(&|fact| stage.facts.lookup(fact)));
+    let remote = match remote.transpose().map_err(text)?.map(|address| address.0) {
+        Some(std::net::IpAddr::V4(address)) => Some(address),
+        Some(other) => return Err(format!("`{other}` is not an IPv4 address")),
+        None => None,
+    };
+    let device = NewVxlan {
+        vni: new.vni,
+        port: new.port.get(),
+        parent: new.parent.clone(),
+        remote,
+        address: new.address.as_ref().map(|address| address.parse().map_err(text)).transpose()?,
+        mtu: new.mtu,
+    };
+    let change = format!("add={}", json!(device));
+    let argv = ["cknet", "node-link", &link.device, &change].map(String::from).to_vec();
+    let refusals: &[i32] = if new.may_be_refused { &IN_THE_WAY } else { &[] };
+    let wanted: Vec<i32> = std::iter::once(0).chain(refusals.iter().copied()).collect();
+    command_with(stage, link.node.as_str(), argv, &wanted).await
+}
+
+async fn install_cni(stage: &Stage<'_>, install: &InstallCni) -> Done {
+    let path = format!("/etc/cni/net.d/{}", install.file);
+    let lookup = |fact: &_| stage.facts.lookup(fact);
+    let content = match (&install.config, &install.text) {
+        (Some(config), _) => Some(format!("{:#}\n", config.resolve(&lookup).map_err(text)?)),
+        (None, Some(broken)) => Some(broken.resolve(&lookup).map_err(text)?),
+        (None, None) => None,
+    };
+    for name in nodes_of(stage, &install.nodes) {
+        match &content {
+            Some(content) => {
+                let node = stage.cluster.nodes.get(&name).ok_or_else(|| format!("no node is called `{name}`"))?;
+                node.put(&path, 0o644, content.clone().into_bytes()).await.map_err(text)?;
+            }
+            None => {
+                let argv = ["cknet", "node-file", "remove", &path].map(String::from).to_vec();
+                command(stage, &name, argv, 0).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn label(stage: &mut Stage<'_>, relabel: &Relabel) -> Done {

@@ -31,6 +31,7 @@ impl<'a> Declared<'a> {
         let topology = root.get("topology");
         let mut namespaces = BUILT_IN_NAMESPACES.to_vec();
         namespaces.extend(names(root.get("namespaces")));
+        namespaces.extend(applied_namespaces(root));
         let mut workloads = names(root.get("workloads"));
         workloads.extend(added_workloads(root));
         Self {
@@ -73,12 +74,26 @@ fn phase(node: &Node) -> DeclaredPhase<'_> {
     DeclaredPhase { id: id(node), steps: items(node.get("steps")).count(), expectations: ids(node.get("expect")) }
 }
 
+fn steps(root: &Node) -> impl Iterator<Item = &Node> {
+    items(root.get("phases")).flat_map(|phase| items(phase.get("steps")))
+}
+
+/// The namespaces that a step creates later, as objects that stand in the file.
+fn applied_namespaces(root: &Node) -> Vec<&str> {
+    let applied = steps(root).filter_map(|step| step.get("apply"));
+    let objects = applied.flat_map(|apply| match apply.items() {
+        [] => std::slice::from_ref(apply),
+        several => several,
+    });
+    objects
+        .filter(|object| object.get("kind").and_then(Node::text) == Some("Namespace"))
+        .filter_map(|object| object.get("metadata")?.get("name")?.text())
+        .collect()
+}
+
 /// The workloads that a step adds later.
 fn added_workloads(root: &Node) -> Vec<&str> {
-    items(root.get("phases"))
-        .flat_map(|phase| items(phase.get("steps")))
-        .flat_map(|step| names(step.get("workload").and_then(|change| change.get("add"))))
-        .collect()
+    steps(root).flat_map(|step| names(step.get("workload").and_then(|change| change.get("add")))).collect()
 }
 
 fn keyed(node: Option<&Node>) -> impl Iterator<Item = (&str, &Node)> {

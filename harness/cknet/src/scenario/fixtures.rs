@@ -21,19 +21,21 @@ pub struct Fixtures {
     pub manifests: Manifests,
     /// The anchors of each document, by its file name under `fixtures/documents`.
     pub documents: BTreeMap<String, Vec<String>>,
+    /// What each point of each checklist says, by the file name under `fixtures/checklists` without `.md`.
+    pub checklists: BTreeMap<String, BTreeMap<u16, String>>,
     /// What `${cni...}` stands for.
     pub profile: Profile,
 }
 
 impl Fixtures {
-    /// Reads `manifests/` and `documents/` below `folder`, the repository's `fixtures`.
+    /// Reads `manifests/`, `documents/` and `checklists/` below `folder`, the repository's `fixtures`.
     /// A folder that is not there holds no files.
     ///
     /// # Errors
     /// Each file that cannot be read or is no manifest, with the place.
     pub fn open(folder: &Path, profile: Profile) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let mut fixtures = Self { manifests: Manifests::new(), documents: BTreeMap::new(), profile };
+        let mut fixtures = Self::bare(profile);
         for (name, path) in files(&folder.join("manifests"), &["yaml", "yml"])? {
             match read_source(&path).and_then(manifest) {
                 Ok(objects) => drop(fixtures.manifests.insert(name, objects)),
@@ -46,13 +48,20 @@ impl Fixtures {
                 Err(wrong) => problems.extend(wrong),
             }
         }
+        for (name, path) in files(&folder.join("checklists"), &["md"])? {
+            let list = name.strip_suffix(".md").unwrap_or(&name).to_owned();
+            match read_source(&path) {
+                Ok(source) => drop(fixtures.checklists.insert(list, points(source.text()))),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
         problems.or(fixtures)
     }
 
     /// No files, only a profile: for a scenario that uses none.
     #[must_use]
     pub const fn bare(profile: Profile) -> Self {
-        Self { manifests: Manifests::new(), documents: BTreeMap::new(), profile }
+        Self { manifests: Manifests::new(), documents: BTreeMap::new(), checklists: BTreeMap::new(), profile }
     }
 }
 
@@ -166,6 +175,15 @@ fn anchors(text: &str) -> Vec<String> {
         *times += 1;
     }
     anchors
+}
+
+/// The points of a checklist: lines that begin with a number and a full stop.
+fn points(text: &str) -> BTreeMap<u16, String> {
+    let point = |line: &str| {
+        let (number, text) = line.split_once(". ")?;
+        Some((number.parse().ok()?, text.trim().to_owned()))
+    };
+    text.lines().filter_map(point).collect()
 }
 
 fn slug(heading: &str) -> String {

@@ -43,6 +43,8 @@ record! {
         pub workload_device_prefix: String,
         /// File in /etc/cni/net.d, `${cni.configFile}`.
         pub config_file: String,
+        /// The CNI whose way it is where specifications leave things open: `calico`, or nothing.
+        pub ways_of: Option<String>,
         /// The IP pool that exists from the start, where there is one, `${cni.defaultPool}`.
         pub default_pool: Option<String>,
     }

@@ -101,6 +101,8 @@ mod tests {
         agree::<NodeRun>();
         agree::<Component>();
         agree::<Relabel>();
+        agree::<InstallCni>();
+        agree::<NewLink>();
         agree::<Connectivity>();
         agree::<Resource>();
         agree::<Route>();
@@ -109,6 +111,7 @@ mod tests {
         agree::<Listening>();
         agree::<ServiceAnswers>();
         agree::<Dns>();
+        agree::<Refused>();
         agree::<PathMtu>();
         agree::<Sabotage>();
         agree::<ExtraStep>();

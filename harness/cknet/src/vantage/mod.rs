@@ -4,6 +4,7 @@
 //! time shares one batch per node and so one deadline for silence.
 
 mod agent;
+mod tap;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use cknet_probe::wire::{Observation, Target};
 
 use self::agent::Agent;
+pub use self::tap::Taps;
 use crate::provider::Nodes;
 
 /// Shortest deadline for silence; a TCP probe that waits less than 1 s is exactly one SYN.
@@ -45,7 +47,7 @@ pub enum Place {
 
 impl Place {
     /// The path of the namespace on the node, or the word for the agent's own.
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         match self {
             Self::Node => "self".into(),
             Self::Pod { uid } => format!("/run/netns/cni-{uid}"),
@@ -67,6 +69,8 @@ pub enum ProbeError {
     NoNode(String),
     #[error("the probe agent of node `{node}` {what}")]
     Agent { node: String, what: String },
+    #[error("the tap on node `{node}` {what}")]
+    Tap { node: String, what: String },
 }
 
 /// Sends probes from all nodes of a cluster.

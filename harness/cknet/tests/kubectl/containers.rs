@@ -114,7 +114,7 @@ fn a_terminal_is_a_terminal() {
 
 fn what_cannot_be_entered_says_why() {
     let space = shared().space("closed");
-    space.ok("run web --image=nginx");
+    space.ok("run web --image=postgres");
     assert_eq!(space.fails("exec nope -- true", ""), "Error from server (NotFound): pods \"nope\" not found\n");
     eventually("the image is refused", SOON, || {
         match space.field("pod web", ".status.containerStatuses[0].state.waiting.reason") {

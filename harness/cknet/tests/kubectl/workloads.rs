@@ -164,7 +164,7 @@ fn the_probe_image_answers_without_arguments() {
 
 fn an_unknown_image_is_named() {
     let space = shared().space("images");
-    space.ok("run web --image=nginx:1.29");
+    space.ok("run web --image=postgres:17");
     let reason = eventually("the kubelet gives up for now", SOON, || {
         match space.field("pod web", ".status.containerStatuses[0].state.waiting.reason") {
             reason if reason == "ImagePullBackOff" => Ok(reason),
@@ -174,12 +174,12 @@ fn an_unknown_image_is_named() {
     let row = space.ok("get pod web --no-headers");
     assert_eq!(row.split_whitespace().collect::<Vec<_>>()[..4], ["web", "0/1", &reason, "0"]);
     let described = space.ok("describe pod web");
-    let why = "Failed to pull image \"nginx:1.29\": the reference distribution runs no container images: `nginx:1.29` is not \
-               one of `cknet-probe`, `calico/node`, `coredns/coredns`, `pause`\n";
+    let why = "Failed to pull image \"postgres:17\": the reference distribution runs no container images: `postgres:17` is not \
+               one of `cknet-probe`, `calico/node`, `coredns/coredns`, `pause`";
     for expected in [
         why,
         "Error: ErrImagePull\n",
-        "Back-off pulling image \"nginx:1.29\"\n",
+        "Back-off pulling image \"postgres:17\"\n",
         "      Reason:       ImagePullBackOff\n",
     ] {
         assert!(described.contains(expected), "no `{expected}` in:\n{described}");

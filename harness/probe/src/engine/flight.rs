@@ -107,8 +107,12 @@ impl Flight {
             Errno::EMFILE | Errno::ENFILE => NoSocket::NoFiles,
             errno => NoSocket::Because(failure::no_socket(errno, transport.name())),
         })?;
-        if transport == Transport::Udp {
-            bind_fresh_port(&socket, address, ports);
+        match transport {
+            Transport::Udp => bind_fresh_port(&socket, address, ports),
+            // The end of the handshake travels with the greeting, one packet less (tcp(7), `TCP_QUICKACK`). That a
+            // kernel may not do so is no matter.
+            Transport::Tcp if !is_handshake(target) => drop(socket.set_tcp_quickack(false)),
+            Transport::Tcp | Transport::Sctp => {}
         }
         Ok(Self {
             cell: place,

@@ -84,3 +84,9 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
     }
     Ok(hard)
 }
+
+/// Whether the kernel makes SCTP sockets; it may load a module for that.
+pub fn knows_sctp() -> bool {
+    use socket2::{Domain, Protocol, Socket, Type};
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::SCTP)).is_ok()
+}

@@ -5,6 +5,7 @@
 
 pub mod calico;
 pub mod cni;
+pub mod flannel;
 pub mod kubelet;
 pub mod policy;
 mod process;

@@ -117,13 +117,13 @@ fn a_forced_deletion_leaves_no_process() {
 fn an_unknown_image_is_refused_until_the_spec_names_a_known_one() {
     on_a_node(async |node| {
         let mut spec = container(json!({}));
-        spec["containers"][0]["image"] = json!("nginx:1.27");
+        spec["containers"][0]["image"] = json!("postgres:17");
         node.create("web", spec).await;
         let pod = node.await_pod("web", "refused", |pod| state(pod)["waiting"]["reason"] == "ImagePullBackOff").await;
         assert_eq!(pod["status"]["phase"], "Pending");
         let message = state(&pod)["waiting"]["message"].as_str().unwrap();
-        assert!(message.contains("the reference distribution runs no container images: `nginx:1.27`"), "{message}");
-        node.await_event("web", "Failed: Failed to pull image \"nginx:1.27\"").await;
+        assert!(message.contains("the reference distribution runs no container images: `postgres:17`"), "{message}");
+        node.await_event("web", "Failed: Failed to pull image \"postgres:17\"").await;
         let refused = node.pods().logs("web", &Default::default()).await.unwrap_err().to_string();
         assert!(
             refused.contains("container \"c\" in pod \"web\" is waiting to start: trying and failing to pull image"),
@@ -135,7 +135,7 @@ fn an_unknown_image_is_refused_until_the_spec_names_a_known_one() {
         node.await_running("web").await;
 
         let mut never = container(json!({}));
-        never["containers"][0]["image"] = json!("redis");
+        never["containers"][0]["image"] = json!("mysql");
         node.create("never", never).await;
         node.await_pod("never", "refused", |pod| state(pod)["waiting"]["reason"] == "ImagePullBackOff").await;
         node.delete("never").await;

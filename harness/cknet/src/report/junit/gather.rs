@@ -69,7 +69,11 @@ impl Gathered {
                 }
             }
             What::Cleanup(cleanup) => self.cleanup = Some(cleanup.clone()),
-            What::PhaseStarted(_) | What::StepDone(_) | What::StepFailed(_) | What::RunFinished(_) => {}
+            What::PhaseStarted(_)
+            | What::StepDone(_)
+            | What::StepFailed(_)
+            | What::FlipsJudged(_)
+            | What::RunFinished(_) => {}
         }
     }
 

@@ -143,6 +143,8 @@ impl<O: Write, E: Write> Terminal<O, E> {
             }
             What::StepFailed(step) => self.step_failed(step),
             What::ExpectationJudged(judged) => self.judge(judged),
+            // Told by the command that asks for flips.
+            What::FlipsJudged(_) => Ok(()),
             What::ScenarioFinished(finished) => self.scenario_finished(finished),
             What::Cleanup(cleanup) => {
                 self.notes.cleaned_up(cleanup);

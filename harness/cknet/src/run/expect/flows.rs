@@ -26,8 +26,8 @@ pub(super) struct Flow {
     /// The target declares this port.
     listens: bool,
     /// Identities that may answer; empty when anybody may.
-    peers: Vec<String>,
-    protocol: Protocol,
+    pub(super) peers: Vec<String>,
+    pub(super) protocol: Protocol,
 }
 
 /// What a probed flow came to: its outcome, or what else was seen.
@@ -38,6 +38,18 @@ pub(super) fn outcome(flow: &Flow, seen: &Observation) -> Result<Result<Outcome,
             Ok(Err(format!("answered by `{peer}`")))
         }
         _ => Ok(Ok(outcome)),
+    }
+}
+
+/// The port to which the first packet is sent, if the protocol has ports.
+pub(super) fn port_of(target: &Target) -> Option<u16> {
+    match target {
+        Target::Icmp { .. } => None,
+        Target::Tcp { address, .. }
+        | Target::Udp { address, .. }
+        | Target::Sctp { address, .. }
+        | Target::Http { address, .. }
+        | Target::Dns { address, .. } => Some(address.port()),
     }
 }
 
@@ -181,6 +193,7 @@ pub async fn dns(stage: &Stage<'_>, expected: &Dns) -> Looked {
                 let found: BTreeSet<String> = seen.records.iter().cloned().collect();
                 let shown = || format!("{candidate}: {}", found.iter().cloned().collect::<Vec<_>>().join(", "));
                 let right = !expected.nxdomain
+                    && !expected.unanswered
                     && (wanted.is_empty() || wanted == found)
                     && expected.count.is_none_or(|count| usize::from(count) == found.len());
                 return Ok(if right { Look::Holds(shown()) } else { Look::Refuted(Seen::word(shown())) });
@@ -189,6 +202,9 @@ pub async fn dns(stage: &Stage<'_>, expected: &Dns) -> Looked {
             Sight::DnsFailed { reason } => return Ok(Look::Refuted(Seen::word(reason.clone()))),
             _ => {
                 let outcome = outcome_of(&seen, true)?;
+                if expected.unanswered && meets(Outcome::Denied, outcome) {
+                    return Ok(Look::Holds(format!("the DNS server: {}", outcome.word())));
+                }
                 return Ok(Look::Refuted(Seen::word(format!("the DNS server: {}", outcome.word()))));
             }
         }

@@ -1,11 +1,14 @@
 //! Expectations: each kind's way of looking at the world, and the watch that turns looks into a verdict.
 
+pub mod flip;
 mod flows;
 mod losses;
 mod machine;
 mod objects;
 mod path_mtu;
 mod story;
+mod undefined;
+mod wire;
 mod witness;
 
 use std::time::{Duration, Instant};
@@ -13,9 +16,10 @@ use std::time::{Duration, Instant};
 use super::cases::case;
 use super::millis;
 use super::stage::Stage;
-use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome};
+use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome, Standing};
 use crate::judge::{Judgement, Look, Verdict, Watch};
-use crate::scenario::model::{Check, Expectation, Phase};
+use crate::plan::Purpose;
+use crate::scenario::model::{Check, Expectation, KnownDeviation, Phase};
 
 /// Between two looks at something that does not hold yet. A look itself takes as long as silence does.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -27,33 +31,51 @@ const LOOK: Duration = Duration::from_secs(15);
 pub struct Subject<'a> {
     pub stage: &'a Stage<'a>,
     pub phase: &'a Phase,
+    /// Silence is expected of some flow.
+    silence: bool,
+    /// How many expectations of silence are being watched and have no judgement yet.
+    silences: tokio::sync::watch::Sender<usize>,
 }
 
-/// Watches all expectations of a phase at the same time, so that they share their waits and their silence, and tells
-/// each verdict.
+impl<'a> Subject<'a> {
+    /// The surroundings of those expectations of a phase that are watched together.
+    pub fn new(stage: &'a Stage<'a>, phase: &'a Phase, watched: &[&Expectation]) -> Self {
+        let silences = watched.iter().filter(|expectation| expects_silence(expectation)).count();
+        Self { stage, phase, silence: silences > 0, silences: tokio::sync::watch::Sender::new(silences) }
+    }
+
+    async fn silence_is_judged(&self) {
+        // The sender is this subject, so that the wait ends only by what is waited for.
+        let _ = self.silences.subscribe().wait_for(|waiting| *waiting == 0).await;
+    }
+}
+
+/// Watches an expectation until there is a verdict, and tells it.
 ///
-/// Where silence is expected, a flow that arrived is told only once it arrives after that silence was seen, too: until
-/// then nobody knows whether what was done has taken effect, and a policy that closes too much would pass.
-pub async fn watch_all(subject: &Subject<'_>) {
+/// Where silence is expected beside it, a flow that arrived is told only once it arrives after that silence was
+/// judged, too: until then nobody knows whether what was done has taken effect, and a policy that closes too much
+/// would pass.
+pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) -> Standing {
     let started = Instant::now();
-    let silence = subject.phase.expect.iter().any(expects_silence);
-    let watches = subject.phase.expect.iter().map(async |expectation| {
-        let within = expectation.within.map(|wait| wait.duration());
-        let seen = watch(subject, expectation, within, expectation.hold.map(|wait| wait.duration())).await;
-        let arrived = seen.as_ref().is_some_and(|judgement| matches!(judgement.verdict, Verdict::Holds { .. }));
-        if silence && arrived && expects_arrival(expectation) {
-            return seen.map(|first| (expectation, first));
-        }
-        tell(subject, expectation, seen, started.elapsed()).await;
-        None
-    });
-    let arrived = futures::future::join_all(watches).await.into_iter().flatten();
-    let confirmed = arrived.map(async |(expectation, first)| {
-        let left = expectation.within.map(|wait| wait.duration().saturating_sub(started.elapsed()));
-        let seen = watch(subject, expectation, left, None).await;
-        tell(subject, expectation, seen.map(|last| last.after(first)), started.elapsed()).await;
-    });
-    futures::future::join_all(confirmed).await;
+    let within = within(subject, expectation);
+    let mut judgement = observe(subject, expectation, within, expectation.hold.map(|wait| wait.duration())).await;
+    if expects_silence(expectation) {
+        subject.silences.send_modify(|waiting| *waiting -= 1);
+    }
+    if subject.silence && expects_arrival(expectation) {
+        judgement = match judgement {
+            Some(first) if matches!(first.verdict, Verdict::Holds { .. }) => {
+                subject.silence_is_judged().await;
+                let left = within.map(|whole| whole.saturating_sub(started.elapsed()));
+                observe(subject, expectation, left, None).await.map(|last| last.after(first))
+            }
+            other => other,
+        };
+    }
+    match judgement {
+        Some(judgement) => tell(subject, expectation, judgement, started.elapsed()).await,
+        None => tell_aborted(subject, expectation),
+    }
 }
 
 /// Whether some flow is expected to meet silence or a refusal.
@@ -65,7 +87,7 @@ fn expects_silence(expectation: &Expectation) -> bool {
     }
 }
 
-/// Whether all its flows are expected to arrive.
+/// Whether it is about flows, all of which are expected to arrive.
 fn expects_arrival(expectation: &Expectation) -> bool {
     match &expectation.check {
         Check::Connectivity(_) | Check::Matrix(_) => !expects_silence(expectation),
@@ -75,7 +97,7 @@ fn expects_arrival(expectation: &Expectation) -> bool {
 }
 
 /// Watches an expectation until there is a judgement; `None` if the run was interrupted.
-async fn watch(
+async fn observe(
     subject: &Subject<'_>,
     expectation: &Expectation,
     within: Option<Duration>,
@@ -101,6 +123,18 @@ async fn watch(
     }
 }
 
+/// The time that an expectation has to become true. Of one that a sabotage is to turn red nobody waits for the whole.
+fn within(subject: &Subject<'_>, expectation: &Expectation) -> Option<Duration> {
+    let whole = expectation.within?.duration();
+    match subject.stage.purpose {
+        Purpose::Sabotage(sabotaged) => {
+            let case = format!("{}/{}/{}", sabotaged.original, subject.phase.id, expectation.id);
+            Some(subject.stage.run.pace.within(&case, whole))
+        }
+        Purpose::Judge | Purpose::Flip => Some(whole),
+    }
+}
+
 /// One look.
 async fn look(subject: &Subject<'_>, check: &Check) -> Look {
     let stage = subject.stage;
@@ -112,10 +146,12 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::PathMtu(path) => path_mtu::look(stage, path).await,
         Check::Nodes(states) => objects::nodes(stage, states).await,
         Check::Resource(resource) => objects::resource(stage, resource).await,
+        Check::Refused(refused) => objects::refused(stage, refused).await,
         Check::Routes(route) => machine::route(stage, route).await,
         Check::Links(link) => machine::link(stage, link).await,
         Check::Addresses(addresses) => machine::addresses(stage, addresses).await,
         Check::Listening(listening) => machine::listening(stage, listening).await,
+        Check::Wire(flow) => wire::wire(stage, flow).await,
     };
     looked.unwrap_or_else(Look::Inconclusive)
 }
@@ -123,13 +159,13 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
 /// What a look comes to, or why nothing can be said.
 type Looked = Result<Look, String>;
 
-fn tell_aborted(subject: &Subject<'_>, expectation: &Expectation) {
+fn tell_aborted(subject: &Subject<'_>, expectation: &Expectation) -> Standing {
     let case = case(subject.stage.scenario, subject.phase, expectation);
     subject.stage.run.sink.judged(case, Outcome::Aborted { reason: "the run was interrupted".into() });
+    Standing::Aborted
 }
 
-async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Option<Judgement>, took: Duration) {
-    let Some(judgement) = judgement else { return tell_aborted(subject, expectation) };
+async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judgement, took: Duration) -> Standing {
     let case = case(subject.stage.scenario, subject.phase, expectation);
     let (time_to_true_ms, samples) = (judgement.time_to_true.map(millis), judgement.samples);
     let mut detail = Detail::default();
@@ -144,24 +180,34 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Optio
         }
         Verdict::Inconclusive { why } => Outcome::Error { kind: InfraKind::Probe, message: why.clone() },
     };
+    let ways_of = subject.stage.cluster.profile.ways_of.as_deref();
+    let outcome = if expectation.undefined { undefined::judged(ways_of, outcome, &mut detail) } else { outcome };
     let outcome = known_deviation(subject, expectation, outcome);
-    let took_ms = millis(took);
+    let (standing, took_ms) = (outcome.standing(), millis(took));
+    if let (Purpose::Flip, Standing::Pass, Some(took)) = (subject.stage.purpose, standing, judgement.time_to_true) {
+        subject.stage.run.pace.note(case.id.0.clone(), took);
+    }
     subject.stage.run.sink.tell(ExpectationJudged { case, outcome, took_ms, time_to_true_ms, samples, detail });
+    standing
 }
 
 /// What the scenario file says is known to fail here: a failure is expected, and holding is a surprise.
 fn known_deviation(subject: &Subject<'_>, expectation: &Expectation, outcome: Outcome) -> Outcome {
-    let distribution = subject.stage.run.distribution.name();
-    let applies = subject.stage.scenario.expect_failure.iter().find(|deviation| {
-        deviation.expectation.phase == subject.phase.id
-            && deviation.expectation.expectation == expectation.id
-            && deviation.distribution.as_deref().is_none_or(|named| named == distribution)
-    });
-    let Some(deviation) = applies else { return outcome };
+    let Some(deviation) = deviation(subject.stage, subject.phase, expectation) else { return outcome };
     let (reason, reference) = (deviation.reason.clone(), Some(deviation.reference.clone()));
     match outcome {
         Outcome::Fail { .. } => Outcome::XFail { reason, reference },
         Outcome::Pass => Outcome::XPass { reason, reference },
         other => other,
     }
+}
+
+/// The known deviation that is about this expectation on this distribution.
+pub fn deviation<'s>(stage: &Stage<'s>, phase: &Phase, expectation: &Expectation) -> Option<&'s KnownDeviation> {
+    let distribution = stage.run.distribution.name();
+    stage.scenario.expect_failure.iter().find(|deviation| {
+        deviation.expectation.phase == phase.id
+            && deviation.expectation.expectation == expectation.id
+            && deviation.distribution.as_deref().is_none_or(|named| named == distribution)
+    })
 }

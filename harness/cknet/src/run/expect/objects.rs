@@ -1,11 +1,14 @@
 //! Expectations about objects of the cluster: the state of nodes, and what objects look like.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::Looked;
 use crate::judge::{Look, Seen, mismatch};
+use crate::merge_patch::merge;
 use crate::run::stage::Stage;
-use crate::scenario::model::{NodeState, NodeStates, Resource};
+use crate::scenario::model::{NodeState, NodeStates, Refused, Resource};
 
 pub async fn nodes(stage: &Stage<'_>, expected: &NodeStates) -> Looked {
     let found = stage.cluster.objects.list("v1", "Node", None, None).await.map_err(|error| error.to_string())?;
@@ -57,4 +60,27 @@ pub async fn resource(stage: &Stage<'_>, expected: &Resource) -> Looked {
         }
     }
     Ok(Look::Holds(format!("all {} match", found.len())))
+}
+
+/// The object is tried as it is and with what makes it good; neither is created.
+pub async fn refused(stage: &Stage<'_>, expected: &Refused) -> Looked {
+    let lookup = |fact: &_| stage.facts.lookup(fact);
+    let mut object = expected.object.resolve(&lookup).map_err(|error| error.to_string())?;
+    let objects = &stage.cluster.objects;
+    let Some(complaints) = objects.refusal(&object).await.map_err(|error| error.to_string())? else {
+        return Ok(Look::Refuted(Seen::word("taken")));
+    };
+    let found: BTreeSet<&str> = complaints.iter().map(|(field, _)| field.as_str()).collect();
+    let wanted: BTreeSet<&str> = expected.fields.iter().map(String::as_str).collect();
+    let told: Vec<String> = complaints.iter().map(|(field, message)| format!("{field}: {message}")).collect();
+    let told = told.join("; ");
+    if found != wanted {
+        return Ok(Look::Refuted(Seen::word(format!("refused for other fields: {told}"))));
+    }
+    let cure = expected.unless.resolve(&lookup).map_err(|error| error.to_string())?;
+    merge(&mut object, cure);
+    match objects.refusal(&object).await.map_err(|error| error.to_string())? {
+        None => Ok(Look::Holds(format!("refused: {told}"))),
+        Some(still) => Ok(Look::Refuted(Seen::word(format!("refused also with the change: {still:?}")))),
+    }
 }

@@ -11,6 +11,7 @@ use super::losses::Counters;
 use super::{Subject, flows};
 use crate::event::{Control, Endpoint, Expected, Failure, LostAt, Matrix, Observed, Seen, Window};
 use crate::judge::{Judgement, Verdict};
+use crate::plan::Purpose;
 use crate::predict::Predictor;
 use crate::run::millis;
 use crate::scenario::model::{self, Check, Expectation, Outcome, PortProto, Via};
@@ -41,7 +42,11 @@ pub async fn failure(subject: &Subject<'_>, expectation: &Expectation, judgement
     };
     let seen: Vec<Seen> =
         judgement.counts.iter().map(|(word, times)| Seen { is: word.clone(), times: *times }).collect();
-    let (controls, lost_at) = second_look(subject, expectation, judgement, matrix.as_ref()).await;
+    let (controls, lost_at) = match subject.stage.purpose {
+        // Nobody wonders where the packets went.
+        Purpose::Sabotage(_) => Default::default(),
+        Purpose::Judge | Purpose::Flip => second_look(subject, expectation, judgement, matrix.as_ref()).await,
+    };
     let word = seen.first().map_or("unknown", |seen| seen.is.split(' ').next().unwrap_or("unknown"));
     Failure {
         kind: format!("{}.{word}", kind(&expectation.check)),
@@ -69,7 +74,9 @@ fn kind(check: &Check) -> &'static str {
         Check::Listening(_) => "listening",
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
+        Check::Refused(_) => "refused",
         Check::PathMtu(_) => "pathMtu",
+        Check::Wire(_) => "wire",
     }
 }
 
@@ -123,9 +130,18 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
             state(format!("packets {} -> {}", path.from, path.to), format!("at most {} bytes", path.is))
         }
         Check::Dns(query) => {
-            let is = if query.nxdomain { "no such name".to_string() } else { "answered".to_string() };
-            state(format!("name {} from {}", query.name, query.from), is)
+            let is = match (query.nxdomain, query.unanswered) {
+                (true, _) => "no such name",
+                (_, true) => "no answer",
+                _ => "answered",
+            };
+            state(format!("name {} from {}", query.name, query.from), is.to_string())
         }
+        Check::Refused(refused) => {
+            let subject = format!("{} {}", refused.object.kind(), refused.object.name());
+            state(subject, format!("refused for {}", refused.fields.join(", ")))
+        }
+        Check::Wire(wire) => state(format!("{} -> {} {} on {}", wire.from, wire.to, wire.port, wire.on), wire.look()),
     }
 }
 
@@ -314,6 +330,10 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Listening(listening) => of_end(&listening.at),
         Check::Dns(query) => of_end(&query.from),
         Check::PathMtu(path) => of_end(&path.from),
+        Check::Wire(wire) => match &wire.on {
+            model::WatchPoint::Device(at) => Some(at.node.to_string()),
+            model::WatchPoint::Segment(_) => of_end(&wire.from),
+        },
         _ => subject.stage.scenario.topology.nodes.names().next().map(ToString::to_string),
     }
 }

@@ -2,7 +2,7 @@
 //! before anything is made.
 //! Must not know which provider can do what.
 
-use super::super::model::{Action, Capability, Check, Cluster, Step};
+use super::super::model::{Action, Capability, Check, Cluster, Protocol, Step};
 use super::{Checking, Part};
 
 pub(super) fn check(c: &mut Checking<'_>) {
@@ -29,6 +29,11 @@ pub(super) fn check(c: &mut Checking<'_>) {
     if !scenario.services.is_empty() {
         need(c, Capability::Services, path!["services"]);
     }
+    for (name, workload) in scenario.workloads.iter() {
+        if let Some(index) = workload.listen.iter().position(|port| port.protocol == Protocol::Sctp) {
+            need(c, Capability::Sctp, path!["workloads", name.as_str(), "listen", index]);
+        }
+    }
     let usual = Cluster::default();
     if scenario.cluster.pod_cidr != usual.pod_cidr || scenario.cluster.service_cidr != usual.service_cidr {
         need(c, Capability::CustomCidrs, path!["cluster"]);
@@ -39,6 +44,7 @@ fn of_step(step: &Step) -> Option<Capability> {
     match &step.action {
         Action::Firewall(_) => Some(Capability::NodeFirewall),
         Action::Link(_) => Some(Capability::NodeLinks),
+        Action::InstallCni(_) => Some(Capability::NodeCommands),
         Action::NodeRun(_) => Some(Capability::NodeCommands),
         Action::StopComponent(_) | Action::StartComponent(_) => Some(Capability::ComponentControl),
         Action::Apply(manifest) => {

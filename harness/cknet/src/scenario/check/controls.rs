@@ -9,7 +9,8 @@ use super::Checking;
 
 struct Flow {
     from: Endpoint,
-    to: Endpoint,
+    /// Nothing is the cluster's name server.
+    to: Option<Endpoint>,
     is: Outcome,
     /// Where a table's row stands, or the `is` of a single flow.
     span: Span,
@@ -25,9 +26,10 @@ pub(super) fn check(c: &mut Checking<'_>) {
                 .iter()
                 .any(|other| other.is == Outcome::Allowed && (other.from == flow.from || other.to == flow.to));
             if !controlled && !told.contains(&flow.span) {
+                let to = flow.to.as_ref().map_or_else(|| "the name server".to_owned(), |to| format!("`{to}`"));
                 let message = format!(
-                    "nothing in this phase shows that a probe gets through; expect a flow from `{}` or to `{}` that is `allowed`",
-                    flow.from, flow.to
+                    "nothing in this phase shows that a probe gets through; expect a flow from `{}` or to {to} that is `allowed`",
+                    flow.from
                 );
                 c.problems.push(Problem::at(flow.span, message));
                 told.push(flow.span);
@@ -42,22 +44,28 @@ fn flows(c: &Checking<'_>, phase_index: usize, phase: &Phase) -> Vec<Flow> {
         match &expectation.check {
             Check::Connectivity(flow) => flows.push(Flow {
                 from: flow.from.clone(),
-                to: flow.to.clone(),
+                to: Some(flow.to.clone()),
                 is: flow.is,
                 span: super::place(&c.file.tree, path!["phases", phase_index, "expect", index, "connectivity", "is"]),
             }),
             Check::Matrix(matrix) => flows.extend(matrix.flows().map(|cell| Flow {
                 from: cell.from.clone(),
-                to: cell.to.clone(),
+                to: Some(cell.to.clone()),
                 is: cell.is,
                 span: row(c, matrix.lines[cell.row]),
             })),
             Check::Service(service) => flows.extend(service.reachable_from.iter().map(|from| Flow {
                 from: from.clone(),
-                to: Endpoint::Service(service.name.clone()),
+                to: Some(Endpoint::Service(service.name.clone())),
                 is: Outcome::Allowed,
                 span: Span::default(),
             })),
+            Check::Dns(dns) => flows.push(Flow {
+                from: dns.from.clone(),
+                to: None,
+                is: if dns.unanswered { Outcome::Dropped } else { Outcome::Allowed },
+                span: super::place(&c.file.tree, path!["phases", phase_index, "expect", index, "dns", "unanswered"]),
+            }),
             _ => {}
         }
     }

@@ -2,8 +2,8 @@
 //! Must not know whether it will.
 
 use super::super::model::{
-    Addresses, Check, Connectivity, Dns, Endpoint, Link, Outcome, PathMtu, PortProto, Resource, Service,
-    ServiceAnswers, ServiceName, ServiceType, Via, Workload, WorkloadName,
+    Addresses, Check, Connectivity, Dns, Encapsulated, Endpoint, Link, Outcome, PathMtu, Point, PortProto, Resource,
+    Service, ServiceAnswers, ServiceName, ServiceType, Via, WatchPoint, Wire, Workload, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::network::{selects, target_port, workload};
@@ -17,7 +17,27 @@ pub(super) fn check(c: &mut Checking<'_>) {
             let kind = expectation.check.kind();
             let here = Here { path: path!["phases", phase, "expect", index, kind], alive };
             one(c, &expectation.check, &here);
+            points(c, &expectation.covers, path!["phases", phase, "expect", index, "covers"]);
         }
+    }
+}
+
+/// The points that it covers are in their lists.
+fn points(c: &mut Checking<'_>, covers: &[Point], path: &[Part<'_>]) {
+    for (index, point) in covers.iter().enumerate() {
+        let here = [path, path![index]].concat();
+        let message = match c.fixtures.checklists.get(&point.list) {
+            None => {
+                let known = listed(c.fixtures.checklists.keys().map(String::as_str));
+                format!("no checklist is called `{}`; there are {known}", point.list)
+            }
+            Some(points) if points.contains_key(&point.number) => continue,
+            Some(points) => {
+                let last = points.keys().next_back().copied().unwrap_or_default();
+                format!("checklist `{}` has no point {}; the last one is {last}", point.list, point.number)
+            }
+        };
+        c.problem(&here, message);
     }
 }
 
@@ -57,7 +77,13 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::Service(service) => answers(c, service, here),
         Check::Dns(dns) => names(c, dns, here),
+        Check::Refused(refused) => {
+            if refused.fields.is_empty() {
+                c.problem_with_key(&here.key("fields"), "name at least one field about which the API complains");
+            }
+        }
         Check::PathMtu(path) => path_mtu(c, path, here),
+        Check::Wire(flow) => wire(c, flow, here),
         Check::Nodes(_) | Check::Routes(_) => {}
     }
 }
@@ -174,6 +200,44 @@ fn through_a_service(c: &mut Checking<'_>, name: &WorkloadName, way: &Via, flow:
     c.problem(path, message);
 }
 
+fn wire(c: &mut Checking<'_>, wire: &Wire, here: &Here<'_>) {
+    prober(c, &wire.from, here, &here.key("from"));
+    exists(c, &wire.to, here, &here.key("to"));
+    let flow = Flow { to: &wire.to, port: wire.port, is: Outcome::Allowed, via: &wire.via };
+    reachable(c, &flow, &here.key("port"), &here.key("via"));
+    let of_a_tunnel = [
+        ("vni", wire.vni.is_some()),
+        ("outerPort", wire.outer_port.is_some()),
+        ("outerFrom", wire.outer_from.is_some()),
+        ("outerTo", wire.outer_to.is_some()),
+    ];
+    for (key, _) in of_a_tunnel.into_iter().filter(|(_, given)| *given) {
+        if wire.encapsulated != Some(Encapsulated::Vxlan) {
+            c.problem_with_key(&here.key(key), "only packets that are `encapsulated: vxlan` have this");
+        }
+    }
+    match (wire.present, wire.encapsulated) {
+        (true, None) => c.problem(here.path, "say what is seen: `encapsulated`, or `present: false`"),
+        (false, Some(_)) => {
+            c.problem_with_key(&here.key("present"), "a flow that does not pass has nothing else to look at");
+        }
+        _ => {}
+    }
+    let place = |end: &Endpoint| match end {
+        Endpoint::Workload(name) => workload(c, name).map(|workload| workload.node.clone()),
+        Endpoint::Node(name) => Some(name.clone()),
+        Endpoint::Service(_) | Endpoint::Address(_) => None,
+    };
+    let ends = (place(&wire.from), place(&wire.to));
+    if let (Some(from), Some(to)) = ends
+        && from == to
+        && wire.via == Via::Pod
+        && matches!(wire.on, WatchPoint::Segment(_))
+    {
+        c.problem(&here.key("on"), format!("both ends are on node `{from}`, so that nothing passes a segment"));
+    }
+}
+
 fn objects(c: &mut Checking<'_>, resource: &Resource, here: &Here<'_>) {
     if resource.name.is_some() && resource.selector.is_some() {
         c.problem_with_key(&here.key("selector"), "objects are chosen by `name` or by `selector`, not both");
@@ -236,8 +300,8 @@ fn path_mtu(c: &mut Checking<'_>, path: &PathMtu, here: &Here<'_>) {
 
 fn names(c: &mut Checking<'_>, dns: &Dns, here: &Here<'_>) {
     prober(c, &dns.from, here, &here.key("from"));
-    let given = [!dns.answers.is_empty(), dns.count.is_some(), dns.nxdomain];
+    let given = [!dns.answers.is_empty(), dns.count.is_some(), dns.nxdomain, dns.unanswered];
     if given.iter().filter(|given| **given).count() != 1 {
-        c.problem(here.path, "give one of `answers`, `count`, `nxdomain: true`");
+        c.problem(here.path, "give one of `answers`, `count`, `nxdomain: true`, `unanswered: true`");
     }
 }

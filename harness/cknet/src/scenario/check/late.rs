@@ -2,7 +2,7 @@
 //! Must not know its value.
 
 use super::super::late::{Late, LateFact, Text};
-use super::super::model::{Action, Check, Step, WorkloadName};
+use super::super::model::{Action, Check, LinkState, Step, WorkloadName};
 use super::super::problem::Problem;
 use super::super::source::Span;
 use super::{Checking, Part};
@@ -15,6 +15,13 @@ pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
         }
         Action::Patch(patch) => patch.patch.late_texts().collect(),
         Action::NodeRun(run) => run.argv.iter().collect(),
+        Action::InstallCni(install) => {
+            install.config.iter().flat_map(|config| config.late_texts()).chain(&install.text).collect()
+        }
+        Action::Link(change) => match &change.change {
+            LinkState::Add(new) => new.remote.iter().filter_map(text).collect(),
+            _ => Vec::new(),
+        },
         _ => Vec::new(),
     };
     texts.into_iter().flat_map(Text::late_facts).collect()
@@ -28,6 +35,8 @@ pub(super) fn of_check(check: &Check) -> Vec<&LateFact> {
             let hop = route.via.as_ref().and_then(text);
             text(&route.destination).into_iter().chain(hop).chain(&route.dev).collect()
         }
+        Check::Refused(refused) => refused.object.json().late_texts().collect(),
+        Check::Wire(wire) => [&wire.outer_from, &wire.outer_to].into_iter().flatten().filter_map(text).collect(),
         Check::Dns(dns) => dns.answers.iter().filter_map(text).chain([&dns.name]).collect(),
         _ => Vec::new(),
     };

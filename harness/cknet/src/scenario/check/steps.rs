@@ -1,7 +1,9 @@
 //! Owns whether each step can be done where it stands.
 //! Must not know what is expected afterwards.
 
-use super::super::model::{Action, Firewall, LabelKey, NodeName, NodeSet, Step, WorkloadName};
+use super::super::model::{
+    Action, Firewall, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName, NodeSet, Step, WorkloadName,
+};
 use super::super::nearest::listed;
 use super::{Checking, Part};
 
@@ -43,14 +45,8 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
     super::late::check(c, &super::late::of_step(step), alive, &here);
     match &step.action {
         Action::Firewall(firewall) => nics(c, firewall, &here),
-        Action::Link(change) => {
-            let given = c.scenario.topology.nodes.get(&change.node);
-            let named_nic =
-                super::place(&c.file.tree, &[&here[..], path!["nic"]].concat()) != super::place(&c.file.tree, &here);
-            if named_nic && given.is_some_and(|node| node.nic(&change.device).is_none()) {
-                no_nic(c, &change.node, &change.device, &[&here[..], path!["nic"]].concat());
-            }
-        }
+        Action::Link(change) => link(c, change, &here),
+        Action::InstallCni(install) => configuration(c, install, &here),
         Action::NodeRun(run) if run.argv.is_empty() => {
             c.problem_with_key(&[&here[..], path!["argv"]].concat(), "no program is given");
         }
@@ -78,6 +74,59 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
             }
         }
         _ => {}
+    }
+}
+
+fn link(c: &mut Checking<'_>, change: &LinkChange, here: &[Part<'_>]) {
+    let given = c.scenario.topology.nodes.get(&change.node);
+    let named_nic = super::place(&c.file.tree, &[here, path!["nic"]].concat()) != super::place(&c.file.tree, here);
+    match &change.change {
+        LinkState::Add(new) => {
+            if named_nic {
+                let message = "an interface of the topology is there already; name the new `device`";
+                c.problem_with_key(&[here, path!["nic"]].concat(), message);
+            }
+            new_device(c, new, &[here, path!["add"]].concat());
+        }
+        _ if named_nic && given.is_some_and(|node| node.nic(&change.device).is_none()) => {
+            no_nic(c, &change.node, &change.device, &[here, path!["nic"]].concat());
+        }
+        _ => {}
+    }
+}
+
+fn new_device(c: &mut Checking<'_>, new: &NewLink, here: &[Part<'_>]) {
+    // The VNI of a VXLAN header has 24 bits (RFC 7348).
+    const VNIS: u32 = 1 << 24;
+    match new.vni {
+        None if !new.external => c.problem(here, "a VXLAN device has a `vni`, or is `external`"),
+        Some(_) if new.external => {
+            c.problem_with_key(&[here, path!["vni"]].concat(), "in metadata mode each packet says its VNI");
+        }
+        Some(vni) if vni >= VNIS => {
+            let message = format!("`{vni}` is no VNI; those are 0 to {}", VNIS - 1);
+            c.problem(&[here, path!["vni"]].concat(), message);
+        }
+        _ => {}
+    }
+    if let Some(address) = new.address.as_ref().filter(|address| address.parse::<ipnet::Ipv4Net>().is_err()) {
+        let message = format!("`{address}` is not an IPv4 address with its prefix length, like `10.250.0.1/24`");
+        c.problem(&[here, path!["address"]].concat(), message);
+    }
+}
+
+fn configuration(c: &mut Checking<'_>, install: &InstallCni, here: &[Part<'_>]) {
+    let known = [".conflist", ".conf", ".json"].iter().any(|end| install.file.ends_with(end));
+    if install.file.contains('/') || install.file.starts_with('.') || !known {
+        let message = format!(
+            "`{}` is not read by a container runtime; name a file without a folder that ends in `.conflist`, `.conf` or `.json`",
+            install.file
+        );
+        c.problem(&[here, path!["file"]].concat(), message);
+    }
+    let given = [install.config.is_some(), install.text.is_some(), install.remove];
+    if given.iter().filter(|given| **given).count() != 1 {
+        c.problem(here, "a CNI configuration has one of `config`, `text`, `remove: true`");
     }
 }
 

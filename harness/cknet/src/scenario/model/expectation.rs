@@ -7,8 +7,8 @@ use super::super::nearest::listed;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, PortNumber, PortProto, Selector,
-    ServiceName, Via, Wait,
+    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, Point, PortNumber, PortProto,
+    Refused, SegmentName, Selector, ServiceName, Via, Wait,
 };
 
 /// One thing that is expected, and the line in which it stands.
@@ -24,6 +24,13 @@ pub struct Expectation {
     /// Once true it has to stay true for as long as that.
     #[schemars(rename = "for")]
     pub hold: Option<Wait>,
+    /// The points of checklists that it covers.
+    #[schemars(default)]
+    pub covers: Vec<Point>,
+    /// No specification says what happens here: what is written is what Calico does, and where another CNI does
+    /// otherwise, that is noted and no failure.
+    #[schemars(default)]
+    pub undefined: bool,
     /// What is expected.
     #[schemars(flatten)]
     pub check: Check,
@@ -56,12 +63,16 @@ choice! {
         Service(ServiceAnswers) as "service",
         /// What a name is answered with.
         Dns(Dns) as "dns",
+        /// An object that the API does not take.
+        Refused(Refused) as "refused",
         /// How large a packet may be.
         PathMtu(PathMtu) as "pathMtu",
+        /// How a flow looks on the way.
+        Wire(Wire) as "wire",
     }
 }
 
-const COMMON: [&str; 4] = ["id", "claim", "within", "for"];
+const COMMON: [&str; 6] = ["id", "claim", "within", "for", "covers", "undefined"];
 
 impl Read for Expectation {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
@@ -70,6 +81,8 @@ impl Read for Expectation {
         let claim = keys.take("claim").map(|node| known_claim(node, r));
         let within: Option<Option<Wait>> = keys.field("within", r);
         let hold: Option<Option<Wait>> = keys.field("for", r);
+        let covers: Option<Vec<Point>> = keys.field_or("covers", Vec::new, r);
+        let undefined: Option<bool> = keys.field_or("undefined", || false, r);
         let check = check(node, r);
         keys.done(Check::KINDS, r);
         Some(Self {
@@ -77,6 +90,8 @@ impl Read for Expectation {
             claim: claim.flatten(),
             within: within.flatten(),
             hold: hold.flatten(),
+            covers: covers?,
+            undefined: undefined?,
             check: check?,
             line: r.line(node),
         })
@@ -358,7 +373,7 @@ record! {
 
 record! {
     "`dns`";
-    /// What a name is answered with: one of `answers`, `count`, `nxdomain`.
+    /// What a name is answered with: one of `answers`, `count`, `nxdomain`, `unanswered`.
     pub struct Dns {
         /// From where it is asked: a workload or `node:NAME`.
         pub from: Endpoint,
@@ -372,6 +387,9 @@ record! {
         /// Whether the answer is that there is no such name.
         #[schemars(default)]
         pub nxdomain: bool = false,
+        /// Whether no answer comes, because the name server cannot be reached.
+        #[schemars(default)]
+        pub unanswered: bool = false,
     }
 }
 
@@ -443,5 +461,125 @@ impl schemars::JsonSchema for PacketSize {
             "minimum": 68,
             "maximum": 65535,
         })
+    }
+}
+
+record! {
+    "`wire`";
+    /// How the packets of a flow look where they pass: the flow is sent while somebody watches. A flow of which
+    /// nothing is seen there refutes this, unless `present` is false.
+    pub struct Wire {
+        /// From where it is sent: a workload or `node:NAME`.
+        pub from: Endpoint,
+        /// To where it is sent. Only packets in this direction are looked at.
+        pub to: Endpoint,
+        /// To which port.
+        pub port: PortProto,
+        /// By which address it goes; `pod` unless given.
+        #[schemars(default)]
+        pub via: Via = Via::default(),
+        /// Where its packets are watched.
+        pub on: WatchPoint,
+        /// What they are wrapped in.
+        pub encapsulated: Option<Encapsulated>,
+        /// The VXLAN network identifier, mostly `${cni.overlayVni}`.
+        pub vni: Option<u32>,
+        /// The UDP port to which the tunnel sends, mostly `${cni.overlayPort}`.
+        pub outer_port: Option<PortNumber>,
+        /// Whose address the tunnel sends from.
+        pub outer_from: Option<Late<Address>>,
+        /// Whose address the tunnel sends to.
+        pub outer_to: Option<Late<Address>>,
+        /// Whether the flow passes there; `true` unless given. One that does not has to be answered all the same:
+        /// it takes another way.
+        #[schemars(default = "yes")]
+        pub present: bool = yes(),
+    }
+}
+
+words! {
+    "an encapsulation of packets";
+    /// What packets are wrapped in.
+    pub enum Encapsulated {
+        /// VXLAN.
+        Vxlan = "vxlan",
+        /// Nothing.
+        None = "none",
+    }
+}
+
+/// Where packets are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchPoint {
+    /// Everywhere on a segment: at each interface that is attached to it.
+    Segment(SegmentName),
+    /// At one device of a node.
+    Device(DeviceOf),
+}
+
+record! {
+    "a device of a node";
+    /// A device of a node.
+    pub struct DeviceOf {
+        /// The node.
+        pub node: NodeName,
+        /// The device, mostly `${cni.overlayDevice}`.
+        pub device: String,
+    }
+}
+
+impl std::fmt::Display for WatchPoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Segment(name) => write!(f, "segment {name}"),
+            Self::Device(DeviceOf { node, device }) => write!(f, "{node} {device}"),
+        }
+    }
+}
+
+impl Read for WatchPoint {
+    fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Map(_) => DeviceOf::read(node, r).map(Self::Device),
+            _ => SegmentName::read(node, r).map(Self::Segment),
+        }
+    }
+}
+
+impl schemars::JsonSchema for WatchPoint {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WatchPoint".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let segment = generator.subschema_for::<SegmentName>();
+        let device = generator.subschema_for::<DeviceOf>();
+        schemars::json_schema!({
+            "description": "Where packets are watched: a segment, or `{node, device}`",
+            "anyOf": [segment, device],
+        })
+    }
+}
+
+impl Wire {
+    /// What the packets are expected to look like, in words.
+    #[must_use]
+    pub fn look(&self) -> String {
+        let mut text = match self.encapsulated {
+            _ if !self.present => return "not seen".into(),
+            Some(Encapsulated::Vxlan) => "in VXLAN".to_owned(),
+            Some(Encapsulated::None) => return "not encapsulated".into(),
+            None => return "seen".into(),
+        };
+        let mut add = |what: &str, value: Option<String>| {
+            if let Some(value) = value {
+                text.push_str(&format!(", {what} {value}"));
+            }
+        };
+        add("VNI", self.vni.map(|vni| vni.to_string()));
+        add("UDP", self.outer_port.map(|port| port.to_string()));
+        add("from", self.outer_from.as_ref().map(ToString::to_string));
+        add("to", self.outer_to.as_ref().map(ToString::to_string));
+        text
     }
 }

@@ -133,6 +133,8 @@ words! {
         NodeCommands = "node-commands",
         /// A component can be stopped and started.
         ComponentControl = "component-control",
+        /// The kernel knows SCTP.
+        Sctp = "sctp",
         /// Pod and service CIDRs can be chosen.
         CustomCidrs = "custom-cidrs",
     }

@@ -2,6 +2,7 @@
 //! resolved before a run are resolved, addresses are assigned, and each step and expectation
 //! knows its line. Must not know YAML, files, clusters and providers.
 
+mod checklist;
 mod cluster;
 mod endpoint;
 mod expectation;
@@ -12,17 +13,19 @@ mod named;
 mod names;
 mod object;
 mod ports;
+mod refusal;
 mod sabotage;
 mod step;
 mod topology;
 mod values;
 mod workload;
 
+pub use checklist::Point;
 pub use cluster::{BlockSize, Cluster, Encapsulation, NodeAddress};
 pub use endpoint::{Endpoint, Via};
 pub use expectation::{
-    Addresses, Beyond, Check, Connectivity, Dns, Ear, Expectation, Link, Listening, NodeState, NodeStates, Outcome,
-    PacketSize, PathMtu, Resource, Route, ServiceAnswers, SourceAddress,
+    Addresses, Beyond, Check, Connectivity, DeviceOf, Dns, Ear, Encapsulated, Expectation, Link, Listening, NodeState,
+    NodeStates, Outcome, PacketSize, PathMtu, Resource, Route, ServiceAnswers, SourceAddress, WatchPoint, Wire,
 };
 pub use firewall::{Direction, Firewall, FirewallChange};
 pub use matrix::{Cell, Column, Matrix};
@@ -34,13 +37,17 @@ pub use names::{
 };
 pub use object::{Manifest, Object};
 pub use ports::{PortNumber, PortProto, PortRange, Protocol};
+pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{
-    Action, Component, LinkChange, LinkState, NodeRun, NodeSet, Patch, PatchType, Relabel, Step, WorkloadChange,
+    Action, Component, InstallCni, LinkChange, LinkState, NewLink, NewLinkKind, NodeRun, NodeSet, Patch, PatchType,
+    Relabel, Step, WorkloadChange,
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};
-pub use workload::{LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, Workload};
+pub use workload::{
+    LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy, Workload,
+};
 
 use super::read::{Keys, Read, Reading, read_text};
 use super::reference::Fact;

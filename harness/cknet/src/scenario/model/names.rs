@@ -117,6 +117,14 @@ name! {
     ScenarioId, "the path under `scenarios/` with dots, like `policy.deny-all-ingress`",
     r"^[a-z0-9-]+(\.[a-z0-9-]+)+$", scenario_id
 }
+
+impl ScenarioId {
+    /// The name of the scenario with a sabotage: `SCENARIO~SABOTAGE`, which no file can have.
+    pub(crate) fn variant(&self, sabotage: &SabotageId) -> Self {
+        Self(format!("{}~{sabotage}", self.0))
+    }
+}
+
 name! {
     /// Name of a workload, a pod that listens and probes.
     WorkloadName, "a workload's name: small letters, digits and `-`", r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", dns_label

@@ -2,10 +2,12 @@
 //! Must not know how it is done.
 
 use super::super::json::Json;
-use super::super::late::Text;
+use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
-use super::{Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, Workload, WorkloadName};
+use super::{
+    Address, Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber, Workload, WorkloadName,
+};
 
 /// One thing that is done, and the line in which it stands.
 #[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
@@ -38,6 +40,8 @@ choice! {
         StartComponent(Component) as "startComponent",
         /// Changes a device of a node.
         Link(LinkChange) as "link",
+        /// Installs or removes a CNI configuration on nodes.
+        InstallCni(InstallCni) as "installCni",
         /// Changes labels of a workload.
         Label(Relabel) as "label",
         /// Adds workloads or removes them.
@@ -174,7 +178,7 @@ pub struct LinkChange {
 }
 
 /// What happens to a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
     /// It is set up.
     Up,
@@ -184,6 +188,62 @@ pub enum LinkState {
     Delete,
     /// Its MTU is changed, in bytes.
     Mtu(u16),
+    /// It is made.
+    Add(NewLink),
+}
+
+record! {
+    "a new device";
+    /// A VXLAN device as an administrator or another overlay makes it beside the CNI's.
+    pub struct NewLink {
+        /// Its kind.
+        pub kind: NewLinkKind,
+        /// Its VXLAN network identifier; this or `external`.
+        pub vni: Option<u32>,
+        /// Its UDP port.
+        pub port: PortNumber,
+        /// The device over which it sends; by the routes unless given.
+        pub parent: Option<String>,
+        /// The outer address of its other end.
+        pub remote: Option<Late<Address>>,
+        /// Its own address with the prefix length, `10.250.0.1/24`.
+        pub address: Option<String>,
+        /// Its MTU in bytes.
+        pub mtu: Option<u16>,
+        /// Whether it is in metadata mode: each packet says its VNI.
+        #[schemars(default)]
+        pub external: bool = false,
+        /// Whether the kernel may refuse it because of another device; `links` tells whether it did.
+        #[schemars(default)]
+        pub may_be_refused: bool = false,
+    }
+}
+
+words! {
+    "a kind of device";
+    /// What kind of device is made.
+    pub enum NewLinkKind {
+        /// A VXLAN device.
+        Vxlan = "vxlan",
+    }
+}
+
+record! {
+    "a CNI configuration";
+    /// A file in /etc/cni/net.d of nodes, of which the container runtime takes the first by name.
+    pub struct InstallCni {
+        /// The nodes.
+        pub nodes: NodeSet,
+        /// The file's name, `05-other.conflist`.
+        pub file: String,
+        /// What it holds; this, `text` or `remove`.
+        pub config: Option<Json>,
+        /// What it holds, letter by letter, for a file that is broken.
+        pub text: Option<Text>,
+        /// The file is taken away.
+        #[schemars(default)]
+        pub remove: bool = false,
+    }
 }
 
 record! {
@@ -198,8 +258,10 @@ record! {
         pub device: Option<String>,
         /// `up`, `down` or `delete`; this or `mtu`.
         pub set: Option<LinkWord>,
-        /// The new MTU in bytes; this or `set`.
+        /// The new MTU in bytes; this, `set` or `add`.
         pub mtu: Option<u16>,
+        /// The device is made; this, `set` or `mtu`.
+        pub add: Option<NewLink>,
     }
 }
 
@@ -219,13 +281,14 @@ words! {
 impl Read for LinkChange {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         let spec = LinkSpec::read(node, r)?;
-        let change = match (spec.set, spec.mtu) {
-            (Some(LinkWord::Up), None) => LinkState::Up,
-            (Some(LinkWord::Down), None) => LinkState::Down,
-            (Some(LinkWord::Delete), None) => LinkState::Delete,
-            (None, Some(mtu)) => LinkState::Mtu(mtu),
+        let change = match (spec.set, spec.mtu, spec.add) {
+            (Some(LinkWord::Up), None, None) => LinkState::Up,
+            (Some(LinkWord::Down), None, None) => LinkState::Down,
+            (Some(LinkWord::Delete), None, None) => LinkState::Delete,
+            (None, Some(mtu), None) => LinkState::Mtu(mtu),
+            (None, None, Some(add)) => LinkState::Add(add),
             _ => {
-                r.problem(node.point(), "a link step has one of `set`, `mtu`");
+                r.problem(node.point(), "a link step has one of `set`, `mtu`, `add`");
                 return None;
             }
         };

@@ -92,6 +92,8 @@ record! {
         /// Whether it has no virtual address.
         #[schemars(default)]
         pub headless: bool = false,
+        /// Which workloads serve what comes from outside of the cluster, at ports of nodes.
+        pub external_traffic_policy: Option<TrafficPolicy>,
     }
 }
 
@@ -122,6 +124,17 @@ words! {
         NodePort = "NodePort",
         /// Also at an address that something outside of the cluster provides.
         LoadBalancer = "LoadBalancer",
+    }
+}
+
+words! {
+    "a traffic policy";
+    /// Which workloads serve what comes from outside of the cluster.
+    pub enum TrafficPolicy {
+        /// Those of all nodes; the sender's address may be replaced by a node's.
+        Cluster = "Cluster",
+        /// Those of the node at which it arrives; the sender's address is kept.
+        Local = "Local",
     }
 }
 

@@ -158,7 +158,7 @@ pub async fn run(settings: Settings) -> Result<(), AgentError> {
         if let Err(error) = &reconciled {
             log("WARNING", &error.to_string());
         }
-        let try_again = reconciled.is_err() || !agent.announced;
+        let try_again = reconciled.is_err() || !agent.announced || agent.refused.is_some();
         tokio::select! {
             () = rung(&bell, next) => {}
             () = tokio::time::sleep(RETRY), if try_again => {}
@@ -218,6 +218,8 @@ struct Agent {
     written: Option<CalicoNode>,
     /// The CNI configuration is installed and the node has been told.
     announced: bool,
+    /// Why the kernel refused the overlay device the last time.
+    refused: Option<String>,
 }
 
 impl Agent {
@@ -234,6 +236,7 @@ impl Agent {
             cluster,
             written: None,
             announced: false,
+            refused: None,
         })
     }
 
@@ -250,10 +253,22 @@ impl Agent {
             tunnel,
             local: own.address.addr(),
         });
-        let device = dataplane::ensure_overlay(&self.netlink, &look, overlay, underlay).await?;
+        let device = dataplane::ensure_overlay(&self.netlink, &look, overlay, underlay).await;
+        let device = self.overlay_or_later(device);
         self.program_policy(&own, &felix)?;
         self.program_routes(&own, &pools, &look, underlay, device).await?;
         self.announce(underlay, device).await
+    }
+
+    /// As Felix does it: a device that the kernel refuses is tried again and again, the rest goes on without it, and
+    /// the pod stays ready.
+    fn overlay_or_later(&mut self, device: Result<Option<u32>, NetlinkError>) -> Option<u32> {
+        let refused = device.as_ref().err().map(ToString::to_string);
+        if let Some(why) = refused.as_ref().filter(|_| self.refused != refused) {
+            log("WARNING", &format!("Failed to configure VXLAN tunnel device, retrying... error={why:?}"));
+        }
+        self.refused = refused;
+        device.unwrap_or_default()
     }
 
     /// The node's address and the link that has it.
@@ -353,7 +368,13 @@ impl Agent {
             Some(_) => self.netlink.expect_link(dataplane::DEVICE).await?.mtu,
             None => underlay.mtu,
         };
-        super::install(Path::new(CNI_CONFIG), &format!("{:#}\n", calico_list(&self.settings.node, mtu)))?;
+        super::install(
+            Path::new(CNI_CONFIG),
+            &format!(
+                "{:#}\n",
+                calico_list("k8s-pod-network", &self.settings.node, mtu, &serde_json::json!({"type": "calico-ipam"}))
+            ),
+        )?;
         node_object::announce_network(&self.nodes, &self.settings.node).await?;
         self.announced = true;
         log("INFO", "calico-node is up");

@@ -68,7 +68,7 @@ pub(crate) fn log(level: &str, message: &str) {
 }
 
 /// Makes a folder and writes a file in it, whole or not at all.
-fn install(path: &Path, content: &str) -> std::io::Result<()> {
+pub(crate) fn install(path: &Path, content: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

@@ -4,36 +4,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What is read from the file that wins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The name of the network.
+    pub network: String,
     /// The type of the first plugin of the list.
     pub plugin: String,
-    /// MTU of pod links, in bytes.
-    pub mtu: u32,
+    /// Everything that the first plugin is told.
+    pub settings: Map<String, Value>,
 }
 
 /// Used where a file names none: the MTU of Ethernet less VXLAN's 50 bytes (RFC 7348).
 const DEFAULT_MTU: u32 = 1450;
-
-#[derive(Deserialize)]
-struct List {
-    #[serde(default)]
-    plugins: Vec<Plugin>,
-    #[serde(rename = "type")]
-    single: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Plugin {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    mtu: u32,
-}
 
 /// The lexicographically first file that is a CNI configuration by its name (libcni: .conflist, .conf, .json).
 pub fn winner(folder: &Path) -> Option<PathBuf> {
@@ -45,18 +30,50 @@ pub fn winner(folder: &Path) -> Option<PathBuf> {
 }
 
 impl Config {
+    /// Reads a list of plugins, or the single plugin of a `.conf` file.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let list: List = serde_json::from_slice(&fs::read(path)?)?;
-        let plugin = list.plugins.into_iter().next().or(list.single.map(|kind| Plugin { kind, mtu: 0 }));
-        let plugin = plugin.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no plugins in the list"))?;
-        Ok(Self { mtu: if plugin.mtu == 0 { DEFAULT_MTU } else { plugin.mtu }, plugin: plugin.kind })
+        let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
+        let file: Map<String, Value> = serde_json::from_slice(&fs::read(path)?)?;
+        let network = file.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
+        let settings = match file.get("plugins") {
+            Some(Value::Array(plugins)) => {
+                let first = plugins.first().and_then(Value::as_object);
+                first.cloned().ok_or_else(|| invalid("no plugins in list"))?
+            }
+            Some(_) => return Err(invalid("`plugins` is not a list")),
+            None => file,
+        };
+        let plugin = settings.get("type").and_then(Value::as_str).filter(|kind| !kind.is_empty());
+        let plugin = plugin.ok_or_else(|| invalid("missing 'type'"))?.to_string();
+        Ok(Self { network, plugin, settings })
+    }
+
+    /// MTU of pod links, in bytes.
+    pub fn mtu(&self) -> u32 {
+        let given = self.settings.get("mtu").and_then(Value::as_u64).and_then(|mtu| u32::try_from(mtu).ok());
+        given.filter(|mtu| *mtu > 0).unwrap_or(DEFAULT_MTU)
+    }
+
+    /// A text of the first plugin's settings.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.settings.get(key).and_then(Value::as_str)
+    }
+
+    /// A switch of the first plugin's settings; off unless given.
+    pub fn is(&self, key: &str) -> bool {
+        self.settings.get(key).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Who gives out addresses, and from what.
+    pub fn ipam(&self) -> Map<String, Value> {
+        self.settings.get("ipam").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 }
 
-/// The file that calico-node installs as `10-calico.conflist`.
-pub fn calico_list(node: &str, mtu: u32) -> Value {
+/// The file that calico-node installs as `10-calico.conflist`; `ipam` says where addresses come from.
+pub fn calico_list(network: &str, node: &str, mtu: u32, ipam: &Value) -> Value {
     json!({
-        "name": "k8s-pod-network",
+        "name": network,
         "cniVersion": "0.3.1",
         "plugins": [
             {
@@ -65,7 +82,7 @@ pub fn calico_list(node: &str, mtu: u32) -> Value {
                 "datastore_type": "kubernetes",
                 "nodename": node,
                 "mtu": mtu,
-                "ipam": {"type": "calico-ipam"},
+                "ipam": ipam,
                 "policy": {"type": "k8s"},
                 "kubernetes": {"kubeconfig": "/etc/cni/net.d/calico-kubeconfig"}
             },
@@ -95,7 +112,26 @@ mod tests {
     fn what_calico_node_installs_can_be_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("10-calico.conflist");
-        fs::write(&path, calico_list("w1", 1400).to_string()).unwrap();
-        assert_eq!(Config::read(&path).unwrap(), Config { plugin: "calico".into(), mtu: 1400 });
+        let list = calico_list("k8s-pod-network", "w1", 1400, &json!({"type": "calico-ipam"}));
+        fs::write(&path, list.to_string()).unwrap();
+        let config = Config::read(&path).unwrap();
+        assert_eq!((config.plugin.as_str(), config.mtu()), ("calico", 1400));
+        assert_eq!(config.network, "k8s-pod-network");
+        assert_eq!(config.ipam()["type"], "calico-ipam");
+    }
+
+    #[test]
+    fn a_file_may_hold_a_single_plugin_and_one_without_a_type_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("05-other.conf");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Config::read(&path)
+        };
+        let single = read(r#"{"name": "net", "type": "bridge", "bridge": "br7"}"#).unwrap();
+        assert_eq!((single.plugin.as_str(), single.text("bridge"), single.mtu()), ("bridge", Some("br7"), 1450));
+        assert_eq!(read(r#"{"name": "net", "plugins": []}"#).unwrap_err().to_string(), "no plugins in list");
+        assert_eq!(read(r#"{"name": "net"}"#).unwrap_err().to_string(), "missing 'type'");
+        assert!(read("{").is_err());
     }
 }

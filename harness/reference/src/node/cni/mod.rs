@@ -1,9 +1,13 @@
-//! The CNI plugin of a node: which configuration wins, and how a sandbox gets its link, address and routes.
+//! The CNI plugins of a node: which configuration wins, and how a sandbox gets its link, address and routes.
 //!
-//! The order is that of the container runtime: the lexicographically first file of /etc/cni/net.d decides. What
-//! Calico's plugin does is done here; enforcing policy on the link is Felix's business.
+//! The order is that of the container runtime: the lexicographically first file of /etc/cni/net.d decides, and the
+//! `type` of its first plugin says which of the built-in ones it is: `calico`, `bridge`, or `flannel`. Enforcing policy
+//! on a link is Felix's business, and Felix knows only the links that `calico` makes.
 
+mod bridge;
 pub mod config;
+pub mod flannel;
+mod host_local;
 pub mod ipam;
 mod plumbing;
 
@@ -14,12 +18,15 @@ use std::time::Duration;
 
 use cknet_kernel::link::NetlinkError;
 use cknet_kernel::ns::NetNs;
-use k8s_openapi::api::core::v1::Pod;
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
+use self::bridge::Bridge;
 use self::config::Config;
+use self::host_local::HostLocal;
 use self::ipam::{Ipam, IpamError};
 use crate::node::calico::endpoint_status::{self, await_programmed};
 
@@ -60,6 +67,8 @@ pub enum CniError {
     System(#[from] std::io::Error),
     #[error("plugin type=\"calico\" failed (add): error updating pod: {0}")]
     Annotate(#[from] kube::Error),
+    #[error("plugin type=\"{plugin}\" failed (add): {cause}")]
+    Plugin { plugin: &'static str, cause: String },
 }
 
 /// The plugins of one node.
@@ -67,32 +76,42 @@ pub enum CniError {
 pub struct Plugins {
     client: Client,
     ipam: Ipam,
+    node: Arc<str>,
     config_dir: Arc<PathBuf>,
 }
 
 impl Plugins {
     pub fn new(client: Client, node: String, config_dir: PathBuf) -> Self {
-        Self { ipam: Ipam::new(client.clone(), &node), client, config_dir: Arc::new(config_dir) }
+        Self { ipam: Ipam::new(client.clone(), &node), client, node: node.into(), config_dir: Arc::new(config_dir) }
     }
 
-    /// The file that wins, or why the network is not ready (the runtime's own words).
+    /// The file that wins, or why the network is not ready (the runtime's own words). A first file that cannot be used
+    /// is as good as none: the runtime does not go on to the next.
     pub fn readiness(&self) -> Result<PathBuf, String> {
-        config::winner(&self.config_dir).ok_or_else(|| CniError::NotInitialized.to_string())
+        let usable = config::winner(&self.config_dir).filter(|path| Config::read(path).is_ok());
+        usable.ok_or_else(|| CniError::NotInitialized.to_string())
     }
 
     /// Attaches a sandbox to the network of the configuration that wins.
     pub async fn add(&self, sandbox: &PodSandbox<'_>) -> Result<Attachment, CniError> {
-        let config = self.calico_config()?;
-        let handle = handle_of(sandbox);
-        let attributes = [("namespace", sandbox.namespace), ("pod", sandbox.name)];
-        let address = self.ipam.assign(&handle, &attributes).await?;
+        let config = self.config()?;
+        match config.plugin.as_str() {
+            "calico" => self.add_calico(sandbox, &config).await,
+            "bridge" => add_bridge(sandbox, &config).await,
+            "flannel" => add_bridge(sandbox, &flannel::delegate(&config)?).await,
+            other => Err(CniError::UnknownPlugin(other.to_string())),
+        }
+    }
+
+    async fn add_calico(&self, sandbox: &PodSandbox<'_>, config: &Config) -> Result<Attachment, CniError> {
+        let address = self.calico_address(sandbox, config).await?;
         let host_interface = interface_name(sandbox.namespace, sandbox.name);
         // Felix may hear of the address before the link is there: it looks again when the link comes.
-        let plumbed = plumbing::connect(sandbox.netns, &host_interface, address, config.mtu);
+        let plumbed = plumbing::connect(sandbox.netns, &host_interface, address, config.mtu());
         let (plumbed, annotated) = tokio::join!(plumbed, self.annotate(sandbox, address));
         if let Err(error) = plumbed.and(annotated.map_err(CniError::from)) {
             // The address would be lost for as long as the block lives.
-            let _ = self.ipam.release(&handle).await;
+            let _ = self.release(sandbox).await;
             return Err(error);
         }
         // Without a Felix that runs, the pod starts all the same and waits for its packets to pass.
@@ -100,18 +119,41 @@ impl Plugins {
         Ok(Attachment { address, host_interface })
     }
 
-    /// Undoes [`Plugins::add`]; doing it twice, or without an add before, is no failure.
-    pub async fn delete(&self, sandbox: &PodSandbox<'_>) -> Result<(), CniError> {
-        plumbing::disconnect(&interface_name(sandbox.namespace, sandbox.name)).await?;
-        self.ipam.release(&handle_of(sandbox)).await?;
-        Ok(())
+    /// From Calico's blocks, or from the node's own part of the pod network where another CNI carries the packets.
+    async fn calico_address(&self, sandbox: &PodSandbox<'_>, config: &Config) -> Result<Ipv4Addr, CniError> {
+        let ipam = config.ipam();
+        if ipam.get("type").and_then(serde_json::Value::as_str) == Some("host-local") {
+            let store = HostLocal::of(&config.network, &ipam, self.pod_cidr().await?);
+            let address = store.and_then(|store| store.assign(sandbox.container_id));
+            return address.map_err(|error| CniError::Plugin { plugin: "calico", cause: error.to_string() });
+        }
+        let attributes = [("namespace", sandbox.namespace), ("pod", sandbox.name)];
+        Ok(self.ipam.assign(&handle_of(sandbox), &attributes).await?)
     }
 
-    fn calico_config(&self) -> Result<Config, CniError> {
+    /// The part of the pod network that the cluster has given this node, if it gives any.
+    async fn pod_cidr(&self) -> Result<Option<Ipv4Net>, kube::Error> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let own = nodes.get(&self.node).await?.spec.and_then(|spec| spec.pod_cidr);
+        Ok(own.and_then(|cidr| cidr.parse().ok()))
+    }
+
+    /// Undoes [`Plugins::add`], whichever plugin that was; doing it twice, or without an add before, is no failure.
+    pub async fn delete(&self, sandbox: &PodSandbox<'_>) -> Result<(), CniError> {
+        plumbing::disconnect(&interface_name(sandbox.namespace, sandbox.name)).await?;
+        plumbing::disconnect(&bridge::interface_name(sandbox.container_id)).await?;
+        self.release(sandbox).await
+    }
+
+    async fn release(&self, sandbox: &PodSandbox<'_>) -> Result<(), CniError> {
+        host_local::release(sandbox.container_id)?;
+        Ok(self.ipam.release(&handle_of(sandbox)).await?)
+    }
+
+    fn config(&self) -> Result<Config, CniError> {
         let path = config::winner(&self.config_dir).ok_or(CniError::NotInitialized)?;
-        let config = Config::read(&path)
-            .map_err(|cause| CniError::Config { path: path.display().to_string(), cause: cause.to_string() })?;
-        if config.plugin == "calico" { Ok(config) } else { Err(CniError::UnknownPlugin(config.plugin)) }
+        Config::read(&path)
+            .map_err(|cause| CniError::Config { path: path.display().to_string(), cause: cause.to_string() })
     }
 
     /// Tells Felix on every node which address the pod has, before the kubelet tells the world.
@@ -125,6 +167,27 @@ impl Plugins {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), sandbox.namespace);
         pods.patch_status(sandbox.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
+    }
+}
+
+async fn add_bridge(sandbox: &PodSandbox<'_>, config: &Config) -> Result<Attachment, CniError> {
+    let failed = |cause: String| CniError::Plugin { plugin: "bridge", cause };
+    let store = HostLocal::of(&config.network, &config.ipam(), None).map_err(|error| failed(error.to_string()))?;
+    let address = store.assign(sandbox.container_id).map_err(|error| failed(error.to_string()))?;
+    let bridge = Bridge {
+        name: config.text("bridge").unwrap_or(bridge::DEFAULT).to_string(),
+        subnet: store.subnet,
+        gateway: store.gateway(),
+        mtu: config.mtu(),
+        is_gateway: config.is("isGateway") || config.is("isDefaultGateway"),
+        masquerade: config.is("ipMasq"),
+    };
+    match bridge.connect(sandbox, address).await {
+        Ok(host_interface) => Ok(Attachment { address, host_interface }),
+        Err(error) => {
+            let _ = host_local::release(sandbox.container_id);
+            Err(failed(error.to_string()))
+        }
     }
 }
 

@@ -11,6 +11,11 @@ pub const PATH: &str = "/run/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:
 
 const NODE_KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 
+/// The folder of our programs in containers of public images.
+pub const PUBLIC_PROGRAMS: &str = "/.cknet/bin";
+/// Where programs are found in containers of public images: ours, which are linked to there, before the machine's.
+pub const PUBLIC_PATH: &str = "/.cknet/bin:/run/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Variables in the order in which they were set; a later one wins.
 pub type Variables = Vec<(String, String)>;
 
@@ -31,6 +36,8 @@ pub struct Facts<'a> {
     pub host_ip: Ipv4Addr,
     pub pod_ip: Option<Ipv4Addr>,
     pub host_name: &'a str,
+    /// Where programs are found unless the spec says otherwise.
+    pub path: &'a str,
     /// The `kubernetes` service, once it is known.
     pub kubernetes: Option<(String, i32)>,
     pub sources: &'a Sources,
@@ -93,7 +100,7 @@ fn given_to_all(facts: &Facts<'_>) -> Variables {
     let meta = &facts.pod.metadata;
     let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     let mut variables = vec![
-        ("PATH".into(), PATH.into()),
+        ("PATH".into(), facts.path.into()),
         ("HOSTNAME".into(), facts.host_name.into()),
         ("KUBECONFIG".into(), NODE_KUBECONFIG.into()),
         ("CKNET_IDENTITY".into(), format!("{namespace}/{name}")),
@@ -229,6 +236,7 @@ mod tests {
             host_ip: Ipv4Addr::new(10, 0, 0, 1),
             pod_ip: Some(Ipv4Addr::new(10, 1, 0, 5)),
             host_name: "web-1",
+            path: PATH,
             kubernetes: Some(("10.152.183.1".into(), 443)),
             sources,
         };

@@ -9,18 +9,66 @@ use std::path::Path;
 pub struct Image {
     /// The end of the repository path that names it, without registry and tag.
     pub repository: &'static str,
-    /// The arguments that make the executable what the image is.
-    pub personality: &'static [&'static str],
-    /// What follows them when the spec gives neither a command nor arguments: the `CMD` of an image.
+    pub entrypoint: Entrypoint,
+    /// What follows it when the spec gives neither a command nor arguments: the `CMD` of an image.
     pub arguments: &'static [&'static str],
+}
+
+/// What an image starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrypoint {
+    /// A part of the cluster: the arguments that make the executable what the image is.
+    Own(&'static [&'static str]),
+    /// The words of a public image, which is given a root folder with our programs under its programs' names.
+    Public(&'static [&'static str]),
+}
+
+impl Image {
+    pub fn is_public(&self) -> bool {
+        matches!(self.entrypoint, Entrypoint::Public(_))
+    }
+}
+
+const fn own(
+    repository: &'static str,
+    personality: &'static [&'static str],
+    arguments: &'static [&'static str],
+) -> Image {
+    Image { repository, entrypoint: Entrypoint::Own(personality), arguments }
+}
+
+const fn public(
+    repository: &'static str,
+    entrypoint: &'static [&'static str],
+    arguments: &'static [&'static str],
+) -> Image {
+    Image { repository, entrypoint: Entrypoint::Public(entrypoint), arguments }
 }
 
 /// All of them.
 pub const IMAGES: &[Image] = &[
-    Image { repository: "cknet-probe", personality: &["probe", "serve"], arguments: &["--listen", "8080/tcp"] },
-    Image { repository: "calico/node", personality: &["calico-node"], arguments: &[] },
-    Image { repository: "coredns/coredns", personality: &["dns"], arguments: &[] },
-    Image { repository: "pause", personality: &["pause"], arguments: &[] },
+    own("cknet-probe", &["probe", "serve"], &["--listen", "8080/tcp"]),
+    own("calico/node", &["calico-node"], &[]),
+    own("flannel/flannel", &["flanneld"], &[]),
+    own("coredns/coredns", &["dns"], &[]),
+    own("pause", &["pause"], &[]),
+    public("agnhost", &["/agnhost"], &["pause"]),
+    public("alpine", &[], &["/bin/sh"]),
+    public("app-on-two-ports", &[], &["two-ports"]),
+    public("busybox", &[], &["sh"]),
+    public("busyboxplus", &[], &["sh"]),
+    public("curl", &["entrypoint", "curl"], &["curl"]),
+    public("debian", &[], &["sh"]),
+    public("dnsutils", &[], &["sleep", "infinity"]),
+    public("hello-app", &["hello-app"], &[]),
+    public("http-echo", &["http-echo"], &[]),
+    public("httpd", &[], &["httpd-foreground"]),
+    public("jessie-dnsutils", &[], &["sleep", "infinity"]),
+    public("netshoot", &[], &["sh"]),
+    public("network-multitool", &["entrypoint", "nginx"], &["nginx", "-g", "daemon off;"]),
+    public("nginx", &["entrypoint", "nginx"], &["nginx", "-g", "daemon off;"]),
+    public("redis", &["entrypoint", "redis-server"], &["redis-server"]),
+    public("ubuntu", &[], &["sh"]),
 ];
 
 /// An image that this distribution cannot run.
@@ -58,9 +106,12 @@ fn repository(image: &str) -> &str {
 /// `args` its arguments.
 pub fn command_line(image: &Image, executable: &Path, command: &[String], args: &[String]) -> Vec<String> {
     let mut line: Vec<String> = match command {
-        [] => std::iter::once(executable.display().to_string())
-            .chain(image.personality.iter().map(ToString::to_string))
-            .collect(),
+        [] => match image.entrypoint {
+            Entrypoint::Own(personality) => std::iter::once(executable.display().to_string())
+                .chain(personality.iter().map(ToString::to_string))
+                .collect(),
+            Entrypoint::Public(words) => words.iter().map(ToString::to_string).collect(),
+        },
         replaced => replaced.to_vec(),
     };
     if command.is_empty() && args.is_empty() {
@@ -84,12 +135,16 @@ mod tests {
     #[case("quay.io/calico/node@sha256:0123", &["calico-node"])]
     #[case("registry.k8s.io/coredns/coredns:v1.11.3", &["dns"])]
     #[case("registry.k8s.io/pause:3.10", &["pause"])]
-    fn a_known_image_is_found_whatever_its_registry_and_tag(#[case] image: &str, #[case] personality: &[&str]) {
-        assert_eq!(find(image).unwrap().personality, personality);
+    fn a_known_image_is_found_whatever_its_registry_and_tag(
+        #[case] image: &str,
+        #[case] personality: &'static [&'static str],
+    ) {
+        assert_eq!(find(image).unwrap().entrypoint, Entrypoint::Own(personality));
     }
 
     #[rstest]
-    #[case("nginx")]
+    #[case("postgres")]
+    #[case("not-agnhost")]
     #[case("not-cknet-probe")]
     #[case("docker.io/mycalico/node")]
     #[case("calico/node/more")]
@@ -98,6 +153,22 @@ mod tests {
         let message = find(image).unwrap_err().to_string();
         assert!(message.starts_with("the reference distribution runs no container images: `"), "{message}");
         assert!(message.contains(&format!("`{image}` is not one of `cknet-probe`, `calico/node`")), "{message}");
+    }
+
+    #[rstest]
+    #[case("registry.k8s.io/e2e-test-images/agnhost:2.53", &["/agnhost", "pause"])]
+    #[case("agnhost", &["/agnhost", "pause"])]
+    #[case("busybox:1.36", &["sh"])]
+    #[case("docker.io/library/alpine", &["/bin/sh"])]
+    #[case("nginx:1.27-alpine", &["entrypoint", "nginx", "nginx", "-g", "daemon off;"])]
+    #[case("curlimages/curl:8.8.0", &["entrypoint", "curl", "curl"])]
+    fn a_public_image_starts_what_it_is_known_for(#[case] name: &str, #[case] line: &[&str]) {
+        let image = find(name).unwrap();
+        assert!(image.is_public());
+        assert_eq!(command_line(image, Path::new("/opt/cknet"), &[], &[]), line);
+        let args = ["netexec".to_string()];
+        let replaced = command_line(image, Path::new("/opt/cknet"), &["/agnhost".into()], &args);
+        assert_eq!(replaced, ["/agnhost", "netexec"]);
     }
 
     #[test]

@@ -293,6 +293,12 @@ impl<'a> Compiler<'a> {
                 to_us().in_set([version.source()], VXLAN_NODES).counter().accept().comment("VXLAN from allowed hosts"),
             );
             input.push(to_us().counter().drop().comment("Drop VXLAN packets from non-allowed hosts"));
+            // Source ports of VXLAN are drawn from the inner flow, so that its packets never have an answer in the
+            // kernel's view; Felix keeps them out of connection tracking since v3.29.
+            for (name, hook) in [("raw-PREROUTING", Hook::Prerouting), ("raw-OUTPUT", Hook::Output)] {
+                let rule = vxlan().notrack().comment("VXLAN is not tracked");
+                self.table.add_chain(Chain::base(name, Base::filter(hook, priority::RAW)).with_rule(rule));
+            }
             output.push(
                 from_us()
                     .in_set([version.destination()], VXLAN_NODES)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cknet_kernel::child::Child;
 use cknet_kernel::ns::NetNs;
+use cknet_kernel::own_root::OwnRoot;
 use cknet_kernel::sandbox::{Sandbox, SandboxPlan, unpin};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -18,7 +19,9 @@ use super::Place;
 use crate::node::cni::PodSandbox;
 use crate::node::kubelet::config::KubeletConfig;
 use crate::node::kubelet::context::{NodeContext, runtime_id};
+use crate::node::kubelet::environment::PUBLIC_PROGRAMS;
 use crate::node::kubelet::files::{ClusterDns, host_name, hosts, is_host_network, resolver};
+use crate::node::kubelet::images::{self, Image};
 use crate::node::kubelet::journal::journal;
 use crate::node::kubelet::publisher::PodKey;
 use crate::node::kubelet::record::{PodRecord, RecordFile};
@@ -59,7 +62,8 @@ async fn fill(node: &NodeContext, key: &PodKey, spec: &PodSpec, record: &Arc<Rec
         .map_err(|error| format!("cannot write the files: {error}"))?;
     let known = record.read();
     let isolated_as = (!known.host_network).then(|| host_name(spec, &key.name));
-    let plan = SandboxPlan { isolated_as, network: None, binds: files };
+    let root = own_root(config, spec, record.folder()).map_err(|error| format!("cannot make a folder: {error}"))?;
+    let plan = SandboxPlan { isolated_as, network: None, root, binds: files };
     let sandbox = Sandbox::create(plan).await.map_err(|error| error.to_string())?;
     let mut address = config.node_ip;
     if !known.host_network {
@@ -125,6 +129,22 @@ fn write_files(
     Ok(binds)
 }
 
+/// The root folder of a pod with public images: there our programs are found under the names of theirs.
+fn own_root(config: &KubeletConfig, spec: &PodSpec, folder: &Path) -> io::Result<Option<(OwnRoot, PathBuf)>> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut images = containers.filter_map(|container| images::find(container.image.as_deref()?).ok());
+    if !images.any(Image::is_public) {
+        return Ok(None);
+    }
+    let staging = folder.join("root");
+    fs::create_dir_all(&staging)?;
+    let mut links: Vec<PathBuf> =
+        cknet_images::PROGRAMS.iter().map(|name| Path::new(PUBLIC_PROGRAMS).join(name)).collect();
+    links.push(Path::new("/").join(cknet_images::AGNHOST));
+    let at = Path::new(PUBLIC_PROGRAMS).join("cknet");
+    Ok(Some((OwnRoot { program: config.executable.clone(), at, links }, staging)))
+}
+
 fn netns_path(config: &KubeletConfig, uid: &str) -> PathBuf {
     config.netns_root.join(format!("cni-{uid}"))
 }
@@ -144,7 +164,9 @@ pub async fn reopen(node: &NodeContext, record: &Arc<RecordFile>, spec: &PodSpec
             let isolated_as = (!known.host_network).then(|| host_name(spec, &known.name));
             let binds = write_files(&node.config, &key, spec, record.folder(), Some(address));
             let binds = binds.map_err(|error| format!("cannot write the files: {error}"))?;
-            Sandbox::create(SandboxPlan { isolated_as, network, binds }).await
+            let root = own_root(&node.config, spec, record.folder());
+            let root = root.map_err(|error| format!("cannot make a folder: {error}"))?;
+            Sandbox::create(SandboxPlan { isolated_as, network, root, binds }).await
         }
     };
     let sandbox = sandbox.map_err(|error| error.to_string())?;

@@ -15,10 +15,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::supervise::termination;
 use super::{NotStarted, Runner};
 use crate::node::kubelet::context::runtime_id;
-use crate::node::kubelet::environment::{self, Facts, Variables};
+use crate::node::kubelet::environment::{self, Facts, PATH, PUBLIC_PATH, Variables};
 use crate::node::kubelet::events::Severity;
 use crate::node::kubelet::files::{host_name, is_host_network};
-use crate::node::kubelet::images;
+use crate::node::kubelet::images::{self, Image};
 use crate::node::kubelet::journal::journal;
 use crate::node::kubelet::launch::{Program, Streams, launch};
 use crate::node::kubelet::logs::capture::{self, LogBook};
@@ -56,7 +56,7 @@ impl Runner {
             "Pulled",
             format!("Container image \"{}\" already present on machine", self.view.image),
         );
-        let variables = self.variables(&container).await.map_err(NotStarted::Configuration)?;
+        let variables = self.variables(&container, Some(image)).await.map_err(NotStarted::Configuration)?;
         let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
             words.iter().flatten().map(|word| environment::expand(word, &variables)).collect()
         };
@@ -91,7 +91,7 @@ impl Runner {
         }
     }
 
-    async fn variables(&self, container: &Container) -> Result<Variables, String> {
+    async fn variables(&self, container: &Container, image: Option<&Image>) -> Result<Variables, String> {
         let wanted = environment::wanted_sources(container);
         let sources = self.node.fetch(&self.key.namespace, wanted).await?;
         let pod = self.pod();
@@ -105,6 +105,7 @@ impl Runner {
             host_ip: config.node_ip,
             pod_ip: self.address,
             host_name: &name,
+            path: if image.is_some_and(Image::is_public) { PUBLIC_PATH } else { PATH },
             kubernetes: self.node.kubernetes().await,
             sources: &sources,
         };
@@ -165,8 +166,8 @@ impl Runner {
         self.view.id = Some(record.id.clone());
         let container = self.spec();
         self.view.image = container.image.clone().unwrap_or_default();
-        let image = images::find(&self.view.image).map_or("", |image| image.repository);
-        self.view.image_id = format!("{RUNTIME}://{image}");
+        let image = images::find(&self.view.image).ok();
+        self.view.image_id = format!("{RUNTIME}://{}", image.map_or("", |image| image.repository));
         let unseen = || NotStarted::Failed(termination(Exit::Unknown, record.since, record.id.clone()));
         let child = Child::adopt(record.pid, record.ticks).ok().flatten().ok_or_else(unseen)?;
         let output = match self.capture(record.attempt) {
@@ -178,7 +179,7 @@ impl Runner {
                 return Err(unseen());
             }
         };
-        let variables = self.variables(&container).await.unwrap_or_default();
+        let variables = self.variables(&container, image).await.unwrap_or_default();
         let executable = self.node.config.executable.clone();
         let inside = Running { sandbox: self.sandbox.clone(), variables, folder: container.working_dir, executable };
         Ok(Attempt { child, id: record.id.clone(), since: record.since, inside, output })

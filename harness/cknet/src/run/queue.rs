@@ -1,0 +1,73 @@
+//! What is still to be done on which cluster: batches of trials, taken by tasks that each hold one cluster.
+//!
+//! Each kind of cluster is begun by one task; when there is nothing left to begin, a task joins where most is waiting
+//! and makes a second cluster of that kind. It must not know how clusters are made.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use crate::plan::{PlannedCluster, Trial};
+
+/// Making another cluster takes about as long as so many batches.
+const WORTH_A_CLUSTER: usize = 3;
+
+/// All kinds of clusters of a run.
+pub struct Queue {
+    kinds: Vec<Kind>,
+}
+
+/// Clusters of one kind and what waits for them.
+pub struct Kind {
+    pub planned: PlannedCluster,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    begun: bool,
+    waiting: VecDeque<Vec<Trial>>,
+    clusters: usize,
+}
+
+impl Queue {
+    pub fn new(clusters: Vec<PlannedCluster>) -> Self {
+        let kind = |mut planned: PlannedCluster| {
+            let waiting = std::mem::take(&mut planned.batches).into();
+            Kind { planned, state: Mutex::new(State { waiting, ..State::default() }) }
+        };
+        Self { kinds: clusters.into_iter().map(kind).collect() }
+    }
+
+    /// Where a task that is free goes on: the number of a kind that nobody has begun, or of the one where the most
+    /// is waiting, if `join` allows that and it is worth a cluster.
+    pub fn next(&self, join: bool) -> Option<(usize, &Kind)> {
+        let begin = self.kinds.iter().position(|kind| {
+            let mut state = kind.locked();
+            !std::mem::replace(&mut state.begun, true)
+        });
+        let number = begin.or_else(|| {
+            let waiting = self.kinds.iter().map(|kind| kind.locked().waiting.len()).enumerate();
+            let (number, most) = waiting.max_by_key(|(_, waiting)| *waiting)?;
+            (join && most >= WORTH_A_CLUSTER).then_some(number)
+        })?;
+        Some((number, self.kinds.get(number)?))
+    }
+}
+
+impl Kind {
+    /// The next batch, if there is one.
+    pub fn take(&self) -> Option<Vec<Trial>> {
+        self.locked().waiting.pop_front()
+    }
+
+    /// The number of a cluster that is about to be made, from 0.
+    pub fn another(&self) -> usize {
+        let mut state = self.locked();
+        state.clusters += 1;
+        state.clusters - 1
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

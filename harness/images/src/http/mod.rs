@@ -1,0 +1,8 @@
+//! As much of HTTP/1.1 as small servers and clients need: no TLS, no compression, no caching.
+
+pub mod client;
+mod message;
+pub mod server;
+pub mod url;
+
+pub use message::{Reply, Request};
