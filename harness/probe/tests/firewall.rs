@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cknet_kernel::nft::{Base, Batch, Chain, Family, Hook, Nft, Protocol, Rule, Table, priority};
 use cknet_kernel::ns::NetNs;
-use cknet_probe::firewall::{self, Action, Firewall, Nic, Way};
+use cknet_probe::firewall::{self, Action, Firewall, Guard, Manner, Nic, Way};
 use libtest_mimic::{Arguments, Trial};
 
 /// On loopback an answer takes microseconds.
@@ -39,6 +39,9 @@ fn main() {
         trial("a_part_of_a_closed_range_is_opened", a_part_of_a_closed_range_is_opened),
         trial("an_accepting_table_does_not_save_a_packet", an_accepting_table_does_not_save_a_packet),
         trial("a_translated_port_is_closed_by_the_port_that_was_asked_for", translated_port),
+        trial("what_is_closed_early_is_lost_before_it_is_tracked", closed_early),
+        trial("what_is_closed_for_forwarding_reaches_the_node", closed_for_forwarding),
+        trial("a_wall_lets_in_what_is_opened_and_answers", a_wall_lets_in_what_is_opened_and_answers),
         trial("drops_of_any_table_are_told", drops_of_any_table_are_told),
         trial("the_command_line_works_the_kernel", the_command_line_works_the_kernel),
     ];
@@ -98,6 +101,42 @@ fn a_device_narrows_a_closure() {
     assert_eq!(udp_passes(4789).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     let counted: Vec<_> = firewall::read().unwrap().into_iter().map(|count| (count.nic, count.packets)).collect();
     assert_eq!(counted, [(Some(Nic::new("lo").unwrap()), 1)]);
+}
+
+fn closed_early() {
+    close(&["closed 4789/udp in early"]);
+    assert!(!udp_passes(4789).unwrap());
+    assert!(udp_passes(4790).unwrap());
+    let counted: Vec<_> = firewall::read().unwrap().into_iter().map(|count| (count.chain, count.packets)).collect();
+    assert_eq!(counted, [("early".to_string(), 1)]);
+}
+
+fn closed_for_forwarding() {
+    close(&["closed 4789/udp in forwarded"]);
+    assert!(udp_passes(4789).unwrap());
+    assert_eq!(packets(Way::In), 0);
+}
+
+/// Everything of one host travels over `lo`, so the wall stands there.
+fn a_wall_lets_in_what_is_opened_and_answers() {
+    let wall = |opened: &[&str]| Guard {
+        manner: Manner::Wall { at: vec![Nic::new("lo").unwrap()] },
+        opened: opened.iter().map(|text| text.parse().unwrap()).collect(),
+    };
+    let _server = TcpListener::bind("127.0.0.1:8080").unwrap();
+    let connect = || TcpStream::connect_timeout(&([127, 0, 0, 1], 8080).into(), SILENCE);
+    firewall::apply_guard(Some(&wall(&["4789/udp"]))).unwrap();
+    assert!(udp_passes(4789).unwrap());
+    assert!(!udp_passes(4790).unwrap());
+    assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(firewall::read_guard().unwrap(), Some(wall(&["4789/udp"])));
+    let dropped: u64 = firewall::drops::read().unwrap().iter().map(|drop| drop.packets).sum();
+    assert!(dropped >= 2, "{dropped} packets counted");
+    firewall::apply_guard(Some(&wall(&["8080/tcp"]))).unwrap();
+    connect().unwrap();
+    firewall::apply_guard(None).unwrap();
+    assert!(udp_passes(4790).unwrap());
+    assert_eq!(firewall::read_guard().unwrap(), None);
 }
 
 fn what_is_rejected_is_refused_and_counted() {

@@ -28,6 +28,9 @@ pub struct Config {
     pub kubelet_token: String,
     /// The objects that the cluster has from the start.
     pub addons: AddonSpec,
+    /// Whether each node is given a part of the pod network.
+    #[serde(default)]
+    pub allocate_node_cidrs: bool,
 }
 
 /// The hidden command line `cknet control-plane FILE`.
@@ -74,7 +77,9 @@ async fn run(config: Config) -> Result<(), String> {
     let serving = tokio::spawn(server.serve(shutdown.clone()));
     let client = own_client(&config).await?;
     addons::apply(&client, &config.addons).await.map_err(|error| error.to_string())?;
-    tokio::spawn(controllers::run(client, ControllersConfig::default(), shutdown.clone()));
+    let node_cidrs_of = config.allocate_node_cidrs.then_some(config.addons.pod_cidr);
+    let controllers = ControllersConfig { node_cidrs_of, ..ControllersConfig::default() };
+    tokio::spawn(controllers::run(client, controllers, shutdown.clone()));
     terminated().await.map_err(|error| error.to_string())?;
     shutdown.cancel();
     serving.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())

@@ -145,6 +145,18 @@ impl Objects {
         namespace: Option<&str>,
         labels: Option<&str>,
     ) -> Result<Vec<Value>, ObjectError> {
+        self.select(api_version, kind, namespace, labels, None).await
+    }
+
+    /// The same, perhaps only those with certain values of the fields by which the API can choose.
+    pub async fn select(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        labels: Option<&str>,
+        fields: Option<&str>,
+    ) -> Result<Vec<Value>, ObjectError> {
         let (resource, _) = self.kind(api_version, kind).await?;
         let api: Api<DynamicObject> = match namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
@@ -153,6 +165,9 @@ impl Objects {
         let mut parameters = ListParams::default();
         if let Some(labels) = labels {
             parameters = parameters.labels(labels);
+        }
+        if let Some(fields) = fields {
+            parameters = parameters.fields(fields);
         }
         let found = api.list(&parameters).await.map_err(api_error(|| format!("list {kind}")))?;
         Ok(found.items.into_iter().filter_map(|object| serde_json::to_value(object).ok()).collect())

@@ -14,7 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
 use super::ClusterError;
-use crate::distribution::ClusterSpec;
+use crate::distribution::{ClusterSpec, Flavour};
 use crate::provider::Nodes;
 use crate::scenario::Profile;
 
@@ -28,7 +28,7 @@ pub async fn await_ready(
     profile: &Profile,
     nodes: &Nodes,
 ) -> Result<(), ClusterError> {
-    let (gate, mut changes) = Gate::watch(client, profile);
+    let (gate, mut changes) = Gate::watch(client, profile, spec.flavour);
     let mut last = String::from("the API has not answered");
     let opened = async {
         while let Some(change) = changes.next().await {
@@ -56,21 +56,23 @@ struct Gate {
     nodes: Store<Node>,
     agents: Store<DaemonSet>,
     dns: Store<Deployment>,
-    agent_name: String,
+    /// The DaemonSet that has to be ready on each node, if there is one.
+    agent_name: Option<String>,
 }
 
 /// One item for each change of anything that the gate looks at.
 type Changes = BoxStream<'static, Result<(), watcher::Error>>;
 
 impl Gate {
-    fn watch(client: &Client, profile: &Profile) -> (Self, Changes) {
+    fn watch(client: &Client, profile: &Profile, flavour: Flavour) -> (Self, Changes) {
+        let flavour_has_agents = flavour != Flavour::Kubeadm;
         let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let agents = Api::namespaced(client.clone(), &profile.namespace);
         let deployments = Api::namespaced(client.clone(), "kube-system");
         let (nodes, node_changes) = kept(Api::all(client.clone()), watcher::Config::default());
-        let (agents, agent_changes) = kept(agents, named(&profile.daemon_set));
+        let (agents, agent_changes) = kept(agents, named(profile.daemon_set.as_deref().unwrap_or_default()));
         let (dns, dns_changes) = kept(deployments, named("coredns"));
-        let gate = Self { nodes, agents, dns, agent_name: profile.daemon_set.clone() };
+        let gate = Self { nodes, agents, dns, agent_name: profile.daemon_set.clone().filter(|_| flavour_has_agents) };
         (gate, select_all([node_changes, agent_changes, dns_changes]).boxed())
     }
 
@@ -80,6 +82,8 @@ impl Gate {
         for member in &spec.members {
             match nodes.iter().find(|node| node.name_any() == member.name) {
                 None => return Some(format!("node `{}` has not registered", member.name)),
+                // Without a CNI nodes register and stay NotReady, and cluster DNS stays pending: that is all there is.
+                Some(_) if spec.flavour == Flavour::Kubeadm => {}
                 Some(node) => {
                     if let Some(why) = not_ready(node) {
                         return Some(format!("node `{}` is not Ready: {why}", member.name));
@@ -87,11 +91,16 @@ impl Gate {
                 }
             }
         }
-        let wanted = i32::try_from(spec.members.len()).unwrap_or(i32::MAX);
-        let agents = self.agents.state();
-        let ready = agents.first().and_then(|set| set.status.as_ref()).map_or(0, |status| status.number_ready);
-        if ready < wanted {
-            return Some(format!("DaemonSet `{}` is ready on {ready} of {wanted} nodes", self.agent_name));
+        if spec.flavour == Flavour::Kubeadm {
+            return None;
+        }
+        if let Some(name) = &self.agent_name {
+            let wanted = i32::try_from(spec.members.len()).unwrap_or(i32::MAX);
+            let agents = self.agents.state();
+            let ready = agents.first().and_then(|set| set.status.as_ref()).map_or(0, |status| status.number_ready);
+            if ready < wanted {
+                return Some(format!("DaemonSet `{name}` is ready on {ready} of {wanted} nodes"));
+            }
         }
         let dns = self.dns.state();
         let available = dns.first().and_then(|dns| dns.status.as_ref()?.available_replicas).unwrap_or(0);

@@ -17,6 +17,7 @@ use crate::scenario::model::Capability;
 /// The cluster that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClusterSpec {
+    pub flavour: Flavour,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
     pub encapsulation: Encapsulation,
@@ -28,6 +29,32 @@ pub struct ClusterSpec {
     pub control_plane: String,
     /// Every node, the control plane's first.
     pub members: Vec<Member>,
+}
+
+/// Which product's documented set-up a cluster has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Flavour {
+    /// Canonical Kubernetes as the document describes it: Calico.
+    #[default]
+    Canonical,
+    /// kubeadm: no CNI at all.
+    Kubeadm,
+    /// K3s: flannel inside of the node's own process.
+    K3s,
+    /// RKE2: Canal.
+    Rke2,
+}
+
+impl Flavour {
+    /// What its clusters are called beside their nodes; it says that they are models and nothing else.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Canonical => None,
+            Self::Kubeadm => Some("a model of kubeadm"),
+            Self::K3s => Some("a model of K3s"),
+            Self::Rke2 => Some("a model of RKE2"),
+        }
+    }
 }
 
 /// A node as a member of a cluster.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use cknet_reference::addons::{self, AddonSpec};
+use cknet_reference::addons::{self, AddonSpec, Cni};
 use cknet_reference::api::pki::Authority;
 use cknet_reference::control_plane;
 use cknet_reference::node;
@@ -13,7 +13,7 @@ use futures::future::{BoxFuture, try_join_all};
 use ipnet::Ipv4Net;
 use serde_json::json;
 
-use super::{Bootstrapped, ClusterSpec, Distribution, DistributionError, Encapsulation, Member};
+use super::{Bootstrapped, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
 use crate::provider::{Invocation, Node, Nodes};
 use crate::scenario::model::Capability;
@@ -66,10 +66,43 @@ impl Distribution for Reference {
             let starts = spec.members.iter().map(|member| credentials.start_node(nodes, spec, member, &server));
             try_join_all(starts).await?;
             let kubeconfig = credentials.kubeconfig(&format!("https://{reach}"), &credentials.admin_token);
-            Ok(Bootstrapped { kubeconfig, profile: "reference" })
+            Ok(Bootstrapped { kubeconfig, profile: profile_of(spec.flavour) })
         }
         .boxed()
     }
+}
+
+/// The names of a flavour's CNI, in fixtures/profiles.
+fn profile_of(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Canonical => "reference",
+        Flavour::Kubeadm => "kubeadm",
+        Flavour::K3s => "k3s",
+        Flavour::Rke2 => "rke2",
+    }
+}
+
+/// K3s runs flannel inside of its own process; here it is a service of the node, and no pod either.
+fn embedded_flannel(spec: &ClusterSpec, member: &Member) -> Invocation {
+    let network = json!({"Network": spec.pod_cidr, "Backend": {"Type": "vxlan"}});
+    let list = json!({
+        "name": "cbr0",
+        "cniVersion": "1.0.0",
+        "plugins": [
+            {"type": "flannel", "delegate": {"hairpinMode": true, "forceAddress": true, "isDefaultGateway": true}},
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    });
+    let variables = [
+        ("NODE_NAME", member.name.clone()),
+        ("KUBECONFIG", node::KUBECONFIG.to_string()),
+        ("FLANNEL_NET_CONF", network.to_string()),
+        ("FLANNEL_CNI_CONF", list.to_string()),
+        ("FLANNEL_PATIENT", "true".to_string()),
+    ];
+    let mut invocation = Invocation::new(["cknet", "flanneld"]);
+    invocation.environment = variables.map(|(name, value)| (name.to_string(), value)).to_vec();
+    invocation
 }
 
 fn find<'a>(nodes: &'a Nodes, name: &str) -> Result<&'a dyn Node, DistributionError> {
@@ -132,7 +165,13 @@ impl Credentials {
             admin_token: self.admin_token.clone(),
             node_token: self.node_token.clone(),
             kubelet_token: self.kubelet_token.clone(),
+            allocate_node_cidrs: spec.flavour != Flavour::Canonical,
             addons: AddonSpec {
+                cni: match spec.flavour {
+                    Flavour::Canonical => Cni::Calico,
+                    Flavour::Rke2 => Cni::Canal,
+                    Flavour::Kubeadm | Flavour::K3s => Cni::Absent,
+                },
                 pod_cidr: spec.pod_cidr,
                 service_cidr: spec.service_cidr,
                 block_size: spec.block_size,
@@ -173,6 +212,9 @@ impl Credentials {
         node.put(node::KUBECONFIG, 0o600, self.kubeconfig(server, &self.node_token).into_bytes()).await?;
         node.put(node::CONFIG, 0o600, json!(config).to_string().into_bytes()).await?;
         node.start("node", Invocation::new(["cknet", "node", node::CONFIG])).await?;
+        if spec.flavour == Flavour::K3s {
+            node.start("flannel", embedded_flannel(spec, member)).await?;
+        }
         Ok(())
     }
 

@@ -10,9 +10,9 @@ use ipnet::{IpNet, Ipv4Net};
 
 pub use self::trial::{Purpose, Sabotaged, Trial};
 
-use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Member};
+use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
-use crate::provider::{Nic, NodeSpec, Provider, Segment, Topology};
+use crate::provider::{Nic, NodeSpec, Provider, Segment, StaticRoute, Topology};
 use crate::scenario::Scenario;
 use crate::scenario::model::{self, Capability};
 
@@ -60,11 +60,11 @@ impl Offer {
             model::Fidelity::Cluster => Fidelity::Cluster,
         };
         if !missing.is_empty() {
-            let cure = match missing.contains(&Capability::Sctp.word()) {
-                true => "; where the kernel has SCTP as a module: modprobe sctp",
-                false => "",
-            };
-            return Some(format!("requires {}; {} lacks it{cure}", missing.join(", "), self.name));
+            let remedies = required.capabilities.iter().filter(|capability| !self.capabilities.contains(capability));
+            let remedies: Vec<&str> = remedies.filter_map(|capability| capability.remedy()).collect();
+            let remedy =
+                if remedies.is_empty() { String::new() } else { format!("; to have it: {}", remedies.join(", ")) };
+            return Some(format!("requires {}; {} lacks it{remedy}", missing.join(", "), self.name));
         }
         (least > self.fidelity).then(|| {
             format!("requires fidelity {}; {} is of fidelity {}", least.as_str(), self.name, self.fidelity.as_str())
@@ -138,6 +138,10 @@ impl Plan {
             Some(planned) => planned.batches.push(batch),
             None => {
                 let name = topology.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join("+");
+                let name = match spec.flavour.label() {
+                    Some(label) => format!("{name} ({label})"),
+                    None => name,
+                };
                 self.clusters.push(PlannedCluster { name, topology, spec, batches: vec![batch] });
             }
         }
@@ -162,14 +166,24 @@ pub fn cluster_of(scenario: &Scenario) -> Result<(Topology, ClusterSpec), Unplan
     for (name, node) in scenario.topology.nodes.iter() {
         let nics = nics(node).map_err(&unplannable)?;
         let first = nics.first().ok_or_else(|| unplannable(format!("node `{name}` has no NIC")))?;
-        let control_plane = node.role == model::Role::ControlPlane;
-        members.push(Member { name: name.to_string(), address: first.address.addr(), control_plane });
-        nodes.push(NodeSpec { name: name.to_string(), nics });
+        if node.role.is_member() {
+            let control_plane = node.role == model::Role::ControlPlane;
+            members.push(Member { name: name.to_string(), address: first.address.addr(), control_plane });
+        }
+        let routes = routes(&scenario.topology, name, &segments, first);
+        let forwards = node.role != model::Role::Outside;
+        nodes.push(NodeSpec { name: name.to_string(), nics, forwards, routes });
     }
     let control_plane = members.iter().find(|member| member.control_plane);
     let control_plane = control_plane.ok_or_else(|| unplannable("no node is a control plane".into()))?.name.clone();
     let cluster = &scenario.cluster;
     let spec = ClusterSpec {
+        flavour: match cluster.flavour {
+            model::Flavour::Canonical => Flavour::Canonical,
+            model::Flavour::Kubeadm => Flavour::Kubeadm,
+            model::Flavour::K3s => Flavour::K3s,
+            model::Flavour::Rke2 => Flavour::Rke2,
+        },
         pod_cidr: v4(cluster.pod_cidr.net(), "`podCidr`")?,
         service_cidr: v4(cluster.service_cidr.net(), "`serviceCidr`")?,
         encapsulation: match cluster.encapsulation {
@@ -183,6 +197,25 @@ pub fn cluster_of(scenario: &Scenario) -> Result<(Topology, ClusterSpec), Unplan
         members,
     };
     Ok((Topology { segments, nodes }, spec))
+}
+
+/// To the segments that routers join to the machine's own, and to everything else. The default route of a router leads
+/// nowhere: without one it would say so, but the kernel says that a few times a second at most (`ip_error`), and then
+/// what is seen would depend on how often one looks.
+fn routes(topology: &model::Topology, name: &model::NodeName, segments: &[Segment], first: &Nic) -> Vec<StaticRoute> {
+    let segment = |name: &str| segments.iter().find(|segment| segment.name == *name);
+    let mut routes = Vec::new();
+    for way in topology.ways(name) {
+        if let (IpAddr::V4(via), Some(segment)) = (way.via, segment(way.segment.as_str())) {
+            routes.push(StaticRoute { destination: segment.cidr, via });
+        }
+    }
+    let default = match topology.default_router(name) {
+        Some(IpAddr::V4(router)) => Some(router),
+        _ => segment(&first.segment).map(Segment::gateway),
+    };
+    routes.extend(default.map(|via| StaticRoute { destination: Ipv4Net::default(), via }));
+    routes
 }
 
 fn nics(node: &model::Node) -> Result<Vec<Nic>, String> {
@@ -199,15 +232,18 @@ pub fn standard_cluster(workers: u8) -> (Topology, ClusterSpec) {
     const SEGMENT: &str = "lan";
     let network = |prefix: u8, octets: [u8; 4]| Ipv4Net::new_assert(Ipv4Addr::from(octets), prefix);
     let names = std::iter::once("cp1".to_string()).chain((1..=workers).map(|number| format!("w{number}")));
+    let segment = Segment { name: SEGMENT.into(), cidr: network(24, [192, 168, 60, 0]), mtu: DEFAULT_MTU };
     let (mut nodes, mut members) = (Vec::new(), Vec::new());
     for (name, host) in names.zip(11u8..) {
         let address = network(24, [192, 168, 60, host]);
         let nics = vec![Nic { name: "eth0".into(), segment: SEGMENT.into(), address }];
         members.push(Member { name: name.clone(), address: address.addr(), control_plane: host == 11 });
-        nodes.push(NodeSpec { name, nics });
+        let routes = vec![StaticRoute { destination: Ipv4Net::default(), via: segment.gateway() }];
+        nodes.push(NodeSpec { name, nics, forwards: true, routes });
     }
-    let segments = vec![Segment { name: SEGMENT.into(), cidr: network(24, [192, 168, 60, 0]), mtu: DEFAULT_MTU }];
+    let segments = vec![segment];
     let spec = ClusterSpec {
+        flavour: Flavour::Canonical,
         pod_cidr: network(16, [10, 1, 0, 0]),
         service_cidr: network(24, [10, 152, 183, 0]),
         encapsulation: Encapsulation::Vxlan,

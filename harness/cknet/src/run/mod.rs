@@ -5,6 +5,7 @@
 
 mod cases;
 mod expect;
+mod firewalld;
 mod pace;
 mod queue;
 mod reset;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::cases::planned;
+pub use self::expect::output;
 pub use self::pace::Pace;
 pub use self::sink::Sink;
 pub use self::steps::describe;

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use super::firewalld;
 use super::stage::{Reuse, Stage};
+use crate::cluster::workloads;
 use crate::provider::Invocation;
 
 /// Longest time to clear the firewall of one node.
@@ -15,8 +17,16 @@ pub async fn after(stage: &Stage<'_>) -> Reuse {
         return Reuse::No;
     }
     for node in stage.cluster.nodes.by_name.values() {
+        if firewalld::retire(stage, node.as_ref()).await.is_err() {
+            return Reuse::No;
+        }
         let clear = node.run(Invocation::new(["cknet", "node-firewall", "clear"]), CLEAR).await;
         if !clear.is_ok_and(|output| output.succeeded()) {
+            return Reuse::No;
+        }
+    }
+    for (name, process) in stage.placed.pods.iter().filter(|(_, pod)| pod.uid.is_none()) {
+        if workloads::remove(stage.cluster, name, process).await.is_err() {
             return Reuse::No;
         }
     }

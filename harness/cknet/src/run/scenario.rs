@@ -1,5 +1,6 @@
 //! One scenario on one cluster: its workloads, a positive control, its phases, and the way back.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cknet_probe::wire::{Expect, Sight, Target};
@@ -11,12 +12,12 @@ use super::stage::{Reuse, Stage, vantage_of};
 use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
-use crate::cluster::workloads;
+use crate::cluster::workloads::{self, PlacedPod};
 use crate::event::{
     InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, Standing, StepDone, StepFailed,
 };
 use crate::plan::{Purpose, Trial};
-use crate::scenario::model::{ExpectationId, Phase, Protocol};
+use crate::scenario::model::{ExpectationId, NodeName, Phase, Protocol};
 use crate::vantage::Question;
 
 /// Longest wait for everything to answer before the first phase.
@@ -65,7 +66,8 @@ async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Re
     let provision = |error: &dyn std::fmt::Display| (InfraKind::Bootstrap, error.to_string());
     let (placed, made) = workloads::create(cluster, scenario).await.map_err(|error| provision(&error))?;
     let facts = RunFacts::gather(cluster, scenario, &placed).await.map_err(|error| provision(&error))?;
-    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, tainted: false };
+    let behind = BTreeMap::new();
+    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, behind, tainted: false };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)
 }
@@ -167,7 +169,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Before the first phase every workload answers on every port it listens on, to itself and to every other one.
+    /// Before the first phase every workload answers on every port it listens on, to itself and to every other one that
+    /// has a way to it.
     ///
     /// What never worked cannot be broken by a step. The times of the answers set the deadline for silence.
     async fn positive_control(&self) -> Result<(), String> {
@@ -202,6 +205,17 @@ impl Stage<'_> {
         }
     }
 
+    /// Whether one workload has to reach another one for the cluster to be in order. Whether pods can be reached from
+    /// outside of the cluster is up to its CNI.
+    fn has_way(&self, from: &PlacedPod, to: &PlacedPod) -> bool {
+        if from.uid.is_some() && to.uid.is_some() {
+            return true;
+        }
+        let node = |pod: &PlacedPod| pod.node.parse::<NodeName>();
+        let (Ok(source), Ok(target)) = (node(from), node(to)) else { return true };
+        to.host_network && self.scenario.topology.joined(&source, &target)
+    }
+
     /// Whether a sabotage has changed how the network was made, so that not everything need answer.
     fn may_be_broken(&self) -> bool {
         matches!(self.purpose, Purpose::Sabotage(sabotaged) if sabotaged.broken_from_start)
@@ -210,7 +224,7 @@ impl Stage<'_> {
     fn control_questions(&self) -> Vec<Question> {
         let mut questions = Vec::new();
         for pod in self.placed.pods.values() {
-            for from in self.placed.pods.values() {
+            for from in self.placed.pods.values().filter(|from| self.has_way(from, pod)) {
                 for port in &pod.listen {
                     let address = (pod.address, port.port.get()).into();
                     let target = match port.protocol {

@@ -1,6 +1,9 @@
 //! A scenario under way: what its steps change and its expectations look at.
 
+use std::collections::BTreeMap;
+
 use super::Run;
+use super::firewalld::Behind;
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::objects::Coordinates;
@@ -26,12 +29,17 @@ pub struct Stage<'a> {
     pub facts: RunFacts,
     /// What was made and has to go, in the order in which it was made.
     pub made: Vec<Coordinates>,
+    /// Nodes that were put behind firewalld, or the rules that it would make.
+    pub behind: BTreeMap<String, Behind>,
     /// Something was done that cannot be undone by deleting objects and opening firewalls.
     pub tainted: bool,
 }
 
 /// The place of a workload's pod.
 pub fn vantage_of(pod: &PlacedPod) -> Vantage {
-    let place = if pod.host_network { Place::Node } else { Place::Pod { uid: pod.uid.clone() } };
+    let place = match &pod.uid {
+        Some(uid) if !pod.host_network => Place::Pod { uid: uid.clone() },
+        _ => Place::Node,
+    };
     Vantage { node: pod.node.clone(), place }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::api::Patch;
 use serde_json::{Value, json};
 
+use super::firewalld;
 use super::stage::Stage;
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
@@ -13,7 +14,7 @@ use crate::provider::link::NewVxlan;
 use crate::provider::{Exit, Invocation};
 use crate::scenario::model::{
     Action, Component, Direction, Firewall, FirewallChange, InstallCni, LinkChange, LinkState, Manifest, NewLink,
-    NodeRun, NodeSet, PatchType, Relabel, WorkloadChange,
+    NodeRun, NodeSet, PatchType, Place, Relabel, WorkloadChange,
 };
 
 /// Longest time for a command on a node.
@@ -40,11 +41,12 @@ pub fn describe(action: &Action) -> String {
             .join(", "),
     };
     match action {
+        Action::Firewalld(firewalld) => firewalld::describe(firewalld),
         Action::Apply(manifest) => format!("apply {}", objects(manifest)),
         Action::Patch(patch) => format!("patch {} {}", patch.kind, patch.name),
         Action::Delete(manifest) => format!("delete {}", objects(manifest)),
         Action::Firewall(firewall) => {
-            firewall_commands(firewall).iter().map(|argv| argv[1..].join(" ")).collect::<Vec<_>>().join(", ")
+            firewall_commands(firewall, &[]).iter().map(|argv| argv[1..].join(" ")).collect::<Vec<_>>().join(", ")
         }
         Action::NodeRun(run) => {
             format!("run on {}: {}", run.node, run.argv.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
@@ -90,13 +92,18 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
         }
         Action::Delete(manifest) => delete(stage, manifest).await,
         Action::Firewall(firewall) => {
-            let commands = firewall_commands(firewall);
-            for node in nodes_of(stage, &firewall.nodes) {
-                for argv in &commands {
-                    command(stage, &node, argv.clone(), 0).await?;
+            for name in nodes_of(stage, &firewall.nodes) {
+                let node = stage.cluster.nodes.get(&name).ok_or_else(|| format!("no node is called `{name}`"))?;
+                let nics: Vec<&str> = node.addresses().keys().map(String::as_str).collect();
+                for argv in firewall_commands(firewall, &nics) {
+                    command(stage, &name, argv, 0).await?;
                 }
             }
             Ok(())
+        }
+        Action::Firewalld(firewalld) => {
+            let nodes = nodes_of(stage, &firewalld.nodes);
+            firewalld::carry_out(stage, &nodes, firewalld).await
         }
         Action::NodeRun(run) => {
             stage.tainted = true;
@@ -148,13 +155,19 @@ async fn delete(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {
 }
 
 fn nodes_of(stage: &Stage<'_>, nodes: &NodeSet) -> Vec<String> {
-    let names = stage.scenario.topology.nodes.names().filter(|name| nodes.contains(name));
-    names.map(|name| name.as_str().to_string()).collect()
+    nodes.of(&stage.scenario.topology).into_iter().map(|name| name.as_str().to_string()).collect()
 }
 
-/// The command lines that carry a firewall step out on one node.
-fn firewall_commands(firewall: &Firewall) -> Vec<Vec<String>> {
+/// The command lines that carry a firewall step out on a node with these interfaces.
+fn firewall_commands(firewall: &Firewall, nics: &[&str]) -> Vec<Vec<String>> {
     let verb = match firewall.change {
+        FirewallChange::Only => {
+            let ports = firewall.ports.iter().map(ToString::to_string);
+            let at = nics.iter().flat_map(|nic| ["--at".to_string(), (*nic).to_string()]);
+            return vec![
+                ["cknet", "node-firewall", "only"].map(String::from).into_iter().chain(ports).chain(at).collect(),
+            ];
+        }
         FirewallChange::Open => "open",
         FirewallChange::Drop => "close",
         FirewallChange::Reject => "reject",
@@ -173,6 +186,9 @@ fn firewall_commands(firewall: &Firewall) -> Vec<Vec<String>> {
         }
         if let Some(nic) = &firewall.nic {
             argv.extend(["--nic".into(), nic.to_string()]);
+        }
+        if firewall.place != Place::Filter {
+            argv.extend(["--place".into(), firewall.place.word().into()]);
         }
         argv
     });
@@ -238,7 +254,7 @@ async fn await_component(stage: &Stage<'_>, component: &Component, on: bool) -> 
         let pods = stage
             .cluster
             .objects
-            .list("v1", "Pod", Some(&profile.namespace), Some(&profile.node_selector))
+            .list("v1", "Pod", Some(&profile.namespace), profile.node_selector.as_deref())
             .await
             .map_err(text)?;
         let ready = |pod: &&Value| {
@@ -342,14 +358,14 @@ async fn label(stage: &mut Stage<'_>, relabel: &Relabel) -> Done {
 async fn change_workloads(stage: &mut Stage<'_>, change: &WorkloadChange) -> Done {
     for name in &change.remove {
         if let Some(pod) = stage.placed.pods.remove(name) {
-            let at = workloads::pod_coordinates(name, &pod.namespace);
-            stage.cluster.objects.delete(&at).await.map_err(text)?;
+            workloads::remove(stage.cluster, name, &pod).await.map_err(text)?;
         }
     }
     for (name, workload) in change.add.iter() {
-        let (pod, at) = workloads::add(stage.cluster, name, workload).await.map_err(text)?;
+        let topology = &stage.scenario.topology;
+        let (pod, at) = workloads::add(stage.cluster, topology, name, workload).await.map_err(text)?;
         stage.placed.pods.insert(name.clone(), pod);
-        stage.made.push(at);
+        stage.made.extend(at);
     }
     stage.facts =
         crate::cluster::facts::RunFacts::gather(stage.cluster, stage.scenario, &stage.placed).await.map_err(text)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::model::Object;
+use super::outline::{CodeBlock, Outline};
 use super::problem::{Problem, Problems};
 use super::profile::Profile;
 use super::source::{Source, Span};
@@ -14,6 +15,9 @@ use super::{json, tree};
 /// The objects of each manifest file, by its path under `fixtures/manifests`.
 pub type Manifests = BTreeMap<String, Vec<Object>>;
 
+/// The blocks of code of each document, by its file name under `fixtures/documents`.
+pub type Code = BTreeMap<String, Vec<CodeBlock>>;
+
 /// Everything outside of a scenario file that checking it needs, read beforehand.
 #[derive(Debug, Clone)]
 pub struct Fixtures {
@@ -21,6 +25,8 @@ pub struct Fixtures {
     pub manifests: Manifests,
     /// The anchors of each document, by its file name under `fixtures/documents`.
     pub documents: BTreeMap<String, Vec<String>>,
+    /// The blocks of code of each document, likewise.
+    pub code: Code,
     /// What each point of each checklist says, by the file name under `fixtures/checklists` without `.md`.
     pub checklists: BTreeMap<String, BTreeMap<u16, String>>,
     /// What `${cni...}` stands for.
@@ -44,7 +50,11 @@ impl Fixtures {
         }
         for (name, path) in files(&folder.join("documents"), &["md"])? {
             match read_source(&path) {
-                Ok(source) => drop(fixtures.documents.insert(name, anchors(source.text()))),
+                Ok(source) => {
+                    let Outline { anchors, code } = Outline::of(source.text());
+                    fixtures.documents.insert(name.clone(), anchors);
+                    fixtures.code.insert(name, code);
+                }
                 Err(wrong) => problems.extend(wrong),
             }
         }
@@ -61,7 +71,13 @@ impl Fixtures {
     /// No files, only a profile: for a scenario that uses none.
     #[must_use]
     pub const fn bare(profile: Profile) -> Self {
-        Self { manifests: Manifests::new(), documents: BTreeMap::new(), checklists: BTreeMap::new(), profile }
+        Self {
+            manifests: Manifests::new(),
+            documents: BTreeMap::new(),
+            code: Code::new(),
+            checklists: BTreeMap::new(),
+            profile,
+        }
     }
 }
 
@@ -154,29 +170,6 @@ fn manifest(source: Source) -> Result<Vec<Object>, Problems> {
     Problems::of(Arc::new(source), problems).or(objects)
 }
 
-/// The anchors that GitHub gives the headings of a document: lower case, spaces to `-`,
-/// punctuation and symbols removed, a number behind repeated ones.
-fn anchors(text: &str) -> Vec<String> {
-    let mut anchors: Vec<String> = Vec::new();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut in_code = false;
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            in_code = !in_code;
-        }
-        let heading = line.trim_start_matches('#');
-        let level = line.len() - heading.len();
-        if in_code || level == 0 || level > 6 || !heading.starts_with(' ') {
-            continue;
-        }
-        let slug = slug(heading.trim());
-        let times = seen.entry(slug.clone()).or_default();
-        anchors.push(if *times == 0 { slug } else { format!("{slug}-{times}") });
-        *times += 1;
-    }
-    anchors
-}
-
 /// The points of a checklist: lines that begin with a number and a full stop.
 fn points(text: &str) -> BTreeMap<u16, String> {
     let point = |line: &str| {
@@ -184,24 +177,4 @@ fn points(text: &str) -> BTreeMap<u16, String> {
         Some((number.parse().ok()?, text.trim().to_owned()))
     };
     text.lines().filter_map(point).collect()
-}
-
-fn slug(heading: &str) -> String {
-    heading
-        .chars()
-        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
-        .flat_map(char::to_lowercase)
-        .map(|c| if c == ' ' { '-' } else { c })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn anchors_are_those_of_github() {
-        let text = "# Top\n```bash\n# not a heading\n```\n### ❌ WRONG: Firewall blocks Calico VXLAN\n## Node-to-Node (Host)\n## Top\n#nothing\n";
-        assert_eq!(anchors(text), ["top", "-wrong-firewall-blocks-calico-vxlan", "node-to-node-host", "top-1"]);
-    }
 }

@@ -10,6 +10,7 @@ use super::fixtures::{Fixtures, read_source, source_of};
 use super::locate::Found;
 use super::model::{Scenario, ScenarioId};
 use super::problem::{Problem, Problems};
+use super::profile::Profile;
 use super::read::{Read, Reading};
 use super::reference::Facts;
 use super::source::Source;
@@ -117,18 +118,29 @@ fn attempt(source: Source, place: Option<ScenarioId>, fixtures: &Fixtures) -> At
     Attempt { source, file, problems }
 }
 
+/// The profile of the cluster's flavour, where the scenario names another than the usual one.
+fn flavoured(tree: &Node) -> Option<Profile> {
+    let flavour = tree.get("cluster")?.get("flavour")?.text()?;
+    let other = ["kubeadm", "k3s", "rke2"].contains(&flavour);
+    other.then(|| Profile::embedded(flavour)).flatten()?.ok()
+}
+
 fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Problem>) -> Option<Scenario> {
     if tree.is_null() {
         return None;
     }
     let mut facts = Facts::default();
-    fixtures.profile.teach(&mut facts);
+    match flavoured(tree) {
+        Some(profile) => profile.teach(&mut facts),
+        None => fixtures.profile.teach(&mut facts),
+    }
     let mut reading = Reading {
         source,
         root: tree,
         declared: Declared::of(tree),
         facts,
         manifests: &fixtures.manifests,
+        code: &fixtures.code,
         problems: std::mem::take(problems),
     };
     let scenario = Scenario::read(tree, &mut reading);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::declared::Declared;
-use super::fixtures::{Manifests, read_source};
+use super::fixtures::{Code, Manifests, read_source};
 use super::model::{PortNumber, PortProto};
 use super::problem::{Problem, Problems};
 use super::read::{Read, Reading, record};
@@ -15,10 +15,13 @@ use super::source::Source;
 use super::tree;
 
 /// The profiles that are compiled in, by name.
-const EMBEDDED: [(&str, &str); 3] = [
+const EMBEDDED: [(&str, &str); 6] = [
     ("reference", include_str!("../../../../fixtures/profiles/reference.yaml")),
     ("calico", include_str!("../../../../fixtures/profiles/calico.yaml")),
     ("cilium", include_str!("../../../../fixtures/profiles/cilium.yaml")),
+    ("kubeadm", include_str!("../../../../fixtures/profiles/kubeadm.yaml")),
+    ("k3s", include_str!("../../../../fixtures/profiles/k3s.yaml")),
+    ("rke2", include_str!("../../../../fixtures/profiles/rke2.yaml")),
 ];
 
 record! {
@@ -35,10 +38,10 @@ record! {
         pub overlay_vni: Option<u32>,
         /// Namespace of the CNI's pods, `${cni.namespace}`.
         pub namespace: String,
-        /// DaemonSet of the CNI's node pods, `${cni.daemonSet}`.
-        pub daemon_set: String,
-        /// Label selector of the CNI's node pods, `${cni.nodeSelector}`.
-        pub node_selector: String,
+        /// DaemonSet of the CNI's node pods, where it has any, `${cni.daemonSet}`.
+        pub daemon_set: Option<String>,
+        /// Label selector of the CNI's node pods, where it has any, `${cni.nodeSelector}`.
+        pub node_selector: Option<String>,
         /// What the host's end of each pod's veth starts with, `${cni.workloadDevicePrefix}`.
         pub workload_device_prefix: String,
         /// File in /etc/cni/net.d, `${cni.configFile}`.
@@ -82,6 +85,7 @@ impl Profile {
                 declared: Declared::default(),
                 facts: Facts::default(),
                 manifests: &Manifests::default(),
+                code: &Code::default(),
                 problems: std::mem::take(&mut problems),
             };
             let profile = Self::read(root, &mut reading);
@@ -105,13 +109,14 @@ impl Profile {
         };
         text("overlayDevice", &self.overlay_device);
         text("namespace", &self.namespace);
-        text("daemonSet", &self.daemon_set);
-        text("nodeSelector", &self.node_selector);
         text("workloadDevicePrefix", &self.workload_device_prefix);
         text("configFile", &self.config_file);
         let missing = |fact: Option<Fact>, why| fact.unwrap_or(Fact::None(why));
         facts.learn("cni.overlayPort", Fact::Number(self.overlay_port.get().into()));
         facts.learn("cni.overlayVni", missing(self.overlay_vni.map(Fact::Number), "this CNI has no fixed VNI"));
+        let set = |name: &Option<String>| missing(name.clone().map(Fact::Text), "this CNI runs in no pods");
+        facts.learn("cni.daemonSet", set(&self.daemon_set));
+        facts.learn("cni.nodeSelector", set(&self.node_selector));
         facts.learn(
             "cni.defaultPool",
             missing(self.default_pool.clone().map(Fact::Text), "this CNI has no IP pool from the start"),

@@ -5,7 +5,7 @@
 //! reading then goes on with the next field, item or entry.
 
 use super::declared::Declared;
-use super::fixtures::Manifests;
+use super::fixtures::{Code, Manifests};
 use super::late::Text;
 use super::nearest::{listed, nearest};
 use super::problem::Problem;
@@ -20,6 +20,7 @@ pub(super) struct Reading<'a> {
     pub declared: Declared<'a>,
     pub facts: Facts,
     pub manifests: &'a Manifests,
+    pub code: &'a Code,
     pub problems: Vec<Problem>,
 }
 

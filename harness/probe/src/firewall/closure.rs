@@ -46,6 +46,19 @@ pub enum Way {
     Out,
 }
 
+/// Where on its way through the node an inbound packet is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// Where the node takes it in, or passes on what it translated, after everybody who accepts at priority filter.
+    #[default]
+    Filter,
+    /// Before anything else of the node sees it, connection tracking and tunnels included.
+    Early,
+    /// Only where the node passes packets on, whatever they were translated to: never what is for the node itself.
+    Forward,
+}
+
 /// What becomes of a packet to a closed port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -113,6 +126,8 @@ impl Scope {
 pub struct Closure {
     pub ports: Ports,
     pub way: Way,
+    /// Means something on the way in only.
+    pub place: Place,
     pub scope: Scope,
     pub action: Action,
 }
@@ -149,8 +164,10 @@ impl Firewall {
     ///
     /// Where closures only overlap, the one that was made first decides about a packet.
     pub fn close(&mut self, closure: Closure) {
-        let same =
-            |other: &Closure| (other.ports, other.way, &other.scope) == (closure.ports, closure.way, &closure.scope);
+        let same = |other: &Closure| {
+            (other.ports, other.way, other.place, &other.scope)
+                == (closure.ports, closure.way, closure.place, &closure.scope)
+        };
         self.closed.retain(|other| !same(other));
         *self = Self::new(std::mem::take(&mut self.closed).into_iter().chain([closure]));
     }

@@ -4,15 +4,19 @@
 //! still has to pass here. Every packet that is dropped or rejected is counted, and the counters are evidence. What is closed is kept nowhere but in
 //! the kernel: the rules' comments say it.
 //!
+//! Besides what is closed there may be a guard, which lets nothing in but what is opened (`guard`).
+//!
 //! Knows nothing of clusters.
 
 mod closure;
 mod command;
 pub mod drops;
+mod guard;
 mod rules;
 mod text;
 
-pub use closure::{Action, Closure, Firewall, Nic, Ports, Protocol, Scope, StillClosed, Way};
+pub use closure::{Action, Closure, Firewall, Nic, Place, Ports, Protocol, Scope, StillClosed, Way};
 pub use command::main;
+pub use guard::{Guard, Manner, apply as apply_guard, read as read_guard};
 pub use rules::{FirewallError, RuleCount, apply, read};
 pub use text::ParseError;

@@ -3,16 +3,19 @@
 //! Acts on the calling thread's network namespace.
 
 use cknet_kernel::nft::{
-    self, Base, Batch, Chain, Counter, CtStatus, Family, Field, LiveRule, Nft, NftError, Reject, Rule, Table, priority,
+    self, Base, Batch, Chain, Counter, CtStatus, Family, Field, Hook, LiveRule, Nft, NftError, Reject, Rule, Table,
+    priority,
 };
 use serde::{Deserialize, Serialize};
 
-use super::closure::{Action, Closure, Firewall, Nic, Ports, Protocol, Scope, Way};
+use super::closure::{Action, Closure, Firewall, Nic, Place, Ports, Protocol, Scope, Way};
 
 const FAMILY: Family = Family::Inet;
 pub(super) const TABLE: &str = "cknet_firewall";
 /// Where firewalld sits: after those who accept at priority filter.
 const PRIORITY: i32 = priority::FILTER + 10;
+/// Where raw tables sit: before connection tracking, so that no rule of anybody's filter can let a packet through.
+const EARLY: &str = "early";
 const INPUT: &str = "input";
 /// A node's port may be translated to another address before it gets here; then the packet passes through.
 const FORWARD: &str = "forward";
@@ -32,7 +35,7 @@ pub struct RuleCount {
     /// `4789/udp`
     pub ports: String,
     pub way: Way,
-    /// Where in the packet's way the rule stands: `input`, `forward`, `output`.
+    /// Where in the packet's way the rule stands: `early`, `input`, `forward`, `output`.
     pub chain: String,
     /// What became of the packets.
     pub action: Action,
@@ -109,12 +112,13 @@ fn closure(rule: &LiveRule) -> Option<Closure> {
 fn count(rule: &LiveRule) -> Option<RuleCount> {
     let closure = closure(rule)?;
     let Counter { packets, bytes } = rule.counter.unwrap_or_default();
-    let Closure { ports, way, scope: Scope { far_end, nic }, action } = closure;
+    let Closure { ports, way, scope: Scope { far_end, nic }, action, .. } = closure;
     Some(RuleCount { ports: ports.to_string(), way, chain: rule.chain.clone(), action, far_end, nic, packets, bytes })
 }
 
 fn base_chains() -> Table {
     Table::new(FAMILY, TABLE)
+        .with_chain(Chain::base(EARLY, Base::filter(Hook::Prerouting, priority::RAW)))
         .with_chain(Chain::base(INPUT, Base::input(PRIORITY)))
         .with_chain(Chain::base(FORWARD, Base::forward(PRIORITY)))
         .with_chain(Chain::base(OUTPUT, Base::output(PRIORITY)))
@@ -143,9 +147,11 @@ fn rules_of(closure: &Closure) -> Vec<(&'static str, Rule)> {
         let rule = begin().ct_status(CtStatus::DNAT).ct_direction(nft::Direction::Original);
         finish(rule.within(Field::CtOriginalPort, first, last))
     };
-    match closure.way {
-        Way::Out => vec![(OUTPUT, plain())],
-        Way::In => vec![(INPUT, plain()), (INPUT, translated()), (FORWARD, translated())],
+    match (closure.way, closure.place) {
+        (Way::Out, _) => vec![(OUTPUT, plain())],
+        (Way::In, Place::Early) => vec![(EARLY, plain())],
+        (Way::In, Place::Forward) => vec![(FORWARD, plain())],
+        (Way::In, Place::Filter) => vec![(INPUT, plain()), (INPUT, translated()), (FORWARD, translated())],
     }
 }
 
@@ -158,7 +164,7 @@ fn end(rule: Rule, closure: &Closure) -> Rule {
     }
 }
 
-fn number(protocol: Protocol) -> nft::Protocol {
+pub(super) fn number(protocol: Protocol) -> nft::Protocol {
     match protocol {
         Protocol::Tcp => nft::Protocol::TCP,
         Protocol::Udp => nft::Protocol::UDP,

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::closure::{Action, Closure, Nic, Ports, Protocol, Scope, Way};
+use super::closure::{Action, Closure, Nic, Place, Ports, Protocol, Scope, Way};
 
 /// A text that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +86,14 @@ impl fmt::Display for Closure {
             (Way::In, Some(far_end)) => write!(f, " from {far_end}")?,
             (Way::Out, Some(far_end)) => write!(f, " to {far_end}")?,
         }
-        self.scope.nic.as_ref().map_or(Ok(()), |nic| write!(f, " through {nic}"))
+        if let Some(nic) = &self.scope.nic {
+            write!(f, " through {nic}")?;
+        }
+        match self.place {
+            Place::Filter => Ok(()),
+            Place::Early => f.write_str(" early"),
+            Place::Forward => f.write_str(" forwarded"),
+        }
     }
 }
 
@@ -113,12 +120,17 @@ impl FromStr for Closure {
             }
             _ => (None, rest),
         };
-        let nic = match rest {
-            [] => None,
-            ["through", nic] => Some(Nic::new(nic)?),
+        let (nic, rest) = match rest {
+            ["through", nic, rest @ ..] => (Some(Nic::new(nic)?), rest),
+            rest => (None, rest),
+        };
+        let place = match (way, rest) {
+            (_, []) => Place::Filter,
+            (Way::In, ["early"]) => Place::Early,
+            (Way::In, ["forwarded"]) => Place::Forward,
             _ => return Err(error()),
         };
-        Ok(Self { ports: ports.parse()?, way, scope: Scope { far_end, nic }, action })
+        Ok(Self { ports: ports.parse()?, way, place, scope: Scope { far_end, nic }, action })
     }
 }
 
@@ -134,6 +146,8 @@ mod tests {
     #[case("closed 9/sctp in from 10.0.0.0/8")]
     #[case("closed 179/tcp out to fd00::/64")]
     #[case("rejected 179/tcp in")]
+    #[case("closed 4789/udp in early")]
+    #[case("closed 4789/udp in from 10.0.0.0/8 through eth0 forwarded")]
     #[case("closed 4789/udp out through eth1")]
     #[case("rejected 4789/udp in from 10.0.0.0/8 through vxlan.calico")]
     fn closures_are_read_as_written(#[case] text: &str) {
@@ -143,7 +157,7 @@ mod tests {
     #[test]
     fn the_longest_closure_fits_into_a_comment() {
         let text = format!(
-            "rejected 10000-65535/sctp out to {}/128 through {}",
+            "rejected 10000-65535/sctp in from {}/128 through {} forwarded",
             "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
             "d".repeat(15)
         );
@@ -158,6 +172,8 @@ mod tests {
     #[case("closed 80/tcp in through a-name-of-16-byt")]
     #[case("closed 80/tcp in through")]
     #[case("opened 80/tcp in")]
+    #[case("closed 80/tcp out early")]
+    #[case("closed 80/tcp in late")]
     #[case("closed 80/tcp")]
     fn these_are_no_closures(#[case] text: &str) {
         text.parse::<Closure>().unwrap_err();

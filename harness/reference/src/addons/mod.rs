@@ -5,6 +5,7 @@
 
 mod apply;
 mod calico;
+mod canal;
 mod dns;
 
 use std::net::Ipv4Addr;
@@ -28,9 +29,23 @@ pub enum Encapsulation {
     Never,
 }
 
+/// Which CNI a new cluster has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cni {
+    /// Calico's DaemonSet and its IP pool.
+    #[default]
+    Calico,
+    /// Flannel for packets, Calico for policy.
+    Canal,
+    /// None that is made of objects: somebody installs one later, or it is a part of the node's own process.
+    Absent,
+}
+
 /// What the objects of a new cluster depend on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AddonSpec {
+    #[serde(default)]
+    pub cni: Cni,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
     /// The prefix length of the blocks that nodes take from the pool, 20 to 32. Calico's default is 26.
@@ -79,8 +94,11 @@ pub enum AddonError {
 /// The specification is impossible, or the API refuses an object; those that were written before it stay.
 pub async fn apply(client: &Client, spec: &AddonSpec) -> Result<(), AddonError> {
     spec.check()?;
-    let identity = apply::identity(client).await?;
-    let mut objects = calico::objects(spec, &identity)?;
+    let mut objects = match spec.cni {
+        Cni::Calico => calico::objects(spec, &apply::identity(client).await?)?,
+        Cni::Canal => canal::objects(spec)?,
+        Cni::Absent => Vec::new(),
+    };
     objects.extend(dns::objects(spec)?);
     Ok(apply::apply(client, objects).await?)
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 fn spec() -> AddonSpec {
     AddonSpec {
+        cni: Cni::Calico,
         pod_cidr: "10.1.0.0/16".parse().unwrap(),
         service_cidr: "10.152.183.0/24".parse().unwrap(),
         block_size: 26,

@@ -24,6 +24,7 @@ mod write;
 
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use tokio::task::JoinSet;
@@ -42,11 +43,13 @@ pub struct ControllersConfig {
     /// How long a node may be silent, that is not renew its lease, before it counts as lost. Kubernetes waits 40 s
     /// for a kubelet that renews every 10 s; this distribution's kubelet renews every second, so 4 s is as patient.
     pub node_grace: Duration,
+    /// The network of which each node gets a part (`--allocate-node-cidrs`); nodes get none without.
+    pub node_cidrs_of: Option<Ipv4Net>,
 }
 
 impl Default for ControllersConfig {
     fn default() -> Self {
-        Self { node_grace: Duration::from_secs(4) }
+        Self { node_grace: Duration::from_secs(4), node_cidrs_of: None }
     }
 }
 
@@ -67,7 +70,7 @@ pub async fn run(client: Client, config: ControllersConfig, shutdown: Cancellati
     let recorder = Recorder::start(client.clone(), shutdown.clone());
     let mut tasks = Tasks { set: JoinSet::new(), shutdown };
     let (c, w, r) = (|| client.clone(), || world.clone(), || recorder.clone());
-    tasks.add(bells.nodes, node::Nodes::new(c(), w(), r(), config.node_grace));
+    tasks.add(bells.nodes, node::Nodes::new(c(), w(), r(), &config));
     tasks.add(bells.daemon_sets, daemonset::DaemonSets::new(c(), w(), r()));
     tasks.add(bells.scheduler, scheduler::Scheduler::new(c(), w(), r()));
     tasks.add(bells.deployments, deployment::Deployments { client: c(), world: w(), recorder: r() });

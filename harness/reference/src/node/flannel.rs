@@ -124,9 +124,16 @@ async fn run() -> Result<(), FlannelError> {
     let nodes = follow(Api::<Node>::all(client.clone()), watcher::Config::default(), &bell);
     ring_at_kernel_changes(&bell)?;
     nodes.wait_until_ready().await.map_err(|_| FlannelError::WatchesEnded)?;
+    let subnet = loop {
+        match subnet_of(&nodes.state(), &node, &conf) {
+            // A cluster that gives each node its part gives it a moment after the node has come.
+            Err(FlannelError::NoPodCidr { .. }) if variable("FLANNEL_PATIENT").is_some() => bell.rung().await,
+            other => break other?,
+        }
+    };
     let mut daemon = Daemon {
         api: Api::all(client),
-        subnet: subnet_of(&nodes.state(), &node, &conf)?,
+        subnet,
         node,
         conf,
         netlink: Netlink::open(&NetNs::current()?)?,

@@ -38,7 +38,7 @@ impl Cluster {
         let server = Server::start();
         let client = server.client().await;
         let stop = CancellationToken::new();
-        let config = ControllersConfig { node_grace: GRACE };
+        let config = ControllersConfig { node_grace: GRACE, ..ControllersConfig::default() };
         tokio::spawn(controllers::run(client.clone(), config, stop.clone()));
         let mut cluster = Self { server, client, kubelets: HashMap::new(), _stop: stop.drop_guard() };
         for node in nodes {

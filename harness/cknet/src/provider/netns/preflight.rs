@@ -40,6 +40,15 @@ pub fn findings() -> Vec<Finding> {
     findings
 }
 
+/// Folders in which nodes find the programs of the host.
+const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Whether nodes find firewalld, the program that talks to it, and the bus over which they do.
+pub fn has_firewalld() -> bool {
+    let found = |program: &str| PROGRAMS.iter().any(|folder| Path::new(folder).join(program).is_file());
+    ["firewalld", "firewall-cmd", "dbus-daemon"].into_iter().all(found)
+}
+
 /// The switches by which kernels and distributions forbid user namespaces to ordinary users.
 fn user_namespaces() -> Option<Finding> {
     let value = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_string());

@@ -230,11 +230,11 @@ async fn cluster_dns(stage: &Stage<'_>) -> Result<IpAddr, String> {
 fn search_domains(stage: &Stage<'_>, from: &Endpoint) -> Vec<String> {
     match from {
         Endpoint::Workload(name) => match stage.placed.pods.get(name) {
-            Some(pod) => {
+            Some(pod) if pod.uid.is_some() => {
                 let own = format!("{}.svc.cluster.local", pod.namespace);
                 vec![own, "svc.cluster.local".into(), "cluster.local".into()]
             }
-            None => Vec::new(),
+            _ => Vec::new(),
         },
         _ => Vec::new(),
     }

@@ -5,12 +5,14 @@ mod flows;
 mod losses;
 mod machine;
 mod objects;
+pub mod output;
 mod path_mtu;
 mod story;
 mod undefined;
 mod wire;
 mod witness;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::cases::case;
@@ -151,6 +153,8 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::Links(link) => machine::link(stage, link).await,
         Check::Addresses(addresses) => machine::addresses(stage, addresses).await,
         Check::Listening(listening) => machine::listening(stage, listening).await,
+        Check::Command(command) => output::look_at_command(stage, command).await,
+        Check::Log(log) => output::look_at_log(stage, log).await,
         Check::Wire(flow) => wire::wire(stage, flow).await,
     };
     looked.unwrap_or_else(Look::Inconclusive)
@@ -171,7 +175,10 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
     let mut detail = Detail::default();
     let outcome = match &judgement.verdict {
         Verdict::Holds { note } => {
-            detail.note = Some(note.clone());
+            detail.note = Some(match stage_firewall(subject) {
+                Some(firewall) => format!("{note}; {firewall}"),
+                None => note.clone(),
+            });
             Outcome::Pass
         }
         Verdict::Refuted { .. } => {
@@ -189,6 +196,12 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
     }
     subject.stage.run.sink.tell(ExpectationJudged { case, outcome, took_ms, time_to_true_ms, samples, detail });
     standing
+}
+
+/// Which firewall it was of which a result is evidence.
+fn stage_firewall(subject: &Subject<'_>) -> Option<String> {
+    let engines: BTreeSet<&str> = subject.stage.behind.values().map(|behind| behind.engine()).collect();
+    (!engines.is_empty()).then(|| format!("behind {}", engines.into_iter().collect::<Vec<_>>().join(" and ")))
 }
 
 /// What the scenario file says is known to fail here: a failure is expected, and holding is a surprise.

@@ -13,7 +13,7 @@ use crate::scenario::model::{NodeState, NodeStates, Refused, Resource};
 pub async fn nodes(stage: &Stage<'_>, expected: &NodeStates) -> Looked {
     let found = stage.cluster.objects.list("v1", "Node", None, None).await.map_err(|error| error.to_string())?;
     let mut wrong = Vec::new();
-    for name in stage.scenario.topology.nodes.names() {
+    for name in stage.scenario.topology.members() {
         let named = expected.named.iter().find(|(node, _)| node == name).map(|(_, state)| *state);
         let Some(wanted) = named.or(expected.all) else { continue };
         let node = found.iter().find(|node| node["metadata"]["name"] == name.as_str());
@@ -37,7 +37,9 @@ fn state_of(node: &Value) -> NodeState {
 pub async fn resource(stage: &Stage<'_>, expected: &Resource) -> Looked {
     let namespace = expected.namespace.as_ref().map(|namespace| namespace.as_str());
     let selector = expected.selector.as_ref().map(|selector| selector.as_str());
-    let listed = stage.cluster.objects.list(&expected.api_version, &expected.kind, namespace, selector).await;
+    let fields = expected.field_selector.as_ref().map(|fields| fields.as_str());
+    let objects = &stage.cluster.objects;
+    let listed = objects.select(&expected.api_version, &expected.kind, namespace, selector, fields).await;
     let mut found = listed.map_err(|error| error.to_string())?;
     if let Some(name) = &expected.name {
         found.retain(|object| object["metadata"]["name"] == name.as_str());

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::losses::Counters;
-use super::{Subject, flows};
+use super::{Subject, flows, output};
 use crate::event::{Control, Endpoint, Expected, Failure, LostAt, Matrix, Observed, Seen, Window};
 use crate::judge::{Judgement, Verdict};
 use crate::plan::Purpose;
@@ -74,6 +74,8 @@ fn kind(check: &Check) -> &'static str {
         Check::Listening(_) => "listening",
         Check::Service(_) => "service",
         Check::Dns(_) => "dns",
+        Check::Command(_) => "command",
+        Check::Log(_) => "log",
         Check::Refused(_) => "refused",
         Check::PathMtu(_) => "pathMtu",
         Check::Wire(_) => "wire",
@@ -141,6 +143,8 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
             let subject = format!("{} {}", refused.object.kind(), refused.object.name());
             state(subject, format!("refused for {}", refused.fields.join(", ")))
         }
+        Check::Command(command) => state(format!("command at {}", command.at), output::command(command)),
+        Check::Log(log) => state(format!("log of {}", log.of), output::log(log)),
         Check::Wire(wire) => state(format!("{} -> {} {} on {}", wire.from, wire.to, wire.port, wire.on), wire.look()),
     }
 }
@@ -329,6 +333,8 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Addresses(addresses) => of_end(&addresses.of),
         Check::Listening(listening) => of_end(&listening.at),
         Check::Dns(query) => of_end(&query.from),
+        Check::Command(command) => of_end(&command.at),
+        Check::Log(log) => of_end(&log.of),
         Check::PathMtu(path) => of_end(&path.from),
         Check::Wire(wire) => match &wire.on {
             model::WatchPoint::Device(at) => Some(at.node.to_string()),

@@ -2,23 +2,26 @@
 //! before anything is made.
 //! Must not know which provider can do what.
 
-use super::super::model::{Action, Capability, Check, Cluster, Protocol, Step};
+use super::super::model::{Action, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, Step};
 use super::{Checking, Part};
 
 pub(super) fn check(c: &mut Checking<'_>) {
     let scenario = c.scenario;
     for (phase, steps) in scenario.phases.iter().map(|phase| &phase.steps).enumerate() {
         for (index, step) in steps.iter().enumerate() {
-            if let Some(capability) = of_step(step) {
+            for capability in of_step(step) {
                 need(c, capability, path!["phases", phase, "steps", index]);
             }
         }
     }
     for (phase, expectations) in scenario.phases.iter().map(|phase| &phase.expect).enumerate() {
         for (index, expectation) in expectations.iter().enumerate() {
-            if matches!(expectation.check, Check::Dns(_)) {
-                need(c, Capability::Dns, path!["phases", phase, "expect", index, "dns"]);
-            }
+            let capability = match &expectation.check {
+                Check::Dns(_) => Capability::Dns,
+                Check::Command(command) if matches!(command.at, Endpoint::Node(_)) => Capability::NodeCommands,
+                _ => continue,
+            };
+            need(c, capability, path!["phases", phase, "expect", index, expectation.check.kind()]);
         }
     }
     for (name, node) in scenario.topology.nodes.iter() {
@@ -40,17 +43,20 @@ pub(super) fn check(c: &mut Checking<'_>) {
     }
 }
 
-fn of_step(step: &Step) -> Option<Capability> {
+fn of_step(step: &Step) -> Vec<Capability> {
     match &step.action {
-        Action::Firewall(_) => Some(Capability::NodeFirewall),
-        Action::Link(_) => Some(Capability::NodeLinks),
-        Action::InstallCni(_) => Some(Capability::NodeCommands),
-        Action::NodeRun(_) => Some(Capability::NodeCommands),
-        Action::StopComponent(_) | Action::StartComponent(_) => Some(Capability::ComponentControl),
-        Action::Apply(manifest) => {
-            manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy").then_some(Capability::NetworkPolicy)
+        Action::Firewall(_) => vec![Capability::NodeFirewall],
+        Action::Firewalld(firewalld) if firewalld.engine == FirewallEngine::Firewalld => {
+            vec![Capability::NodeFirewall, Capability::Firewalld]
         }
-        Action::Patch(_) | Action::Delete(_) | Action::Label(_) | Action::Workload(_) => None,
+        Action::Firewalld(_) => vec![Capability::NodeFirewall],
+        Action::Link(_) => vec![Capability::NodeLinks],
+        Action::InstallCni(_) | Action::NodeRun(_) => vec![Capability::NodeCommands],
+        Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],
+        Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {
+            vec![Capability::NetworkPolicy]
+        }
+        Action::Apply(_) | Action::Patch(_) | Action::Delete(_) | Action::Label(_) | Action::Workload(_) => Vec::new(),
     }
 }
 

@@ -2,8 +2,9 @@
 //! Must not know whether it will.
 
 use super::super::model::{
-    Addresses, Check, Connectivity, Dns, Encapsulated, Endpoint, Link, Outcome, PathMtu, Point, PortProto, Resource,
-    Service, ServiceAnswers, ServiceName, ServiceType, Via, WatchPoint, Wire, Workload, WorkloadName,
+    Addresses, Check, Command, Connectivity, Dns, Encapsulated, Endpoint, Kubelet, Link, Log, Outcome, PathMtu, Point,
+    PortProto, Resource, Service, ServiceAnswers, ServiceName, ServiceType, Via, WatchPoint, Wire, Workload,
+    WorkloadName,
 };
 use super::super::nearest::listed;
 use super::network::{selects, target_port, workload};
@@ -77,6 +78,15 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::Service(service) => answers(c, service, here),
         Check::Dns(dns) => names(c, dns, here),
+        Check::Nodes(states) => {
+            for (node, _) in states.named.iter().filter(|(node, _)| !c.scenario.topology.is_member(node)) {
+                let message = format!("`{node}` is no member of the cluster; there is no Node of that name");
+                c.problem_with_key(&here.key(node.as_str()), message);
+            }
+        }
+        Check::Routes(_) => {}
+        Check::Command(command) => ran(c, command, here),
+        Check::Log(log) => written(c, log, here),
         Check::Refused(refused) => {
             if refused.fields.is_empty() {
                 c.problem_with_key(&here.key("fields"), "name at least one field about which the API complains");
@@ -84,7 +94,6 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::PathMtu(path) => path_mtu(c, path, here),
         Check::Wire(flow) => wire(c, flow, here),
-        Check::Nodes(_) | Check::Routes(_) => {}
     }
 }
 
@@ -123,6 +132,12 @@ struct Flow<'f> {
 
 /// A flow that is to arrive needs somebody who listens; one to a closed port nobody.
 fn reachable(c: &mut Checking<'_>, flow: &Flow<'_>, port: &[Part<'_>], via: &[Part<'_>]) {
+    if let Via::NodePort(node) = flow.via
+        && !c.scenario.topology.is_member(node)
+    {
+        c.problem(via, format!("`{node}` is no member of the cluster; services have no ports there"));
+        return;
+    }
     match (flow.to, flow.via) {
         (Endpoint::Workload(name), Via::Pod) => {
             let Some(workload) = workload(c, name) else {
@@ -251,6 +266,39 @@ fn objects(c: &mut Checking<'_>, resource: &Resource, here: &Here<'_>) {
     let empty = |value: &serde_json::Value| value.as_object().is_some_and(serde_json::Map::is_empty);
     if resource.matches.as_ref().is_some_and(|matches| empty(matches.written())) {
         c.problem_with_key(&here.key("matches"), "this matches everything; say what the object has");
+    }
+}
+
+fn ran(c: &mut Checking<'_>, command: &Command, here: &Here<'_>) {
+    prober(c, &command.at, here, &here.key("at"));
+    if command.argv.is_empty() {
+        c.problem_with_key(&here.key("argv"), "no program is given");
+    }
+    kubelet(c, &command.at, command.kubelet, command.prints.is_some() || command.exit != 0, here);
+}
+
+fn written(c: &mut Checking<'_>, log: &Log, here: &Here<'_>) {
+    prober(c, &log.of, here, &here.key("of"));
+    match (&log.of, &log.file) {
+        (Endpoint::Node(_), None) => c.problem(here.path, "a node has many logs; name the `file`"),
+        (Endpoint::Workload(_), Some(_)) => c.problem_with_key(&here.key("file"), "the log of a workload is no file"),
+        _ => {}
+    }
+    if !log.present && log.has.is_none() {
+        c.problem_with_key(&here.key("present"), "say in `has` what is not there");
+    }
+    kubelet(c, &log.of, log.kubelet, log.has.is_some(), here);
+}
+
+/// Behind a kubelet that is not reached nothing is seen, and on a node none is asked.
+fn kubelet(c: &mut Checking<'_>, of: &Endpoint, kubelet: Kubelet, looked_into: bool, here: &Here<'_>) {
+    if kubelet == Kubelet::Reached {
+        return;
+    }
+    if matches!(of, Endpoint::Node(_)) {
+        c.problem_with_key(&here.key("kubelet"), "what is on a node itself is not asked for through a kubelet");
+    } else if looked_into {
+        c.problem_with_key(&here.key("kubelet"), "through a kubelet that is not reached nothing is seen");
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
         }
         Action::Patch(patch) => patch.patch.late_texts().collect(),
         Action::NodeRun(run) => run.argv.iter().collect(),
+        Action::Firewalld(firewalld) => firewalld.commands.iter().collect(),
         Action::InstallCni(install) => {
             install.config.iter().flat_map(|config| config.late_texts()).chain(&install.text).collect()
         }
@@ -35,6 +36,8 @@ pub(super) fn of_check(check: &Check) -> Vec<&LateFact> {
             let hop = route.via.as_ref().and_then(text);
             text(&route.destination).into_iter().chain(hop).chain(&route.dev).collect()
         }
+        Check::Command(command) => command.argv.iter().chain(&command.prints).collect(),
+        Check::Log(log) => log.has.iter().collect(),
         Check::Refused(refused) => refused.object.json().late_texts().collect(),
         Check::Wire(wire) => [&wire.outer_from, &wire.outer_to].into_iter().flatten().filter_map(text).collect(),
         Check::Dns(dns) => dns.answers.iter().filter_map(text).chain([&dns.name]).collect(),
@@ -61,6 +64,11 @@ pub(super) fn check(c: &mut Checking<'_>, facts: &[&LateFact], alive: &[Workload
                 if c.scenario.services.get(name).is_some_and(|service| service.headless) =>
             {
                 format!("service `{name}` is headless")
+            }
+            LateFact::NodeTunnelAddress(name) | LateFact::NodePodBlock(name)
+                if !c.scenario.topology.is_member(name) =>
+            {
+                format!("`{name}` is no member of the cluster")
             }
             _ => continue,
         };

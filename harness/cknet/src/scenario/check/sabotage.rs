@@ -1,7 +1,7 @@
 //! Owns whether a sabotage and a known deviation mean something.
 //! Must not know whether a sabotage does its work: `cknet prove` finds that out.
 
-use super::super::model::{Change, ExpectationRef, PhaseId};
+use super::super::model::{Change, ExpectationRef, PhaseId, WorkloadName};
 use super::Checking;
 
 pub(super) fn check(c: &mut Checking<'_>) {
@@ -12,7 +12,7 @@ pub(super) fn check(c: &mut Checking<'_>) {
             Change::ExtraStep(extra) => match (&extra.before, &extra.after) {
                 (Some(phase), None) | (None, Some(phase)) => {
                     comes_first(c, phase, &sabotage.must_fail, index);
-                    let alive: Vec<_> = scenario.workloads.names().cloned().collect();
+                    let alive = alive(c, phase, extra.before.is_some());
                     super::steps::one(c, &extra.step, &alive, path!["sabotage", index, "do", "extraStep", "step"]);
                 }
                 _ => {
@@ -27,6 +27,17 @@ pub(super) fn check(c: &mut Checking<'_>) {
             }
             Change::Cluster(_) | Change::Topology(_) => {}
         }
+    }
+}
+
+/// The workloads that exist before the steps of a phase or after them.
+fn alive(c: &Checking<'_>, phase: &PhaseId, before: bool) -> Vec<WorkloadName> {
+    let place = c.scenario.phases.iter().position(|known| known.id == *phase).unwrap_or_default();
+    let first = || c.scenario.workloads.names().cloned().collect();
+    match (before, place) {
+        (true, 0) => first(),
+        (true, place) => super::steps::alive(c).swap_remove(place - 1),
+        (false, place) => super::steps::alive(c).get(place).cloned().unwrap_or_else(first),
     }
 }
 

@@ -2,7 +2,8 @@
 //! Must not know what is expected afterwards.
 
 use super::super::model::{
-    Action, Firewall, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName, NodeSet, Step, WorkloadName,
+    Action, Direction, Firewall, FirewallChange, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName, Place,
+    Step, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::{Checking, Part};
@@ -44,9 +45,19 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
     let here = [path, &[Part::Key(step.action.kind())]].concat();
     super::late::check(c, &super::late::of_step(step), alive, &here);
     match &step.action {
-        Action::Firewall(firewall) => nics(c, firewall, &here),
+        Action::Firewall(firewall) => {
+            nics(c, firewall, &here);
+            narrowed(c, firewall, &here);
+        }
         Action::Link(change) => link(c, change, &here),
         Action::InstallCni(install) => configuration(c, install, &here),
+        Action::StopComponent(change) | Action::StartComponent(change) => {
+            let strange = change.nodes.of(&c.scenario.topology).into_iter().find(|n| !c.scenario.topology.is_member(n));
+            if let Some(node) = strange {
+                let message = format!("`{node}` is no member of the cluster; no component of it runs there");
+                c.problem(&[&here[..], path!["nodes"]].concat(), message);
+            }
+        }
         Action::NodeRun(run) if run.argv.is_empty() => {
             c.problem_with_key(&[&here[..], path!["argv"]].concat(), "no program is given");
         }
@@ -60,6 +71,11 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
             if change.set.is_empty() && change.remove.is_empty() {
                 c.problem(&here, "a change of labels has `set`, `remove` or both");
             }
+            if super::network::workload(c, &change.workload).is_some_and(|w| !c.scenario.topology.is_member(&w.node)) {
+                let message =
+                    format!("`{}` is a process on a machine outside of the cluster: it has no labels", change.workload);
+                c.problem(&[&here[..], path!["workload"]].concat(), message);
+            }
             exists(c, &change.workload, alive, &[&here[..], path!["workload"]].concat());
         }
         Action::Workload(change) => {
@@ -71,6 +87,9 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
                     let path = [&here[..], path!["add", name.as_str()]].concat();
                     c.problem_with_key(&path, format!("the workload `{name}` is there already"));
                 }
+            }
+            for (name, workload) in change.add.iter() {
+                super::network::outside_workload(c, workload, &[&here[..], path!["add", name.as_str()]].concat());
             }
         }
         _ => {}
@@ -140,15 +159,29 @@ fn exists(c: &mut Checking<'_>, name: &WorkloadName, alive: &[WorkloadName], pat
 fn nics(c: &mut Checking<'_>, firewall: &Firewall, here: &[Part<'_>]) {
     let Some(nic) = &firewall.nic else { return };
     let scenario = c.scenario;
-    let nodes: Vec<&NodeName> = match &firewall.nodes {
-        NodeSet::All => scenario.topology.nodes.names().collect(),
-        NodeSet::Named(names) => names.iter().collect(),
-    };
-    for node in nodes {
+    for node in firewall.nodes.of(&scenario.topology) {
         let known = scenario.topology.nodes.get(node);
         if known.is_some_and(|node| node.nic(nic.as_str()).is_none()) {
             return no_nic(c, node, nic.as_str(), &[here, path!["nic"]].concat());
         }
+    }
+}
+
+/// A list of all that is open is for everybody; a place is one on the way in, for what is closed there.
+fn narrowed(c: &mut Checking<'_>, firewall: &Firewall, here: &[Part<'_>]) {
+    let key = |key| [here, &[Part::Key(key)]].concat();
+    let only = firewall.change == FirewallChange::Only;
+    let narrow = [
+        (firewall.from.is_some(), "from"),
+        (firewall.nic.is_some(), "nic"),
+        (firewall.direction != Direction::In, "direction"),
+    ];
+    if let Some((_, name)) = narrow.into_iter().find(|(given, _)| only && *given) {
+        c.problem_with_key(&key(name), "`only` is about whatever comes in, from everywhere and by each interface");
+    }
+    let closes = matches!(firewall.change, FirewallChange::Drop | FirewallChange::Reject);
+    if firewall.place != Place::Filter && !(closes && firewall.direction == Direction::In) {
+        c.problem_with_key(&key("place"), "a place is for what is closed on the way in");
     }
 }
 

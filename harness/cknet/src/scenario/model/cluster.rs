@@ -10,6 +10,10 @@ record! {
     "`cluster`";
     /// How the cluster is set up.
     pub struct Cluster {
+        /// Whose documented set-up it has; `canonical` unless given. What a verdict on another one says, it says of a
+        /// model of that product.
+        #[schemars(default)]
+        pub flavour: Flavour = Flavour::default(),
         /// The block from which pods get addresses; 10.1.0.0/16 unless given.
         #[schemars(default = "default_pod_cidr")]
         pub pod_cidr: Cidr = default_pod_cidr(),
@@ -31,6 +35,7 @@ record! {
 impl Default for Cluster {
     fn default() -> Self {
         Self {
+            flavour: Flavour::default(),
             pod_cidr: default_pod_cidr(),
             service_cidr: default_service_cidr(),
             encapsulation: Encapsulation::default(),
@@ -57,6 +62,23 @@ fn default_block_size() -> BlockSize {
 
 fn known(text: &str) -> Cidr {
     Cidr::from_text(text).unwrap_or_else(|wrong| unreachable!("{wrong}"))
+}
+
+words! {
+    "a flavour";
+    /// Whose documented set-up a cluster has, as far as its network is concerned.
+    #[derive(Default)]
+    pub enum Flavour {
+        /// Canonical Kubernetes as the document describes it, with Calico.
+        #[default]
+        Canonical = "canonical",
+        /// kubeadm: no CNI until one is installed.
+        Kubeadm = "kubeadm",
+        /// K3s: flannel in the node's own process.
+        K3s = "k3s",
+        /// RKE2: Canal, which is flannel for packets and Calico for policy.
+        Rke2 = "rke2",
+    }
 }
 
 words! {

@@ -7,8 +7,8 @@ use super::super::nearest::listed;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, ClaimId, Endpoint, ExpectationId, Matrix, NamespaceName, NodeName, Point, PortNumber, PortProto,
-    Refused, SegmentName, Selector, ServiceName, Via, Wait,
+    Address, Cidr, ClaimId, Command, Endpoint, ExpectationId, Log, Matrix, NamespaceName, NodeName, Point, PortNumber,
+    PortProto, Refused, SegmentName, Selector, ServiceName, Via, Wait,
 };
 
 /// One thing that is expected, and the line in which it stands.
@@ -63,6 +63,10 @@ choice! {
         Service(ServiceAnswers) as "service",
         /// What a name is answered with.
         Dns(Dns) as "dns",
+        /// How a command ends and what it prints.
+        Command(Command) as "command",
+        /// What stands in a log.
+        Log(Log) as "log",
         /// An object that the API does not take.
         Refused(Refused) as "refused",
         /// How large a packet may be.
@@ -262,6 +266,8 @@ record! {
         pub name: Option<String>,
         /// The labels of the objects; this, `name`, or all objects of the kind.
         pub selector: Option<Selector>,
+        /// Fields by which the API can choose, like `involvedObject.name=web,reason=Killing` of events.
+        pub field_selector: Option<Selector>,
         /// What each of them has, perhaps beside more: keys of mappings, items of lists in order.
         pub matches: Option<Json>,
         /// How many there are.

@@ -7,8 +7,7 @@ use super::{Cidr, NicName, NodeSet, PortRange};
 
 /// Opens or closes ports on nodes, on the way in unless said otherwise.
 ///
-/// Ports are closed before anything else of the node sees the packet, so that no rule of the CNI
-/// can let it through.
+/// Unless `place` says otherwise, a packet is looked at after all rules of the CNI, so that none of them can save it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Firewall {
     /// The nodes.
@@ -23,6 +22,8 @@ pub struct Firewall {
     pub from: Option<Cidr>,
     /// Only packets through this interface.
     pub nic: Option<NicName>,
+    /// Where on their way inbound packets are looked at.
+    pub place: Place,
 }
 
 /// What a firewall step does with its ports.
@@ -34,6 +35,8 @@ pub enum FirewallChange {
     Drop,
     /// Packets to them are answered with a refusal.
     Reject,
+    /// Whatever comes in from the network to any other port is dropped in silence.
+    Only,
 }
 
 record! {
@@ -51,6 +54,9 @@ record! {
         /// Ports to which packets are answered with a refusal.
         #[schemars(default)]
         pub reject: PortRanges = Default::default(),
+        /// The only ports on which something may come in from the network, besides answers, ICMP, and what the node
+        /// passes on without having translated it; may be empty.
+        pub only: Option<PortRanges>,
         /// In which direction packets are looked at; `in` unless given.
         #[schemars(default)]
         pub direction: Direction = Direction::default(),
@@ -58,6 +64,24 @@ record! {
         pub from: Option<Cidr>,
         /// Only packets through this interface, which each of the nodes has to have.
         pub nic: Option<NicName>,
+        /// Where inbound packets are looked at; `filter` unless given.
+        #[schemars(default)]
+        pub place: Place = Place::default(),
+    }
+}
+
+words! {
+    "a place on the way of a packet";
+    /// Where on their way through a node inbound packets are looked at.
+    #[derive(Default)]
+    pub enum Place {
+        /// Where a host firewall sits: what is for the node, and what it translated, after all rules of the CNI.
+        #[default]
+        Filter = "filter",
+        /// Before anything else of the node, connection tracking and tunnels included.
+        Early = "early",
+        /// Only what the node passes on, never what is for itself.
+        Forward = "forward",
     }
 }
 
@@ -105,21 +129,29 @@ impl Read for Firewall {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         let before = r.problems.len();
         let spec = FirewallSpec::read(node, r)?;
-        let mut given = [
+        let only = spec.only.map(|only| (FirewallChange::Only, only.0));
+        let given = [
             (FirewallChange::Open, spec.open.0),
             (FirewallChange::Drop, spec.close.0),
             (FirewallChange::Reject, spec.reject.0),
-        ]
-        .into_iter()
-        .filter(|(_, ports)| !ports.is_empty());
+        ];
+        let mut given = given.into_iter().filter(|(_, ports)| !ports.is_empty()).chain(only);
         let (first, second) = (given.next(), given.next());
         let Some((change, ports)) = first.filter(|_| second.is_none()) else {
             if r.problems.len() == before {
-                r.problem(node.point(), "a firewall step has one of `open`, `close`, `reject`");
+                r.problem(node.point(), "a firewall step has one of `open`, `close`, `reject`, `only`");
             }
             return None;
         };
-        Some(Self { nodes: spec.nodes, change, ports, direction: spec.direction, from: spec.from, nic: spec.nic })
+        Some(Self {
+            nodes: spec.nodes,
+            change,
+            ports,
+            direction: spec.direction,
+            from: spec.from,
+            nic: spec.nic,
+            place: spec.place,
+        })
     }
 }
 

@@ -125,6 +125,8 @@ words! {
         Dns = "dns",
         /// The firewall of a node can be changed.
         NodeFirewall = "node-firewall",
+        /// firewalld itself can be run on a node.
+        Firewalld = "firewalld",
         /// Nodes can have more than one interface, in segments of their own.
         NodeInterfaces = "node-interfaces",
         /// Devices of a node can be changed.
@@ -137,6 +139,18 @@ words! {
         Sctp = "sctp",
         /// Pod and service CIDRs can be chosen.
         CustomCidrs = "custom-cidrs",
+    }
+}
+
+impl Capability {
+    /// What a machine that lacks it can be given, if it is to be had so simply.
+    #[must_use]
+    pub const fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::Firewalld => Some("apt-get install firewalld dbus-daemon"),
+            Self::Sctp => Some("where the kernel has SCTP as a module, modprobe sctp"),
+            _ => None,
+        }
     }
 }
 

@@ -7,27 +7,31 @@ mod cluster;
 mod endpoint;
 mod expectation;
 mod firewall;
+mod firewalld;
 mod matrix;
 mod metadata;
 mod named;
 mod names;
 mod object;
+mod output;
 mod ports;
 mod refusal;
 mod sabotage;
 mod step;
 mod topology;
 mod values;
+mod ways;
 mod workload;
 
 pub use checklist::Point;
-pub use cluster::{BlockSize, Cluster, Encapsulation, NodeAddress};
+pub use cluster::{BlockSize, Cluster, Encapsulation, Flavour, NodeAddress};
 pub use endpoint::{Endpoint, Via};
 pub use expectation::{
     Addresses, Beyond, Check, Connectivity, DeviceOf, Dns, Ear, Encapsulated, Expectation, Link, Listening, NodeState,
     NodeStates, Outcome, PacketSize, PathMtu, Resource, Route, ServiceAnswers, SourceAddress, WatchPoint, Wire,
 };
-pub use firewall::{Direction, Firewall, FirewallChange};
+pub use firewall::{Direction, Firewall, FirewallChange, Place};
+pub use firewalld::{FirewallEngine, Firewalld};
 pub use matrix::{Cell, Column, Matrix};
 pub use metadata::{Capability, Citation, Claim, Fidelity, Kind, KnownDeviation, Metadata, Requirements, Severity};
 pub use named::Named;
@@ -36,6 +40,7 @@ pub use names::{
     SegmentName, ServiceName, Tag, WorkloadName,
 };
 pub use object::{Manifest, Object};
+pub use output::{Command, Kubelet, Log};
 pub use ports::{PortNumber, PortProto, PortRange, Protocol};
 pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
@@ -45,6 +50,7 @@ pub use step::{
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};
+pub use ways::Way;
 pub use workload::{
     LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy, Workload,
 };

@@ -6,7 +6,8 @@ use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Firewall, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber, Workload, WorkloadName,
+    Address, Firewall, Firewalld, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber, Topology,
+    Workload, WorkloadName,
 };
 
 /// One thing that is done, and the line in which it stands.
@@ -32,6 +33,8 @@ choice! {
         Delete(Manifest) as "delete",
         /// Opens or closes ports of nodes.
         Firewall(Firewall) as "firewall",
+        /// Puts nodes behind firewalld and tells it what to open.
+        Firewalld(Firewalld) as "firewalld",
         /// Runs a command on a node.
         NodeRun(NodeRun) as "nodeRun",
         /// Stops a component on nodes.
@@ -93,19 +96,19 @@ words! {
 /// All nodes or some of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeSet {
-    /// `all`.
+    /// `all`: all members of the cluster.
     All,
     /// A list of names.
     Named(Vec<NodeName>),
 }
 
 impl NodeSet {
-    /// Whether the node is one of them.
+    /// The names of the nodes, in the order of the topology.
     #[must_use]
-    pub fn contains(&self, node: &NodeName) -> bool {
+    pub fn of<'t>(&self, topology: &'t Topology) -> Vec<&'t NodeName> {
         match self {
-            Self::All => true,
-            Self::Named(names) => names.contains(node),
+            Self::All => topology.members().collect(),
+            Self::Named(names) => topology.nodes.names().filter(|name| names.contains(name)).collect(),
         }
     }
 }

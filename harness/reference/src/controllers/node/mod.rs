@@ -3,13 +3,13 @@
 //! Taints keep new pods away; pods that are there already are not evicted, as they would not be in Kubernetes before
 //! five minutes are over.
 
+mod cidrs;
 mod decide;
 mod heartbeat;
 mod taints;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -19,11 +19,13 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::ControllersConfig;
 use super::drive::{Controller, Round};
 use super::events::{Note, Recorder};
 use super::log;
 use super::world::{World, name_of, namespace_of};
 use super::write::{self, WriteError, within};
+use cidrs::Cidrs;
 use decide::{Action, decide};
 use heartbeat::{Heartbeats, Signs};
 pub(super) use taints::condition_taints;
@@ -37,12 +39,14 @@ pub(super) struct Nodes {
     recorder: Recorder,
     heartbeats: Heartbeats,
     known: HashMap<String, Arc<Node>>,
+    cidrs: Option<Cidrs>,
 }
 
 impl Controller for Nodes {
     async fn round(&mut self) -> Round {
         let nodes = self.world.nodes.state();
         self.introduce(&nodes);
+        self.give_cidrs(&nodes).await;
         let heard = self.heartbeats.hear(&signs(&nodes, &self.world.leases.state()), Instant::now());
         let actions = decide(&nodes, &self.world.pods.state(), &heard.silent, Timestamp::now());
         let round = write::carry_out(COMPONENT, actions, |action| self.act(action)).await;
@@ -51,8 +55,10 @@ impl Controller for Nodes {
 }
 
 impl Nodes {
-    pub(super) fn new(client: Client, world: World, recorder: Recorder, grace: Duration) -> Self {
-        Self { client, world, recorder, heartbeats: Heartbeats::new(grace), known: HashMap::new() }
+    pub(super) fn new(client: Client, world: World, recorder: Recorder, config: &ControllersConfig) -> Self {
+        let heartbeats = Heartbeats::new(config.node_grace);
+        let cidrs = config.node_cidrs_of.map(Cidrs::of);
+        Self { client, world, recorder, heartbeats, known: HashMap::new(), cidrs }
     }
 
     /// Tells of nodes that came and went since the last round.
@@ -70,6 +76,17 @@ impl Nodes {
             if let Some(node) = self.known.remove(&name) {
                 let message = format!("Node {name} event: Removing Node {name} from Controller");
                 self.recorder.record(COMPONENT, Note::normal(node.as_ref(), "RemovingNode", message));
+            }
+        }
+    }
+
+    /// A refusal is logged; the next change of a node brings the next attempt.
+    async fn give_cidrs(&mut self, nodes: &[Arc<Node>]) {
+        let Some(cidrs) = &mut self.cidrs else { return };
+        for (node, cidr) in cidrs.give(nodes) {
+            let patch = serde_json::json!({"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});
+            if let Err(cause) = self.patch_node(&node, patch).await {
+                log::warn(COMPONENT, format_args!("giving node `{node}` the pod CIDR {cidr}: {}", cause.message()));
             }
         }
     }

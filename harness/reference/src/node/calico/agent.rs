@@ -39,6 +39,9 @@ const DEFAULT_PORT: u16 = 4789;
 /// Where the CNI configuration is installed.
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-calico.conflist";
 
+/// Where it is installed where flannel carries the packets.
+const CANAL_CONFIG: &str = "/etc/cni/net.d/10-canal.conflist";
+
 /// How long to wait before trying again what the kernel or the API refused.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -242,6 +245,9 @@ impl Agent {
 
     /// One look at everything, and every correction that follows from it.
     async fn reconcile(&mut self) -> Result<(), AgentError> {
+        if !self.settings.networking {
+            return self.enforce_only();
+        }
         let pools = self.cluster.pool_specs();
         let felix = self.cluster.felix_spec();
         let look = Look::at(&self.netlink).await?;
@@ -258,6 +264,21 @@ impl Agent {
         self.program_policy(&own, &felix)?;
         self.program_routes(&own, &pools, &look, underlay, device).await?;
         self.announce(underlay, device).await
+    }
+
+    /// Canal: policy on the links of pods, and nothing of how packets travel.
+    fn enforce_only(&mut self) -> Result<(), AgentError> {
+        let address = Ipv4Net::from(Ipv4Addr::UNSPECIFIED);
+        let own = CalicoNode { name: self.settings.node.clone(), address, tunnel: None };
+        self.program_policy(&own, &self.cluster.felix_spec())?;
+        if !self.announced {
+            let ipam = serde_json::json!({"type": "host-local", "ranges": [[{"subnet": "usePodCidr"}]]});
+            let list = calico_list("k8s-pod-network", &self.settings.node, 0, &ipam);
+            super::install(Path::new(CANAL_CONFIG), &format!("{list:#}\n"))?;
+            self.announced = true;
+            log("INFO", "calico-node is up");
+        }
+        Ok(())
     }
 
     /// As Felix does it: a device that the kernel refuses is tried again and again, the rest goes on without it, and

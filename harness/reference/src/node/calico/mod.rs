@@ -24,6 +24,8 @@ pub struct Settings {
     pub node: String,
     pub kubeconfig: String,
     pub autodetection: String,
+    /// Whether addresses and routes are Calico's; with the backend `none` only policy is.
+    pub networking: bool,
 }
 
 impl Settings {
@@ -33,6 +35,7 @@ impl Settings {
             node: variable("NODENAME").ok_or("NODENAME is not set")?,
             kubeconfig: variable("KUBECONFIG").unwrap_or_else(|| "/etc/kubernetes/kubelet.conf".into()),
             autodetection: variable("IP_AUTODETECTION_METHOD").unwrap_or_else(|| "first-found".into()),
+            networking: variable("CALICO_NETWORKING_BACKEND").as_deref() != Some("none"),
         })
     }
 }
