@@ -13,6 +13,7 @@
 //! [`Lookup`] of [`LateFact`]s.
 
 mod check;
+mod cloud_init;
 mod declared;
 mod fixtures;
 mod json;
