@@ -1,7 +1,7 @@
 //! The hidden personalities of the executable: what runs inside fabrics, nodes and pods.
 //!
-//! They are chosen by the name of the program or by the first argument before anything else happens, because some must run while the process has
-//! one thread only, and because inside a pod nobody needs the runner's command line.
+//! They are chosen by the name of the program or by the first argument before anything else happens, because some must
+//! run while the process has one thread only, and because inside a pod nobody needs the runner's command line.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -154,12 +154,13 @@ impl Stage<'_> {
 
     /// Judges all expectations of a phase at the same time, so that they share their waits and their silence.
     async fn expectations(&self, phase: &Phase) {
-        let subject = Subject { stage: self, phase };
         // Under a sabotage, what fails anyway would only be waited for.
         let sabotaged = matches!(self.purpose, Purpose::Sabotage(_));
-        let wanted = phase.expect.iter().filter(|one| !sabotaged || deviation(&subject, one).is_none());
-        let subject = &subject;
-        let watches = wanted.map(|expectation| async move { (expectation, watch(subject, expectation).await) });
+        let wanted = phase.expect.iter().filter(|one| !sabotaged || deviation(self, phase, one).is_none());
+        let wanted: Vec<_> = wanted.collect();
+        let subject = &Subject::new(self, phase, &wanted);
+        let watches =
+            wanted.into_iter().map(|expectation| async move { (expectation, watch(subject, expectation).await) });
         let mut watches: FuturesUnordered<_> = watches.collect();
         let mut held = Vec::new();
         while let Some((expectation, standing)) = watches.next().await {
