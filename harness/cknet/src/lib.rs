@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod commands;
+pub mod diagnose;
 pub mod distribution;
 pub mod event;
 pub mod exit;
