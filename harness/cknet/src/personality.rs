@@ -31,6 +31,8 @@ pub fn run(program: &str, arguments: &[String]) -> Option<ExitCode> {
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
         ("node-file", _) => crate::provider::file::main(rest),
         ("node-link", _) => crate::provider::link::main(rest),
+        ("node-route", _) => crate::provider::route::route(rest),
+        ("node-fdb", _) => crate::provider::route::fdb(rest),
         ("probe", Some("agent")) => told(agent::on_standard_streams()),
         ("probe", Some("tap")) => told(tap::on_standard_streams()),
         ("probe", Some("serve")) => {

@@ -8,8 +8,8 @@ mod outcome;
 mod summary;
 
 pub use failure::{
-    Attachment, Control, Endpoint, Expected, Failure, LastSeen, LostAt, Matrix, MatrixCell, MatrixRow, Observed, Seen,
-    Window,
+    Advice, Attachment, Control, Endpoint, Expected, Failure, LastSeen, LostAt, Matrix, MatrixCell, MatrixRow,
+    Observed, Seen, Window,
 };
 pub use happening::{
     Case, CaseId, Claim, Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, Detail, ExpectationJudged, Fidelity,

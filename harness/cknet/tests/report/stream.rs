@@ -104,7 +104,11 @@ pub fn flow_failure() -> Failure {
             drops: 11,
             matching: Some("udp dport 4789".into()),
             last_seen: Some(LastSeen { direction: "leaving".into(), node: "cp1".into(), device: "eth0".into() }),
+            next: None,
+            answer: false,
         }),
+        cause: None,
+        advice: None,
         matrix: None,
         rules: Vec::new(),
         again: Some("cknet run firewall.vxlan-port-blocked --keep".into()),
@@ -133,6 +137,8 @@ fn matrix_failure() -> Failure {
             controls: Vec::new(),
         },
         lost_at: None,
+        cause: None,
+        advice: None,
         matrix: Some(Matrix {
             columns: vec!["web:8080/tcp".into(), "db:5432/tcp".into()],
             rows: vec![

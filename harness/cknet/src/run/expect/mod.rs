@@ -1,8 +1,8 @@
 //! Expectations: each kind's way of looking at the world, and the watch that turns looks into a verdict.
 
+mod diagnosis;
 pub mod flip;
 mod flows;
-mod losses;
 mod machine;
 mod objects;
 pub mod output;

@@ -50,7 +50,7 @@ fn of_step(step: &Step) -> Vec<Capability> {
             vec![Capability::NodeFirewall, Capability::Firewalld]
         }
         Action::Firewalld(_) => vec![Capability::NodeFirewall],
-        Action::Link(_) => vec![Capability::NodeLinks],
+        Action::Link(_) | Action::Route(_) | Action::Fdb(_) => vec![Capability::NodeLinks],
         Action::InstallCni(_) | Action::NodeRun(_) => vec![Capability::NodeCommands],
         Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],
         Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {

@@ -45,8 +45,8 @@ pub use ports::{PortNumber, PortProto, PortRange, Protocol};
 pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{
-    Action, Component, InstallCni, LinkChange, LinkState, NewLink, NewLinkKind, NodeRun, NodeSet, Patch, PatchType,
-    Relabel, Step, WorkloadChange,
+    Action, Component, FdbChange, InstallCni, LinkChange, LinkState, NewLink, NewLinkKind, NodeRun, NodeSet, Patch,
+    PatchType, Relabel, RouteChange, Step, WorkloadChange,
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};
