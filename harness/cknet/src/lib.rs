@@ -4,6 +4,7 @@
 //! `provider` and a `distribution`, `vantage` probes, `judge` decides, `run` puts these in order, and `event` is all
 //! that `report` is told. `predict` says what the rules of Kubernetes make of a scenario's flows.
 
+pub mod claims;
 pub mod cli;
 pub mod cluster;
 pub mod commands;

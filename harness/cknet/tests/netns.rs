@@ -16,6 +16,8 @@ fn two_nodes() -> Topology {
             segment: "lan".into(),
             address: format!("192.168.60.{host}/24").parse().unwrap(),
         }],
+        forwards: true,
+        routes: Vec::new(),
     };
     Topology {
         segments: vec![Segment { name: "lan".into(), cidr: "192.168.60.0/24".parse().unwrap(), mtu: 1500 }],

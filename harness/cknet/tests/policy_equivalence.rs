@@ -138,7 +138,7 @@ impl Lab {
     /// From every pod and every node to every pod on every port.
     fn all_cells(&self, ports: &[(u16, oracle::Protocol)]) -> Vec<Cell> {
         let of_pods = self.pods.iter().map(|(name, pod)| {
-            let vantage = Vantage { node: pod.node.clone(), place: Place::Pod { uid: pod.uid.clone() } };
+            let vantage = Vantage { node: pod.node.clone(), place: Place::Pod { uid: pod.uid.clone().unwrap() } };
             (format!("{}/{name}", pod.namespace), vantage, Endpoint::pod(&pod.namespace, name))
         });
         let of_nodes = self.cluster.nodes.by_name.keys().map(|node| {

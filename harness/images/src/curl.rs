@@ -228,7 +228,7 @@ fn take(mut response: Response, given: &Given, begun: Instant, story: &mut Story
         |bytes: &[u8]| to.write_all(bytes).and_then(|()| to.flush()).map_err(|error| (23, in_c_words(&error)));
     write(head.as_bytes())?;
     loop {
-        match response.body.read(&mut buffer) {
+        match streams::undisturbed(|| response.body.read(&mut buffer)) {
             Ok(0) => return Ok(()),
             Ok(count) => {
                 story.size += count as u64;

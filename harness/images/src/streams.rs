@@ -58,7 +58,9 @@ pub fn accept_all(listener: &TcpListener, talk: impl Fn(TcpStream) + Send + Sync
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
             // The peer has gone meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                continue;
+            }
             Err(error) => return error,
         };
         if going.fetch_add(1, Ordering::Relaxed) >= MOST {
@@ -72,6 +74,17 @@ pub fn accept_all(listener: &TcpListener, talk: impl Fn(TcpStream) + Send + Sync
         });
         if started.is_err() {
             going.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Does `call` again when only a signal disturbed it: with a time limit on a socket the kernel does not do so itself
+/// (signal(7)).
+pub fn undisturbed<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
         }
     }
 }

@@ -41,7 +41,11 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     }
     for (name, node) in scenario.topology.nodes.iter() {
         let nics = node.nics.iter().map(|(nic, place)| format!("{nic} {} on {}", place.address, place.segment));
-        writeln!(out, "  node       {name}: {}", nics.collect::<Vec<_>>().join(", "))?;
+        let what = if node.role.is_member() { "node" } else { node.role.word() };
+        writeln!(out, "  {what:10} {name}: {}", nics.collect::<Vec<_>>().join(", "))?;
+        for way in scenario.topology.ways(name) {
+            writeln!(out, "             reaches {} through {}", way.segment, way.via)?;
+        }
     }
     let cluster = &scenario.cluster;
     writeln!(
@@ -55,7 +59,11 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     for (name, workload) in scenario.workloads.iter() {
         let ports = workload.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let listens = if ports.is_empty() { "only asks".to_string() } else { format!("listens on {ports}") };
-        writeln!(out, "  workload   {}/{name} on {}, {listens}", workload.namespace, workload.node)?;
+        if scenario.topology.is_member(&workload.node) {
+            writeln!(out, "  workload   {}/{name} on {}, {listens}", workload.namespace, workload.node)?;
+        } else {
+            writeln!(out, "  workload   {name}, a process on {} outside of the cluster, {listens}", workload.node)?;
+        }
     }
     let mut told = BTreeSet::new();
     for phase in &scenario.phases {
@@ -119,7 +127,7 @@ fn sum(scenario: &Scenario) -> String {
     let mut text = format!("{agree} of {} flows are expected as the rules predict them", flows.len());
     if differ > 0 {
         text.push_str(&format!(
-            ", {differ} otherwise: the rules know NetworkPolicies and Services, and no firewall, agent or link"
+            ", {differ} otherwise: the rules know NetworkPolicies and Services, and no firewall, agent, link or route"
         ));
     }
     if open > 0 {

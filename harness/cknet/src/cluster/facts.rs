@@ -41,7 +41,7 @@ impl RunFacts {
         // Only Calico keeps blocks; elsewhere the fact stays unknown.
         let mut blocks = blocks.unwrap_or_default();
         blocks.sort_by_key(|block| block["spec"]["cidr"].to_string());
-        for (name, _) in scenario.topology.nodes.iter() {
+        for name in scenario.topology.members() {
             let affinity = format!("host:{name}");
             let own = blocks.iter().find(|block| block["spec"]["affinity"] == affinity);
             if let Some(cidr) = own.and_then(|block| block["spec"]["cidr"].as_str()) {

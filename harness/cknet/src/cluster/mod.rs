@@ -4,6 +4,7 @@
 
 pub mod facts;
 pub mod objects;
+pub mod outside;
 pub mod ready;
 pub mod workloads;
 

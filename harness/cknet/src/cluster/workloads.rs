@@ -14,8 +14,10 @@ use tokio::time::Instant;
 
 use super::Cluster;
 use super::objects::{Coordinates, ObjectError};
+use super::outside::{self, OutsideError};
 use crate::scenario::model::{
-    Labels, Namespace, NamespaceName, PortProto, Scenario, Service, ServiceType, TargetPort, Workload, WorkloadName,
+    Labels, Namespace, NamespaceName, PortProto, Scenario, Service, ServiceType, TargetPort, Topology, Workload,
+    WorkloadName,
 };
 
 /// The image of workloads: the executable in its `probe serve` personality.
@@ -24,18 +26,27 @@ const IMAGE: &str = "ghcr.io/cknet/cknet-probe:v1";
 /// Longest wait for a workload's pod to run.
 const RUNNING: Duration = Duration::from_secs(30);
 
-/// A workload's pod.
+/// A workload's pod, or its process on a machine outside of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedPod {
     pub namespace: String,
     pub node: String,
     pub address: IpAddr,
-    pub uid: String,
+    /// Of the pod; `None`: it is a process on a machine that is no member of the cluster.
+    pub uid: Option<String>,
+    /// It has its node's network, as every process has that is no pod.
     pub host_network: bool,
     pub listen: Vec<PortProto>,
 }
 
-/// The pods of a scenario's workloads.
+impl PlacedPod {
+    /// The network namespace that is the pod's own, where the kubelet pins it; `None` where it has its node's.
+    pub fn namespace_path(&self) -> Option<String> {
+        self.uid.as_ref().filter(|_| !self.host_network).map(|uid| format!("/run/netns/cni-{uid}"))
+    }
+}
+
+/// The pods of a scenario's workloads, and its processes outside.
 #[derive(Clone, Debug, Default)]
 pub struct Placed {
     pub pods: BTreeMap<WorkloadName, PlacedPod>,
@@ -46,6 +57,8 @@ pub struct Placed {
 pub enum WorkloadError {
     #[error(transparent)]
     Object(#[from] ObjectError),
+    #[error(transparent)]
+    Outside(#[from] OutsideError),
     #[error("the pod of workload `{name}` does not run after {RUNNING:?}: {last}")]
     NotRunning { name: String, last: String },
 }
@@ -67,26 +80,44 @@ pub async fn create(cluster: &Cluster, scenario: &Scenario) -> Result<(Placed, V
     }
     let services: Vec<Value> =
         scenario.services.iter().map(|(name, service)| service_object(name.as_str(), service)).collect();
-    let pods: Vec<Value> = scenario.workloads.iter().map(|(name, workload)| pod_object(name, workload)).collect();
+    let (members, outsiders): (Vec<_>, Vec<_>) =
+        scenario.workloads.iter().partition(|(_, workload)| scenario.topology.is_member(&workload.node));
+    let pods: Vec<Value> = members.iter().map(|(name, workload)| pod_object(name, workload)).collect();
     let objects: Vec<&Value> = services.iter().chain(&pods).collect();
     let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;
     for result in applied {
         made.push(result?);
     }
-    let pods = await_running(cluster, scenario.workloads.iter().collect()).await?;
+    let processes =
+        outsiders.iter().map(|(name, workload)| outside::start(cluster, &scenario.topology, name, workload));
+    let processes = futures::future::try_join_all(processes).await?;
+    let mut pods = await_running(cluster, members).await?;
+    pods.extend(outsiders.iter().map(|(name, _)| (*name).clone()).zip(processes));
     Ok((Placed { pods }, made))
 }
 
-/// Adds one workload to a running scenario.
+/// Adds one workload to a running scenario; returns also what was made, if it is an object.
 pub async fn add(
     cluster: &Cluster,
+    topology: &Topology,
     name: &WorkloadName,
     workload: &Workload,
-) -> Result<(PlacedPod, Coordinates), WorkloadError> {
+) -> Result<(PlacedPod, Option<Coordinates>), WorkloadError> {
+    if !topology.is_member(&workload.node) {
+        return Ok((outside::start(cluster, topology, name, workload).await?, None));
+    }
     let at = cluster.objects.apply(&pod_object(name, workload)).await?;
     let mut placed = await_running(cluster, vec![(name, workload)]).await?;
     let pod = placed.remove(name).ok_or_else(|| not_running(name, &Value::Null))?;
-    Ok((pod, at))
+    Ok((pod, Some(at)))
+}
+
+/// Takes one workload away and waits until it is gone.
+pub async fn remove(cluster: &Cluster, name: &WorkloadName, pod: &PlacedPod) -> Result<(), WorkloadError> {
+    if pod.uid.is_none() {
+        return Ok(outside::stop(cluster, name, pod).await?);
+    }
+    Ok(cluster.objects.delete(&pod_coordinates(name, &pod.namespace)).await?)
 }
 
 /// Where the pod of a workload is.
@@ -118,12 +149,17 @@ fn label_map(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(key, value)| (key.as_str().to_string(), value.clone())).collect()
 }
 
-pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
-    let identity = format!("{}/{name}", workload.namespace);
-    let mut arguments = vec!["--identity".to_string(), identity];
+/// What the answering side of a workload is told.
+pub(super) fn server_arguments(name: &WorkloadName, workload: &Workload) -> Vec<String> {
+    let mut arguments = vec!["--identity".to_string(), format!("{}/{name}", workload.namespace)];
     for port in &workload.listen {
         arguments.extend(["--listen".to_string(), port.to_string()]);
     }
+    arguments
+}
+
+pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
+    let arguments = server_arguments(name, workload);
     let named = workload.named_ports.iter().map(|(name, port)| {
         let protocol = port.protocol.to_string().to_uppercase();
         json!({"name": name.as_str(), "containerPort": port.port.get(), "protocol": protocol})
@@ -243,7 +279,7 @@ fn placed(pod: &Value, workload: &Workload) -> Option<PlacedPod> {
         namespace: workload.namespace.as_str().to_string(),
         node: workload.node.as_str().to_string(),
         address: pod["status"]["podIP"].as_str()?.parse().ok()?,
-        uid: pod["metadata"]["uid"].as_str()?.to_string(),
+        uid: Some(pod["metadata"]["uid"].as_str()?.to_string()),
         host_network: workload.host_network,
         listen: workload.listen.clone(),
     })

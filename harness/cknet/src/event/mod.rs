@@ -14,7 +14,7 @@ pub use failure::{
 pub use happening::{
     Case, CaseId, Claim, Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, Detail, ExpectationJudged, Fidelity,
     Flip, FlipsJudged, Leak, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
-    Severity, StepDone, StepFailed,
+    Severity, StepDone, StepFailed, Waits,
 };
 pub use outcome::{Attempt, InfraKind, Outcome, SkipCause, Standing};
 pub use summary::{Artifact, CleanupState, Counts, Interrupt, Summary, Tally};

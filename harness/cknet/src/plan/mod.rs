@@ -12,7 +12,7 @@ pub use self::trial::{Purpose, Sabotaged, Trial};
 
 use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
-use crate::provider::{Nic, NodeSpec, Provider, Segment, Topology};
+use crate::provider::{Nic, NodeSpec, Provider, Segment, StaticRoute, Topology};
 use crate::scenario::Scenario;
 use crate::scenario::model::{self, Capability};
 
@@ -166,9 +166,13 @@ pub fn cluster_of(scenario: &Scenario) -> Result<(Topology, ClusterSpec), Unplan
     for (name, node) in scenario.topology.nodes.iter() {
         let nics = nics(node).map_err(&unplannable)?;
         let first = nics.first().ok_or_else(|| unplannable(format!("node `{name}` has no NIC")))?;
-        let control_plane = node.role == model::Role::ControlPlane;
-        members.push(Member { name: name.to_string(), address: first.address.addr(), control_plane });
-        nodes.push(NodeSpec { name: name.to_string(), nics });
+        if node.role.is_member() {
+            let control_plane = node.role == model::Role::ControlPlane;
+            members.push(Member { name: name.to_string(), address: first.address.addr(), control_plane });
+        }
+        let routes = routes(&scenario.topology, name, &segments, first);
+        let forwards = node.role != model::Role::Outside;
+        nodes.push(NodeSpec { name: name.to_string(), nics, forwards, routes });
     }
     let control_plane = members.iter().find(|member| member.control_plane);
     let control_plane = control_plane.ok_or_else(|| unplannable("no node is a control plane".into()))?.name.clone();
@@ -195,6 +199,25 @@ pub fn cluster_of(scenario: &Scenario) -> Result<(Topology, ClusterSpec), Unplan
     Ok((Topology { segments, nodes }, spec))
 }
 
+/// To the segments that routers join to the machine's own, and to everything else. The default route of a router leads
+/// nowhere: without one it would say so, but the kernel says that a few times a second at most (`ip_error`), and then
+/// what is seen would depend on how often one looks.
+fn routes(topology: &model::Topology, name: &model::NodeName, segments: &[Segment], first: &Nic) -> Vec<StaticRoute> {
+    let segment = |name: &str| segments.iter().find(|segment| segment.name == *name);
+    let mut routes = Vec::new();
+    for way in topology.ways(name) {
+        if let (IpAddr::V4(via), Some(segment)) = (way.via, segment(way.segment.as_str())) {
+            routes.push(StaticRoute { destination: segment.cidr, via });
+        }
+    }
+    let default = match topology.default_router(name) {
+        Some(IpAddr::V4(router)) => Some(router),
+        _ => segment(&first.segment).map(Segment::gateway),
+    };
+    routes.extend(default.map(|via| StaticRoute { destination: Ipv4Net::default(), via }));
+    routes
+}
+
 fn nics(node: &model::Node) -> Result<Vec<Nic>, String> {
     let nic = |(name, nic): (&model::NicName, &model::Nic)| {
         let IpAddr::V4(address) = nic.address else { return Err(format!("NIC `{name}` has an IPv6 address")) };
@@ -209,14 +232,16 @@ pub fn standard_cluster(workers: u8) -> (Topology, ClusterSpec) {
     const SEGMENT: &str = "lan";
     let network = |prefix: u8, octets: [u8; 4]| Ipv4Net::new_assert(Ipv4Addr::from(octets), prefix);
     let names = std::iter::once("cp1".to_string()).chain((1..=workers).map(|number| format!("w{number}")));
+    let segment = Segment { name: SEGMENT.into(), cidr: network(24, [192, 168, 60, 0]), mtu: DEFAULT_MTU };
     let (mut nodes, mut members) = (Vec::new(), Vec::new());
     for (name, host) in names.zip(11u8..) {
         let address = network(24, [192, 168, 60, host]);
         let nics = vec![Nic { name: "eth0".into(), segment: SEGMENT.into(), address }];
         members.push(Member { name: name.clone(), address: address.addr(), control_plane: host == 11 });
-        nodes.push(NodeSpec { name, nics });
+        let routes = vec![StaticRoute { destination: Ipv4Net::default(), via: segment.gateway() }];
+        nodes.push(NodeSpec { name, nics, forwards: true, routes });
     }
-    let segments = vec![Segment { name: SEGMENT.into(), cidr: network(24, [192, 168, 60, 0]), mtu: DEFAULT_MTU }];
+    let segments = vec![segment];
     let spec = ClusterSpec {
         flavour: Flavour::Canonical,
         pod_cidr: network(16, [10, 1, 0, 0]),

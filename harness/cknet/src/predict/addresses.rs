@@ -32,7 +32,7 @@ impl Addresses {
         };
         let length = scenario.cluster.block_size.prefix_len();
         let size = 1u32.checked_shl(u32::from(32u8.saturating_sub(length))).unwrap_or(0);
-        for (number, name) in (0u32..).zip(scenario.topology.nodes.names()) {
+        for (number, name) in (0u32..).zip(scenario.topology.members()) {
             let first = Ipv4Addr::from(u32::from(pods.network()).wrapping_add(number.wrapping_mul(size)));
             plan.facts.insert(LateFact::NodePodBlock(name.clone()), format!("{first}/{length}"));
             plan.facts.insert(LateFact::NodeTunnelAddress(name.clone()), first.to_string());
@@ -55,7 +55,7 @@ impl Addresses {
             if self.facts.contains_key(&fact) {
                 continue;
             }
-            let address = if workload.host_network {
+            let address = if workload.host_network || !scenario.topology.is_member(&workload.node) {
                 scenario.topology.address(&workload.node).map(|address| address.to_string())
             } else {
                 self.next_of(&workload.node)

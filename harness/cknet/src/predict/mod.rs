@@ -14,8 +14,8 @@ use cknet_oracle::{self as oracle, Oracle, PodRef, Prediction, Profile, Target, 
 pub use self::addresses::Addresses;
 use self::world::World;
 use crate::scenario::model::{
-    Check, Endpoint, Expectation, Matrix, Outcome, PhaseId, PortName, PortNumber, PortProto, Protocol, Scenario,
-    Service, ServiceName, ServicePort, TargetPort, Via, Workload, WorkloadName,
+    Check, Endpoint, Expectation, Matrix, NodeName, Outcome, PhaseId, PortName, PortNumber, PortProto, Protocol,
+    Scenario, Service, ServiceName, ServicePort, TargetPort, Via, Workload, WorkloadName,
 };
 use crate::scenario::{LateFact, Lookup};
 
@@ -139,12 +139,28 @@ impl<'s> Predictor<'s> {
 
     fn predict(&self, from: &Endpoint, to: &Endpoint, port: PortProto, via: &Via) -> Result<Prediction, String> {
         let from = match from {
-            Endpoint::Workload(name) => oracle::Endpoint::Pod(self.pod(name)?),
+            Endpoint::Workload(name) => match self.outside(name)? {
+                Some((address, _)) => oracle::Endpoint::External(address),
+                None => oracle::Endpoint::Pod(self.pod(name)?),
+            },
+            Endpoint::Node(name) if !self.scenario.topology.is_member(name) => {
+                oracle::Endpoint::External(self.machine(name)?)
+            }
             Endpoint::Node(name) => oracle::Endpoint::Node(name.to_string()),
             Endpoint::Address(address) => oracle::Endpoint::External(*address),
             Endpoint::Service(_) => return Err(format!("nothing can be sent from `{from}`")),
         };
         let (to, number) = match (to, via) {
+            (Endpoint::Workload(name), Via::Pod) if self.outside(name)?.is_some() => {
+                let (address, listens) = self.outside(name)?.ok_or("no such workload")?;
+                if !listens.contains(&port) {
+                    return Err(format!("`{name}` is outside of the cluster and does not listen on {port}"));
+                }
+                (Target::Ip(address), port.port.get())
+            }
+            (Endpoint::Node(name), _) if !self.scenario.topology.is_member(name) => {
+                (Target::Ip(self.machine(name)?), port.port.get())
+            }
             (Endpoint::Workload(name), Via::Pod) => (Target::Pod(self.pod(name)?), port.port.get()),
             (Endpoint::Workload(name), via) => self.through_service(name, port, via)?,
             (Endpoint::Service(name), via) => self.service(name, port, via)?,
@@ -153,6 +169,19 @@ impl<'s> Predictor<'s> {
         };
         let flow = oracle::Flow::over(protocol(port.protocol), from, to, number);
         self.oracle.predict(&flow).map_err(|unknown| unknown.to_string())
+    }
+
+    /// Address and ports of a workload that is a process outside of the cluster: to its rules an address and no pod.
+    fn outside(&self, name: &WorkloadName) -> Result<Option<(IpAddr, &[PortProto])>, String> {
+        let workload = self.world.workloads.get(name).ok_or_else(|| format!("workload `{name}` does not run"))?;
+        if self.scenario.topology.is_member(&workload.node) {
+            return Ok(None);
+        }
+        Ok(Some((self.machine(&workload.node)?, &workload.listen)))
+    }
+
+    fn machine(&self, name: &NodeName) -> Result<IpAddr, String> {
+        self.scenario.topology.address(name).ok_or_else(|| format!("no machine `{name}`"))
     }
 
     fn pod(&self, name: &WorkloadName) -> Result<PodRef, String> {

@@ -25,8 +25,10 @@ type Key = (String, String, String);
 
 pub(super) struct World {
     objects: BTreeMap<Key, Value>,
-    /// The workloads that run.
+    /// The workloads that run, as pods or outside of the cluster.
     pub workloads: BTreeMap<WorkloadName, Workload>,
+    /// The nodes on which a workload is a pod.
+    members: Vec<NodeName>,
     /// What could not be followed.
     pub gaps: Vec<String>,
 }
@@ -34,7 +36,12 @@ pub(super) struct World {
 impl World {
     /// Before the first step.
     pub fn begin(scenario: &Scenario) -> Self {
-        let mut world = Self { objects: BTreeMap::new(), workloads: BTreeMap::new(), gaps: Vec::new() };
+        let mut world = Self {
+            objects: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            members: scenario.topology.members().cloned().collect(),
+            gaps: Vec::new(),
+        };
         for (name, namespace) in namespaces(scenario) {
             world.put(namespace_object(&name, namespace));
         }
@@ -75,7 +82,9 @@ impl World {
     }
 
     fn start(&mut self, name: &WorkloadName, workload: &Workload) {
-        self.put(pod_object(name, workload));
+        if self.members.contains(&workload.node) {
+            self.put(pod_object(name, workload));
+        }
         self.workloads.insert(name.clone(), workload.clone());
     }
 
@@ -144,7 +153,7 @@ impl World {
     /// What the oracle is told. An object that it cannot read is left out and told as a gap.
     pub fn snapshot(&mut self, scenario: &Scenario, lookup: Lookup<'_>) -> oracle::Snapshot {
         let mut snapshot = oracle::Snapshot {
-            nodes: scenario.topology.nodes.names().map(|name| node(scenario, name, lookup)).collect(),
+            nodes: scenario.topology.members().map(|name| node(scenario, name, lookup)).collect(),
             pod_ranges: vec![scenario.cluster.pod_cidr.net()],
             service_ranges: vec![scenario.cluster.service_cidr.net()],
             ..oracle::Snapshot::default()

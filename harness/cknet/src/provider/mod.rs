@@ -28,7 +28,7 @@ pub struct Topology {
     pub nodes: Vec<NodeSpec>,
 }
 
-/// One layer-2 network. Its first address is a gateway that answers and routes nowhere.
+/// One layer-2 network. Its first address is a gateway that answers and leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Segment {
     pub name: String,
@@ -43,11 +43,22 @@ impl Segment {
     }
 }
 
-/// One node and its NICs, in order; the first one carries the default route.
+/// One node, its NICs in order, and what it knows of other networks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeSpec {
     pub name: String,
     pub nics: Vec<Nic>,
+    /// Passes on packets that are not for itself.
+    pub forwards: bool,
+    pub routes: Vec<StaticRoute>,
+}
+
+/// A route that is there from the start.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StaticRoute {
+    pub destination: Ipv4Net,
+    /// An address in the network of one of the node's NICs.
+    pub via: Ipv4Addr,
 }
 
 /// A network interface of a node.

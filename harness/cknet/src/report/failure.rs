@@ -230,6 +230,7 @@ mod tests {
                 id: "overlay-port".into(),
                 text: "Open UDP 4789 on every node".into(),
                 docs: "canonical-kubernetes-networking.md#firewall-configuration".into(),
+                ..Claim::default()
             }),
             severity: Severity::Critical,
             owner: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::firewalld;
 use super::stage::{Reuse, Stage};
+use crate::cluster::workloads;
 use crate::provider::Invocation;
 
 /// Longest time to clear the firewall of one node.
@@ -21,6 +22,11 @@ pub async fn after(stage: &Stage<'_>) -> Reuse {
         }
         let clear = node.run(Invocation::new(["cknet", "node-firewall", "clear"]), CLEAR).await;
         if !clear.is_ok_and(|output| output.succeeded()) {
+            return Reuse::No;
+        }
+    }
+    for (name, process) in stage.placed.pods.iter().filter(|(_, pod)| pod.uid.is_none()) {
+        if workloads::remove(stage.cluster, name, process).await.is_err() {
             return Reuse::No;
         }
     }

@@ -9,15 +9,16 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use super::cases::{case, planned};
 use super::expect::{Subject, deviation, flip, watch};
 use super::stage::{Reuse, Stage, vantage_of};
+use super::waits::Waiting;
 use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
-use crate::cluster::workloads;
+use crate::cluster::workloads::{self, PlacedPod};
 use crate::event::{
     InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, Standing, StepDone, StepFailed,
 };
 use crate::plan::{Purpose, Trial};
-use crate::scenario::model::{ExpectationId, Phase, Protocol};
+use crate::scenario::model::{ExpectationId, NodeName, Phase, Protocol};
 use crate::vantage::Question;
 
 /// Longest wait for everything to answer before the first phase.
@@ -39,11 +40,13 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, trial: 
         prepared = prepare(run, cluster, trial) => Some(prepared),
         () = run.stop.cancelled() => None,
     };
+    let mut waits = None;
     let reuse = match prepared {
         // Interrupted before anything was judged.
         None => Reuse::No,
         Some(Ok(mut stage)) => {
             stage.phases().await;
+            waits = Some(stage.waiting.sum());
             tokio::select! {
                 reuse = reset::after(&stage) => reuse,
                 () = run.stop.cancelled() => Reuse::No,
@@ -56,7 +59,8 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, trial: 
             Reuse::No
         }
     };
-    run.sink.tell(ScenarioFinished { scenario: scenario.id().to_string(), took_ms: millis(started.elapsed()) });
+    let took_ms = millis(started.elapsed());
+    run.sink.tell(ScenarioFinished { scenario: scenario.id().to_string(), took_ms, waits });
     reuse
 }
 
@@ -66,8 +70,8 @@ async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Re
     let provision = |error: &dyn std::fmt::Display| (InfraKind::Bootstrap, error.to_string());
     let (placed, made) = workloads::create(cluster, scenario).await.map_err(|error| provision(&error))?;
     let facts = RunFacts::gather(cluster, scenario, &placed).await.map_err(|error| provision(&error))?;
-    let behind = BTreeMap::new();
-    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, behind, tainted: false };
+    let (behind, waiting) = (BTreeMap::new(), Waiting::default());
+    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, behind, tainted: false, waiting };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)
 }
@@ -92,6 +96,8 @@ impl Stage<'_> {
                 return;
             }
             self.expectations(phase).await;
+            let quiet = self.cluster.prober.quiet();
+            self.waiting.phase(phase, quiet);
             if self.must_fail(phase).is_some() {
                 // What comes later is not what the sabotage is about.
                 return;
@@ -115,6 +121,7 @@ impl Stage<'_> {
             let started = Instant::now();
             let text = steps::describe(&step.action);
             let done = steps::carry_out(self, &step.action).await;
+            self.waiting.step(&step.action, started.elapsed());
             let (scenario, phase) = (self.scenario.id().to_string(), phase.id.to_string());
             let (step, took_ms) = (u32::try_from(index).unwrap_or(u32::MAX), millis(started.elapsed()));
             match done {
@@ -168,7 +175,8 @@ impl Stage<'_> {
         }
     }
 
-    /// Before the first phase every workload answers on every port it listens on, to itself and to every other one.
+    /// Before the first phase every workload answers on every port it listens on, to itself and to every other one that
+    /// has a way to it.
     ///
     /// What never worked cannot be broken by a step. The times of the answers set the deadline for silence.
     async fn positive_control(&self) -> Result<(), String> {
@@ -203,6 +211,17 @@ impl Stage<'_> {
         }
     }
 
+    /// Whether one workload has to reach another one for the cluster to be in order. Whether pods can be reached from
+    /// outside of the cluster is up to its CNI.
+    fn has_way(&self, from: &PlacedPod, to: &PlacedPod) -> bool {
+        if from.uid.is_some() && to.uid.is_some() {
+            return true;
+        }
+        let node = |pod: &PlacedPod| pod.node.parse::<NodeName>();
+        let (Ok(source), Ok(target)) = (node(from), node(to)) else { return true };
+        to.host_network && self.scenario.topology.joined(&source, &target)
+    }
+
     /// Whether a sabotage has changed how the network was made, so that not everything need answer.
     fn may_be_broken(&self) -> bool {
         matches!(self.purpose, Purpose::Sabotage(sabotaged) if sabotaged.broken_from_start)
@@ -211,7 +230,7 @@ impl Stage<'_> {
     fn control_questions(&self) -> Vec<Question> {
         let mut questions = Vec::new();
         for pod in self.placed.pods.values() {
-            for from in self.placed.pods.values() {
+            for from in self.placed.pods.values().filter(|from| self.has_way(from, pod)) {
                 for port in &pod.listen {
                     let address = (pod.address, port.port.get()).into();
                     let target = match port.protocol {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Run;
 use super::firewalld::Behind;
+use super::waits::Waiting;
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::objects::Coordinates;
@@ -33,10 +34,14 @@ pub struct Stage<'a> {
     pub behind: BTreeMap<String, Behind>,
     /// Something was done that cannot be undone by deleting objects and opening firewalls.
     pub tainted: bool,
+    pub waiting: Waiting,
 }
 
 /// The place of a workload's pod.
 pub fn vantage_of(pod: &PlacedPod) -> Vantage {
-    let place = if pod.host_network { Place::Node } else { Place::Pod { uid: pod.uid.clone() } };
+    let place = match &pod.uid {
+        Some(uid) if !pod.host_network => Place::Pod { uid: uid.clone() },
+        _ => Place::Node,
+    };
     Vantage { node: pod.node.clone(), place }
 }

@@ -177,8 +177,7 @@ async fn delete(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {
 }
 
 fn nodes_of(stage: &Stage<'_>, nodes: &NodeSet) -> Vec<String> {
-    let names = stage.scenario.topology.nodes.names().filter(|name| nodes.contains(name));
-    names.map(|name| name.as_str().to_string()).collect()
+    nodes.of(&stage.scenario.topology).into_iter().map(|name| name.as_str().to_string()).collect()
 }
 
 /// The command lines that carry a firewall step out on a node with these interfaces.
@@ -405,14 +404,14 @@ async fn label(stage: &mut Stage<'_>, relabel: &Relabel) -> Done {
 async fn change_workloads(stage: &mut Stage<'_>, change: &WorkloadChange) -> Done {
     for name in &change.remove {
         if let Some(pod) = stage.placed.pods.remove(name) {
-            let at = workloads::pod_coordinates(name, &pod.namespace);
-            stage.cluster.objects.delete(&at).await.map_err(text)?;
+            workloads::remove(stage.cluster, name, &pod).await.map_err(text)?;
         }
     }
     for (name, workload) in change.add.iter() {
-        let (pod, at) = workloads::add(stage.cluster, name, workload).await.map_err(text)?;
+        let topology = &stage.scenario.topology;
+        let (pod, at) = workloads::add(stage.cluster, topology, name, workload).await.map_err(text)?;
         stage.placed.pods.insert(name.clone(), pod);
-        stage.made.push(at);
+        stage.made.extend(at);
     }
     stage.facts =
         crate::cluster::facts::RunFacts::gather(stage.cluster, stage.scenario, &stage.placed).await.map_err(text)?;

@@ -21,7 +21,7 @@ fn case(scenario: &str, phase: &str, expectation: &str, line: u32) -> Case {
 
 fn with_claim(mut case: Case, id: &str, text: &str, anchor: &str) -> Case {
     let docs = format!("canonical-kubernetes-networking.md#{anchor}");
-    case.claim = Some(Claim { id: id.into(), text: text.into(), docs });
+    case.claim = Some(Claim { id: id.into(), text: text.into(), docs, ..Claim::default() });
     case.severity = Severity::Critical;
     case.owner = Some("networking".into());
     case
@@ -221,7 +221,12 @@ fn firewall() -> Vec<What> {
         control.into(),
         phase("correct"),
         refuted.into(),
-        ScenarioFinished { scenario: id.into(), took_ms: 68_100 }.into(),
+        ScenarioFinished {
+            scenario: id.into(),
+            took_ms: 68_100,
+            waits: Some(Waits { silence_ms: 9_000, hold_ms: 500, quiet_ms: 800, component_ms: 30_000 }),
+        }
+        .into(),
     ]
 }
 
@@ -241,7 +246,7 @@ fn policy() -> Vec<What> {
     let mut events =
         vec![ScenarioStarted { scenario: id.into(), title: "Deny all ingress".into(), cluster: "pair".into() }.into()];
     events.extend(outcomes.map(|(case, outcome)| What::from(judged(case, outcome, 10_200))));
-    events.push(ScenarioFinished { scenario: id.into(), took_ms: 41_000 }.into());
+    events.push(ScenarioFinished { scenario: id.into(), took_ms: 41_000, waits: None }.into());
     events
 }
 
@@ -263,7 +268,7 @@ fn skipped() -> Vec<What> {
         judged(case("dns.ipv6", "plain", "aaaa", 12), lacks(), 0).into(),
         judged(case("dns.ipv6", "plain", "ptr", 13), lacks(), 0).into(),
         judged(case("dns.search", "plain", "short-name", 8), deselected, 0).into(),
-        ScenarioFinished { scenario: "dns.ipv6".into(), took_ms: 0 }.into(),
+        ScenarioFinished { scenario: "dns.ipv6".into(), took_ms: 0, waits: None }.into(),
     ]
 }
 
@@ -285,7 +290,7 @@ fn broken() -> Vec<What> {
         .into(),
         judged(case(id, "plain", "refused", 9), error(), 5_000).into(),
         judged(case(id, "plain", "again", 10), error(), 5_000).into(),
-        ScenarioFinished { scenario: id.into(), took_ms: 10_100 }.into(),
+        ScenarioFinished { scenario: id.into(), took_ms: 10_100, waits: None }.into(),
     ]
 }
 

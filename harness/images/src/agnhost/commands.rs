@@ -7,7 +7,7 @@ use socket2::Socket;
 
 use super::host_name;
 use crate::say;
-use crate::streams::{IDLE, plain};
+use crate::streams::{IDLE, plain, undisturbed};
 
 /// The answer to `command`; `None` where there is none.
 pub fn answer(command: &str, peer: SocketAddr) -> Option<String> {
@@ -25,7 +25,7 @@ pub fn answer(command: &str, peer: SocketAddr) -> Option<String> {
 pub fn serve_udp(socket: &UdpSocket) -> io::Error {
     let mut buffer = [0; 2048];
     loop {
-        let (count, from) = match socket.recv_from(&mut buffer) {
+        let (count, from) = match undisturbed(|| socket.recv_from(&mut buffer)) {
             Ok(received) => received,
             // An earlier answer found nobody.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
@@ -52,7 +52,7 @@ pub fn serve_sctp(listener: &Socket) -> io::Error {
         let mut talk = || {
             stream.set_read_timeout(Some(IDLE))?;
             let mut buffer = [0; 2048];
-            let count = stream.read(&mut buffer)?;
+            let count = undisturbed(|| stream.read(&mut buffer))?;
             let text = answer(&String::from_utf8_lossy(&buffer[..count]), peer).unwrap_or_default();
             stream.write_all(text.as_bytes())
         };

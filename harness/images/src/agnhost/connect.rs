@@ -74,7 +74,7 @@ fn udp(place: &str, timeout: Duration, data: &str) -> Result<(), String> {
         }
     };
     socket.send(data.as_bytes()).map_err(|error| told("write", &error))?;
-    match socket.recv(&mut [0; 1024]).map_err(|error| told("read", &error))? {
+    match streams::undisturbed(|| socket.recv(&mut [0; 1024])).map_err(|error| told("read", &error))? {
         0 => Err("OTHER: the answer is empty, so it is not sure that the request arrived".into()),
         _ => Ok(()),
     }
@@ -90,7 +90,7 @@ fn sctp(place: &str, timeout: Duration, data: &str) -> Result<(), String> {
     };
     let mut socket = streams::connect_sctp(address, patience).map_err(told)?;
     socket.write_all(data.as_bytes()).map_err(told)?;
-    socket.read(&mut [0; 1024]).map_err(told)?;
+    streams::undisturbed(|| socket.read(&mut [0; 1024])).map_err(told)?;
     Ok(())
 }
 

@@ -81,7 +81,7 @@ fn udp(asked: &str, address: SocketAddr) -> Result<String, String> {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.send(asked.as_bytes())?;
         let mut buffer = [0; 2048];
-        let count = socket.recv(&mut buffer)?;
+        let count = streams::undisturbed(|| socket.recv(&mut buffer))?;
         io::Result::Ok(String::from_utf8_lossy(&buffer[..count]).into_owned())
     };
     match talk() {
@@ -96,7 +96,7 @@ fn sctp(asked: &str, address: SocketAddr) -> Result<String, String> {
         let mut socket = streams::connect_sctp(address, PATIENCE)?;
         socket.write_all(asked.as_bytes())?;
         let mut buffer = [0; 1024];
-        let count = socket.read(&mut buffer)?;
+        let count = streams::undisturbed(|| socket.read(&mut buffer))?;
         io::Result::Ok(String::from_utf8_lossy(&buffer[..count]).into_owned())
     };
     talk().map_err(|error| format!("sctp dial failed. err:{error}"))

@@ -72,7 +72,7 @@ fn serve(kind: Kind, port: u16, value: String, json: bool) -> io::Error {
             let socket = streams::datagrams(port)?;
             say::error(format_args!("Started UDP server on port {port}"));
             loop {
-                let (_, from) = socket.recv_from(&mut [0; 16])?;
+                let (_, from) = streams::undisturbed(|| socket.recv_from(&mut [0; 16]))?;
                 socket.send_to(value.as_bytes(), from)?;
             }
         }

@@ -50,7 +50,7 @@ fn serve(given: &Given) -> Result<(), u8> {
     if udp {
         let (socket, name) = (streams::datagrams(port).map_err(failed)?, name.clone());
         thread::spawn(move || {
-            while let Ok((_, from)) = socket.recv_from(&mut [0; 16]) {
+            while let Ok((_, from)) = streams::undisturbed(|| socket.recv_from(&mut [0; 16])) {
                 let _ = socket.send_to(name.as_bytes(), from);
             }
         });

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ const OPTIONS: &[Known] = &[
     value('s', ""),
     value('e', ""),
 ];
+
+/// How long input that is there already may take to be sent after the peer has ended.
+const LAST_INPUT: Duration = Duration::from_millis(100);
 
 pub fn run(arguments: &[String]) -> u8 {
     let outcome = options_of("nc", arguments, OPTIONS).and_then(|given| {
@@ -106,12 +110,16 @@ fn talk(stream: TcpStream, given: &Given, wait: Duration) -> Result<(), String> 
     }
     stream.set_read_timeout((!wait.is_zero()).then_some(wait)).map_err(told)?;
     let mut sending = stream.try_clone().map_err(told)?;
-    // It ends with the program when the peer is done first.
+    let (sent, all_sent) = mpsc::channel();
     thread::spawn(move || {
         let _ = pass_on(&mut io::stdin(), &mut sending);
         let _ = sending.shutdown(Shutdown::Write);
+        let _ = sent.send(());
     });
-    match pass_on(&mut &stream, &mut io::stdout()) {
+    let heard = pass_on(&mut &stream, &mut io::stdout());
+    // A peer that has nothing to say still wants to hear what is there to be said; a keyboard is not waited for.
+    let _ = all_sent.recv_timeout(LAST_INPUT);
+    match heard {
         // Silence for longer than `-w` is the end of the conversation, and no failure.
         Err(error) if !is_timeout(&error) => Err(told(error)),
         _ => Ok(()),
@@ -122,7 +130,7 @@ fn talk(stream: TcpStream, given: &Given, wait: Duration) -> Result<(), String> 
 fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
-        match from.read(&mut buffer)? {
+        match streams::undisturbed(|| from.read(&mut buffer))? {
             0 => return Ok(()),
             count => to.write_all(&buffer[..count]).and_then(|()| to.flush())?,
         }
@@ -156,7 +164,7 @@ fn listen_for_datagrams(port: u16, wait: Duration) -> Result<(), String> {
     let socket = streams::datagrams(port).map_err(told)?;
     // The first peer is the only one, as with a connection.
     let mut buffer = [0; 2048];
-    let (count, peer) = socket.recv_from(&mut buffer).map_err(told)?;
+    let (count, peer) = streams::undisturbed(|| socket.recv_from(&mut buffer)).map_err(told)?;
     socket.connect(peer).map_err(told)?;
     io::stdout().write_all(&buffer[..count]).and_then(|()| io::stdout().flush()).map_err(told)?;
     socket.set_read_timeout((!wait.is_zero()).then_some(wait)).map_err(told)?;
@@ -166,7 +174,7 @@ fn listen_for_datagrams(port: u16, wait: Duration) -> Result<(), String> {
 fn show_datagrams(socket: &UdpSocket) -> io::Result<()> {
     let mut buffer = [0; 2048];
     loop {
-        match socket.recv(&mut buffer) {
+        match streams::undisturbed(|| socket.recv(&mut buffer)) {
             Ok(count) => io::stdout().write_all(&buffer[..count]).and_then(|()| io::stdout().flush())?,
             Err(error) if is_timeout(&error) => return Ok(()),
             Err(error) => return Err(error),

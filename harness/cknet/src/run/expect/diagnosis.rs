@@ -151,7 +151,9 @@ impl Surroundings {
                 .pods
                 .iter()
                 .filter_map(|(name, placed)| {
-                    let own = pods.iter().find(|pod| pod["metadata"]["uid"] == placed.uid.as_str())?;
+                    // A process on a machine beside the cluster is no object that could go.
+                    let Some(uid) = &placed.uid else { return Some((name.clone(), texts(&Value::Null))) };
+                    let own = pods.iter().find(|pod| pod["metadata"]["uid"] == uid.as_str())?;
                     let gone = own["metadata"]["deletionTimestamp"].is_string();
                     (!gone).then(|| (name.clone(), texts(&own["metadata"]["labels"])))
                 })
@@ -370,8 +372,8 @@ fn request(stage: &Stage<'_>, node: &str, suspects: &[Suspect]) -> Request {
                 let mut own = pods.filter(|(workload, placed)| format!("{}/{workload}", placed.namespace) == *pod);
                 own.next().map(|(_, placed)| placed)
             });
-            if let Some(placed) = placed {
-                let netns = Vantaged::Pod { uid: placed.uid.clone() }.path();
+            if let Some(uid) = placed.and_then(|placed| placed.uid.clone()) {
+                let netns = Vantaged::Pod { uid }.path();
                 places.push(Place { name: format!("{name}{number}"), netns });
             }
         }

@@ -151,8 +151,7 @@ pub async fn listening(stage: &Stage<'_>, expected: &Listening) -> Looked {
         Endpoint::Node(name) => facts(stage, name.as_str(), "listening", None).await?,
         Endpoint::Workload(name) => {
             let pod = stage.placed.pods.get(name).ok_or_else(|| format!("workload `{name}` does not run"))?;
-            let path = (!pod.host_network).then(|| format!("/run/netns/cni-{}", pod.uid));
-            facts(stage, &pod.node, "listening", path.as_deref()).await?
+            facts(stage, &pod.node, "listening", pod.namespace_path().as_deref()).await?
         }
         other => return Err(format!("`{other}` cannot be looked into")),
     };

@@ -13,7 +13,7 @@ use crate::scenario::model::{NodeState, NodeStates, Refused, Resource};
 pub async fn nodes(stage: &Stage<'_>, expected: &NodeStates) -> Looked {
     let found = stage.cluster.objects.list("v1", "Node", None, None).await.map_err(|error| error.to_string())?;
     let mut wrong = Vec::new();
-    for name in stage.scenario.topology.nodes.names() {
+    for name in stage.scenario.topology.members() {
         let named = expected.named.iter().find(|(node, _)| node == name).map(|(_, state)| *state);
         let Some(wanted) = named.or(expected.all) else { continue };
         let node = found.iter().find(|node| node["metadata"]["name"] == name.as_str());

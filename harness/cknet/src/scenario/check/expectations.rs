@@ -78,6 +78,13 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::Service(service) => answers(c, service, here),
         Check::Dns(dns) => names(c, dns, here),
+        Check::Nodes(states) => {
+            for (node, _) in states.named.iter().filter(|(node, _)| !c.scenario.topology.is_member(node)) {
+                let message = format!("`{node}` is no member of the cluster; there is no Node of that name");
+                c.problem_with_key(&here.key(node.as_str()), message);
+            }
+        }
+        Check::Routes(_) => {}
         Check::Command(command) => ran(c, command, here),
         Check::Log(log) => written(c, log, here),
         Check::Refused(refused) => {
@@ -87,7 +94,6 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::PathMtu(path) => path_mtu(c, path, here),
         Check::Wire(flow) => wire(c, flow, here),
-        Check::Nodes(_) | Check::Routes(_) => {}
     }
 }
 
@@ -126,6 +132,12 @@ struct Flow<'f> {
 
 /// A flow that is to arrive needs somebody who listens; one to a closed port nobody.
 fn reachable(c: &mut Checking<'_>, flow: &Flow<'_>, port: &[Part<'_>], via: &[Part<'_>]) {
+    if let Via::NodePort(node) = flow.via
+        && !c.scenario.topology.is_member(node)
+    {
+        c.problem(via, format!("`{node}` is no member of the cluster; services have no ports there"));
+        return;
+    }
     match (flow.to, flow.via) {
         (Endpoint::Workload(name), Via::Pod) => {
             let Some(workload) = workload(c, name) else {
@@ -262,6 +274,7 @@ fn ran(c: &mut Checking<'_>, command: &Command, here: &Here<'_>) {
     if command.argv.is_empty() {
         c.problem_with_key(&here.key("argv"), "no program is given");
     }
+    in_a_pod(c, &command.at, &here.key("at"));
     kubelet(c, &command.at, command.kubelet, command.prints.is_some() || command.exit != 0, here);
 }
 
@@ -275,7 +288,17 @@ fn written(c: &mut Checking<'_>, log: &Log, here: &Here<'_>) {
     if !log.present && log.has.is_none() {
         c.problem_with_key(&here.key("present"), "say in `has` what is not there");
     }
+    in_a_pod(c, &log.of, &here.key("of"));
     kubelet(c, &log.of, log.kubelet, log.has.is_some(), here);
+}
+
+/// Only pods are asked through the API server.
+fn in_a_pod(c: &mut Checking<'_>, end: &Endpoint, path: &[Part<'_>]) {
+    let Endpoint::Workload(name) = end else { return };
+    let Some(node) = workload(c, name).map(|workload| workload.node.clone()) else { return };
+    if c.scenario.topology.nodes.get(&node).is_some_and(|machine| !machine.role.is_member()) {
+        c.problem(path, format!("`{name}` is no pod: `{node}` is no member of the cluster; write `node:{node}`"));
+    }
 }
 
 /// Behind a kubelet that is not reached nothing is seen, and on a node none is asked.

@@ -69,6 +69,11 @@ pub(super) fn check(c: &mut Checking<'_>, facts: &[&LateFact], alive: &[Workload
             {
                 format!("service `{name}` is headless")
             }
+            LateFact::NodeTunnelAddress(name) | LateFact::NodePodBlock(name)
+                if !c.scenario.topology.is_member(name) =>
+            {
+                format!("`{name}` is no member of the cluster")
+            }
             _ => continue,
         };
         let span = written(c, fact, path);

@@ -46,7 +46,7 @@ fn overlap(c: &mut Checking<'_>, (who, cidr): (&str, Cidr), others: &[(&str, Cid
 fn blocks_per_node(c: &mut Checking<'_>) {
     let cluster = &c.scenario.cluster;
     let (net, size) = (cluster.pod_cidr.net(), cluster.block_size.prefix_len());
-    let nodes = c.scenario.topology.nodes.len();
+    let nodes = c.scenario.topology.members().count();
     if !net.addr().is_ipv4() {
         return;
     }
@@ -67,12 +67,20 @@ fn nodes(c: &mut Checking<'_>) {
             let path = path!["topology", "nodes", name.as_str(), "nics"];
             c.problem_with_key(path, "a node has at least one interface");
         }
+        let mut segments: Vec<_> = node.nics.iter().map(|(_, nic)| &nic.segment).collect();
+        segments.sort();
+        segments.dedup();
+        if node.role == Role::Router && segments.len() < 2 {
+            let path = path!["topology", "nodes", name.as_str(), "role"];
+            c.problem(path, "a router has interfaces on two segments at least; there is nothing to forward between");
+        }
     }
 }
 
 fn workloads(c: &mut Checking<'_>) {
     let scenario = c.scenario;
     for (name, workload) in scenario.workloads.iter() {
+        outside_workload(c, workload, path!["workloads", name.as_str()]);
         for (index, port) in workload.listen.iter().enumerate() {
             if workload.listen[..index].contains(port) {
                 c.problem(path!["workloads", name.as_str(), "listen", index], "this port is given twice");
@@ -116,6 +124,32 @@ fn services(c: &mut Checking<'_>) {
     }
 }
 
+/// A workload on a machine that is no member is a process there: it has nothing of what makes a pod.
+pub(super) fn outside_workload(c: &mut Checking<'_>, workload: &Workload, path: &[Part<'_>]) {
+    if c.scenario.topology.nodes.get(&workload.node).is_none_or(|node| node.role.is_member()) {
+        return;
+    }
+    let pod_like = [
+        ("namespace", workload.namespace != NamespaceName::default_namespace()),
+        ("labels", !workload.labels.is_empty()),
+        ("hostNetwork", workload.host_network),
+        ("namedPorts", !workload.named_ports.is_empty()),
+    ];
+    for (key, _) in pod_like.iter().filter(|(_, given)| *given) {
+        let message = format!(
+            "`{}` is no member of the cluster: a workload there is a process and no pod, and has no `{key}`",
+            workload.node
+        );
+        c.problem_with_key(&[path, path![*key]].concat(), message);
+    }
+    let scenario = c.scenario;
+    let others = scenario.workloads.iter().filter(|(_, other)| !std::ptr::eq(*other, workload));
+    let beside = others.filter(|(_, other)| other.node == workload.node);
+    for port in beside.flat_map(|(_, other)| &other.listen).filter(|port| workload.listen.contains(port)) {
+        c.problem_with_key(path, format!("another workload on `{}` listens on `{port}` too", workload.node));
+    }
+}
+
 /// Each workload, also those that a step adds.
 fn all_workloads<'s>(c: &Checking<'s>) -> impl Iterator<Item = (&'s WorkloadName, &'s Workload)> {
     let scenario = c.scenario;
@@ -135,7 +169,7 @@ fn ever_selected(c: &Checking<'_>, service: &Service) -> bool {
     relabelled || all_workloads(c).any(|(_, workload)| selects(&service.selector, &service.namespace, workload))
 }
 
-/// Whether a selector of a namespace means the workload.
+/// Whether a selector of a namespace means the workload, if it is a pod.
 pub(super) fn selects(selector: &Labels, namespace: &NamespaceName, workload: &Workload) -> bool {
     workload.namespace == *namespace
         && !selector.is_empty()

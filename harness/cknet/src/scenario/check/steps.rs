@@ -2,8 +2,8 @@
 //! Must not know what is expected afterwards.
 
 use super::super::model::{
-    Action, Direction, Firewall, FirewallChange, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName,
-    NodeSet, Place, Step, WorkloadName,
+    Action, Direction, Firewall, FirewallChange, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName, Place,
+    Step, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::{Checking, Part};
@@ -51,6 +51,13 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
         }
         Action::Link(change) => link(c, change, &here),
         Action::InstallCni(install) => configuration(c, install, &here),
+        Action::StopComponent(change) | Action::StartComponent(change) => {
+            let strange = change.nodes.of(&c.scenario.topology).into_iter().find(|n| !c.scenario.topology.is_member(n));
+            if let Some(node) = strange {
+                let message = format!("`{node}` is no member of the cluster; no component of it runs there");
+                c.problem(&[&here[..], path!["nodes"]].concat(), message);
+            }
+        }
         Action::Route(change) => {
             let way = change.via.is_some() || change.dev.is_some();
             if change.present && !way {
@@ -73,6 +80,11 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
             if change.set.is_empty() && change.remove.is_empty() {
                 c.problem(&here, "a change of labels has `set`, `remove` or both");
             }
+            if super::network::workload(c, &change.workload).is_some_and(|w| !c.scenario.topology.is_member(&w.node)) {
+                let message =
+                    format!("`{}` is a process on a machine outside of the cluster: it has no labels", change.workload);
+                c.problem(&[&here[..], path!["workload"]].concat(), message);
+            }
             exists(c, &change.workload, alive, &[&here[..], path!["workload"]].concat());
         }
         Action::Workload(change) => {
@@ -84,6 +96,9 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
                     let path = [&here[..], path!["add", name.as_str()]].concat();
                     c.problem_with_key(&path, format!("the workload `{name}` is there already"));
                 }
+            }
+            for (name, workload) in change.add.iter() {
+                super::network::outside_workload(c, workload, &[&here[..], path!["add", name.as_str()]].concat());
             }
         }
         _ => {}
@@ -153,11 +168,7 @@ fn exists(c: &mut Checking<'_>, name: &WorkloadName, alive: &[WorkloadName], pat
 fn nics(c: &mut Checking<'_>, firewall: &Firewall, here: &[Part<'_>]) {
     let Some(nic) = &firewall.nic else { return };
     let scenario = c.scenario;
-    let nodes: Vec<&NodeName> = match &firewall.nodes {
-        NodeSet::All => scenario.topology.nodes.names().collect(),
-        NodeSet::Named(names) => names.iter().collect(),
-    };
-    for node in nodes {
+    for node in firewall.nodes.of(&scenario.topology) {
         let known = scenario.topology.nodes.get(node);
         if known.is_some_and(|node| node.nic(nic.as_str()).is_none()) {
             return no_nic(c, node, nic.as_str(), &[here, path!["nic"]].concat());

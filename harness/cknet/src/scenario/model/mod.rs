@@ -20,6 +20,7 @@ mod sabotage;
 mod step;
 mod topology;
 mod values;
+mod ways;
 mod workload;
 
 pub use checklist::Point;
@@ -49,6 +50,7 @@ pub use step::{
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};
+pub use ways::Way;
 pub use workload::{
     LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy, Workload,
 };
@@ -249,7 +251,10 @@ impl Read for Scenario {
         let claims: Option<Vec<Claim>> = keys.field_or("claims", Vec::new, r);
         let requires = keys.field_or("requires", Requirements::default, r);
         let topology: Option<Topology> = keys.field("topology", r);
-        let cluster: Option<Cluster> = keys.field_or("cluster", Cluster::default, r);
+        let cluster: Option<Cluster> = match keys.take("cluster") {
+            Some(node) => Cluster::read_whole(node, r),
+            None => Some(Cluster::default()),
+        };
         learn(topology.as_ref(), cluster.as_ref(), r);
         let namespaces: Option<Named<_, _>> = keys.field_or("namespaces", Named::default, r);
         let workloads: Option<Named<_, _>> = keys.field_or("workloads", Named::default, r);

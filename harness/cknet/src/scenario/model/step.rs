@@ -6,7 +6,7 @@ use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, Firewall, Firewalld, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber,
+    Address, Cidr, Firewall, Firewalld, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber, Topology,
     Workload, WorkloadName,
 };
 
@@ -100,19 +100,19 @@ words! {
 /// All nodes or some of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeSet {
-    /// `all`.
+    /// `all`: all members of the cluster.
     All,
     /// A list of names.
     Named(Vec<NodeName>),
 }
 
 impl NodeSet {
-    /// Whether the node is one of them.
+    /// The names of the nodes, in the order of the topology.
     #[must_use]
-    pub fn contains(&self, node: &NodeName) -> bool {
+    pub fn of<'t>(&self, topology: &'t Topology) -> Vec<&'t NodeName> {
         match self {
-            Self::All => true,
-            Self::Named(names) => names.contains(node),
+            Self::All => topology.members().collect(),
+            Self::Named(names) => topology.nodes.names().filter(|name| names.contains(name)).collect(),
         }
     }
 }

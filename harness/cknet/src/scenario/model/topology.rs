@@ -14,7 +14,7 @@ use super::{Address, Cidr, Named, NicName, NodeName, SegmentName};
 pub struct Topology {
     /// The networks that join nodes.
     pub segments: Named<SegmentName, Segment>,
-    /// The machines of the cluster.
+    /// The machines: those of the cluster, routers between segments, and machines outside.
     pub nodes: Named<NodeName, Node>,
 }
 
@@ -31,9 +31,9 @@ record! {
 
 record! {
     "a node";
-    /// A machine of the cluster.
+    /// A machine.
     pub struct Node {
-        /// What it does in the cluster.
+        /// What it does.
         pub role: Role,
         /// Its interfaces; the first one is that of the default route.
         pub nics: Named<NicName, Nic>,
@@ -42,12 +42,24 @@ record! {
 
 words! {
     "a role";
-    /// What a node does in the cluster.
+    /// What a machine does.
     pub enum Role {
-        /// Runs the control plane, and pods.
+        /// A member of the cluster: runs the control plane, and pods.
         ControlPlane = "control-plane",
-        /// Runs pods.
+        /// A member of the cluster: runs pods.
         Worker = "worker",
+        /// No member: forwards between its segments. The other machines on them reach the rest through it.
+        Router = "router",
+        /// No member: a machine that sends to the cluster and answers it from outside.
+        Outside = "outside",
+    }
+}
+
+impl Role {
+    /// Whether a machine of this role is a member of the cluster.
+    #[must_use]
+    pub const fn is_member(self) -> bool {
+        matches!(self, Self::ControlPlane | Self::Worker)
     }
 }
 
@@ -88,6 +100,17 @@ impl Node {
 }
 
 impl Topology {
+    /// Whether the machine is a member of the cluster.
+    #[must_use]
+    pub fn is_member(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.role.is_member())
+    }
+
+    /// The names of the members of the cluster.
+    pub fn members(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.iter().filter(|(_, node)| node.role.is_member()).map(|(name, _)| name)
+    }
+
     /// The address of the node's first interface.
     #[must_use]
     pub fn address(&self, node: &NodeName) -> Option<IpAddr> {

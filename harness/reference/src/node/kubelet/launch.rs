@@ -31,8 +31,9 @@ pub struct Program {
 /// Where standard input, output and error of a program lead.
 #[derive(Debug)]
 pub enum Streams {
-    /// Nothing to read; output to these files.
+    /// This or nothing to read; output to these files.
     Files {
+        stdin: Option<File>,
         stdout: File,
         stderr: File,
     },
@@ -99,9 +100,12 @@ fn spawn(program: &Program, streams: Streams) -> Result<std::process::Child, Lau
     command.current_dir(folder.unwrap_or("/"));
     let spawned = match streams {
         Streams::Terminal(terminal) => terminal.spawn(&mut command),
-        Streams::Files { stdout, stderr } => {
-            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0).spawn()
-        }
+        Streams::Files { stdin, stdout, stderr } => command
+            .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
+            .stdout(stdout)
+            .stderr(stderr)
+            .process_group(0)
+            .spawn(),
         Streams::Pipes { stdin, stdout, stderr } => {
             let end = |wanted: bool| {
                 if wanted { Stdio::piped() } else { Stdio::null() }

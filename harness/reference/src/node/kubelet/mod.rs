@@ -8,6 +8,7 @@
 mod backoff;
 mod checks;
 pub mod config;
+mod console;
 mod context;
 mod dispatch;
 mod environment;

@@ -3,7 +3,7 @@
 //!
 //! A real kubelet probes once a period, and a period is at least a second. Here a container that was never ready is
 //! also looked at in between, more and more seldom, so that a pod that is ready is known to be; such an extra look
-//! counts only when it succeeds.
+//! counts only when it succeeds. The first one that can end a container is a period after it began.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn startup(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Findi
     let timing = Timing::of(probe);
     tokio::time::sleep(timing.initial_delay).await;
     let mut failures = 0;
-    let mut looks = Looks::new(timing.period);
+    let mut looks = Looks::new(&timing, Instant::now());
     loop {
         let counts = looks.counts(Instant::now());
         match checker.check(probe, timing.timeout).await {
@@ -87,7 +87,9 @@ async fn readiness(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Fin
     let timing = Timing::of(probe);
     tokio::time::sleep(timing.initial_delay).await;
     let (mut failures, mut successes, mut is_ready) = (0, 0, false);
-    let mut looks = Looks::new(timing.period);
+    let mut looks = Looks::new(&timing, Instant::now());
+    // A failure of who is not ready yet changes nothing, so its event may come at once.
+    looks.due = Instant::now();
     loop {
         let counts = looks.counts(Instant::now());
         match checker.check(probe, timing.timeout).await {
@@ -117,8 +119,9 @@ async fn liveness(probe: &Probe, checker: &Checker, findings: &mpsc::Sender<Find
     let timing = Timing::of(probe);
     tokio::time::sleep(timing.initial_delay).await;
     let mut failures = 0;
-    let mut looks = Looks::new(timing.period);
-    looks.settle(Instant::now());
+    let mut looks = Looks::new(&timing, Instant::now());
+    looks.gap = None;
+    tokio::time::sleep_until(looks.due).await;
     loop {
         looks.counts(Instant::now());
         match checker.check(probe, timing.timeout).await {
@@ -169,8 +172,11 @@ struct Looks {
 }
 
 impl Looks {
-    fn new(period: Duration) -> Self {
-        Self { period, gap: Some(FIRST_LOOK), due: Instant::now() }
+    /// The ticks of a kubelet go from before the container runs, so the first one that finds it is about a period
+    /// later, or at the end of the initial delay, which is over `now`.
+    fn new(timing: &Timing, now: Instant) -> Self {
+        let due = if timing.initial_delay < timing.period { now + timing.period - timing.initial_delay } else { now };
+        Self { period: timing.period, gap: Some(FIRST_LOOK), due }
     }
 
     /// Whether the look being made is the regular one of its period. To be asked once per look.
@@ -209,8 +215,7 @@ mod tests {
     #[test]
     fn extra_looks_come_between_the_regular_ones_until_the_first_success() {
         let begun = Instant::now();
-        let mut looks = Looks::new(Duration::from_millis(100));
-        looks.due = begun;
+        let mut looks = Looks { period: Duration::from_millis(100), gap: Some(FIRST_LOOK), due: begun };
         let (mut seen, mut now) = (Vec::new(), begun);
         for _ in 0..8 {
             seen.push(((now - begun).as_millis(), looks.counts(now)));
@@ -223,6 +228,16 @@ mod tests {
         let next = looks.next(now);
         assert_eq!(next - now, Duration::from_millis(100));
         assert!(looks.counts(next));
+    }
+
+    #[test]
+    fn a_container_that_has_only_begun_is_not_counted_against() {
+        let now = Instant::now();
+        let first = |delay: i32| {
+            let probe = Probe { initial_delay_seconds: Some(delay), period_seconds: Some(3), ..Probe::default() };
+            (Looks::new(&Timing::of(&probe), now).due - now).as_secs()
+        };
+        assert_eq!((first(0), first(1), first(3), first(9)), (3, 2, 0, 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cknet_kernel::sandbox::Sandbox;
 
+use super::console::Console;
 use super::environment::Variables;
 use super::logs::capture::LogBook;
 
@@ -20,6 +21,7 @@ pub struct ContainerEntry {
 #[derive(Debug, Default)]
 struct Inside {
     running: Option<Running>,
+    console: Option<Arc<Console>>,
     /// Why there is nothing to see yet.
     waiting: String,
     log: Option<Arc<LogBook>>,
@@ -45,7 +47,16 @@ impl ContainerEntry {
     }
 
     pub fn stopped(&self) {
-        self.with(|inside| inside.running = None);
+        self.with(|inside| (inside.running, inside.console) = (None, None));
+    }
+
+    /// What its process is typed at with.
+    pub fn typed_at_with(&self, console: Option<Arc<Console>>) {
+        self.with(|inside| inside.console = console);
+    }
+
+    pub fn console(&self) -> Option<Arc<Console>> {
+        self.with(|inside| inside.console.clone())
     }
 
     pub fn waits(&self, reason: &str) {

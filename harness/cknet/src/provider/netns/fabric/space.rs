@@ -22,13 +22,13 @@ const SEARCH_PATH: &str = "/run/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sb
 /// The memory that the files of one node may take.
 const NODE_FILES: &str = "mode=755,size=256m";
 
-/// Makes the namespaces of a node and gives it files of its own.
-pub fn create(name: &str) -> io::Result<Space> {
-    Space::create(name, || furnish(name))
+/// Makes the namespaces of a node and gives it files of its own; `forwards`: it passes packets on.
+pub fn create(name: &str, forwards: bool) -> io::Result<Space> {
+    Space::create(name, || furnish(name, forwards))
 }
 
 /// `/run` is empty and private, `/etc` looks like the host's and is private, `/sys` shows the node's own network.
-fn furnish(name: &str) -> io::Result<()> {
+fn furnish(name: &str, forwards: bool) -> io::Result<()> {
     // Opened before anything is covered, because the executable may itself lie below `/tmp` or `/run`.
     let executable = File::open(std::env::current_exe()?)?;
     let staging = Path::new("/tmp");
@@ -48,7 +48,7 @@ fn furnish(name: &str) -> io::Result<()> {
     // Without a private view of /sys only `/sys/class/net` is wrong, and only for people who look there.
     let _ = space::mount_kernel_files(KernelFiles::Sys, Path::new("/sys"));
     fs::write("/etc/hostname", format!("{name}\n"))?;
-    forward_packets()
+    network_settings(forwards)
 }
 
 /// Folders of `/etc` that a node fills by itself, whatever the host has there.
@@ -85,10 +85,13 @@ fn own_etc(private: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A node routes between its pods and its NICs; settings of its own network namespace (ip-sysctl.rst).
-fn forward_packets() -> io::Result<()> {
+/// Settings of the node's own network namespace (ip-sysctl.rst). Packets may come back another way than they went, and
+/// nobody is told of a shorter way: paths stay as they were laid.
+fn network_settings(forwards: bool) -> io::Result<()> {
     for (key, value) in [
-        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv4/ip_forward", if forwards { "1" } else { "0" }),
+        ("net/ipv4/conf/all/send_redirects", "0"),
+        ("net/ipv4/conf/default/send_redirects", "0"),
         ("net/ipv4/conf/all/rp_filter", "0"),
         ("net/ipv4/conf/default/rp_filter", "0"),
         ("net/ipv6/conf/all/disable_ipv6", "1"),

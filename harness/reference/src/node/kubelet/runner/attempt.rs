@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::supervise::termination;
 use super::{NotStarted, Runner};
+use crate::node::kubelet::console::{Console, Seat};
 use crate::node::kubelet::context::runtime_id;
 use crate::node::kubelet::environment::{self, Facts, PATH, PUBLIC_PATH, Variables};
 use crate::node::kubelet::events::Severity;
@@ -34,6 +35,7 @@ pub(super) struct Attempt {
     pub since: Timestamp,
     pub inside: Running,
     pub output: Output,
+    pub console: Option<Arc<Console>>,
 }
 
 /// The capture of both streams.
@@ -68,6 +70,12 @@ impl Runner {
         let failed = |error: io::Error| NotStarted::Failed(self.never_ran(format!("cannot keep the output: {error}")));
         let output = self.capture(attempt).map_err(failed)?;
         let (stdout, stderr) = self.writing_ends().map_err(failed)?;
+        let (console, seat) = Console::of(&container, &self.folder().join("stdout")).map_err(failed)?.unzip();
+        let streams = match seat {
+            Some(Seat::Terminal(terminal)) => Streams::Terminal(terminal),
+            Some(Seat::Input(stdin)) => Streams::Files { stdin: Some(stdin), stdout, stderr },
+            None => Streams::Files { stdin: None, stdout, stderr },
+        };
         let inside =
             Running { sandbox: self.sandbox.clone(), variables, folder: container.working_dir.clone(), executable };
         self.say(Severity::Normal, "Created", format!("Created container: {}", self.view.name));
@@ -78,10 +86,10 @@ impl Runner {
             executable: inside.executable.clone(),
         };
         let since = Timestamp::now();
-        match launch(&self.sandbox, program, Streams::Files { stdout, stderr }).await {
+        match launch(&self.sandbox, program, streams).await {
             Ok(started) => {
                 self.remember(&started.child, &id, attempt, since);
-                Ok(Attempt { child: started.child, id, since, inside, output })
+                Ok(Attempt { child: started.child, id, since, inside, output, console })
             }
             Err(error) => {
                 output.finish().await;
@@ -182,7 +190,8 @@ impl Runner {
         let variables = self.variables(&container, image).await.unwrap_or_default();
         let executable = self.node.config.executable.clone();
         let inside = Running { sandbox: self.sandbox.clone(), variables, folder: container.working_dir, executable };
-        Ok(Attempt { child, id: record.id.clone(), since: record.since, inside, output })
+        // The other end of its input went with the kubelet before this one.
+        Ok(Attempt { child, id: record.id.clone(), since: record.since, inside, output, console: None })
     }
 
     /// The end of an attempt that did not get as far as a process.

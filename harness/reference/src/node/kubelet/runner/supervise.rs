@@ -22,10 +22,11 @@ use crate::node::kubelet::until::until;
 impl Runner {
     /// Stays with a running process until it has ended; `None` when the kubelet itself is to end.
     pub(super) async fn accompany(&mut self, attempt: Attempt) -> Option<Termination> {
-        let Attempt { child, id, since, inside, output } = attempt;
+        let Attempt { child, id, since, inside, output, console } = attempt;
         self.view.state = State::Running { since };
         self.view.started = false;
         self.view.ready = false;
+        self.entry.typed_at_with(console.clone());
         self.entry.runs(inside.clone());
         let container = self.spec();
         if container.startup_probe.is_none() && self.role != Role::Init {
@@ -38,6 +39,9 @@ impl Runner {
         self.look_after(&child, &container, inside).await?;
         self.entry.stopped();
         let exit = child.reap().unwrap_or(Exit::Unknown);
+        if let Some(console) = console {
+            console.settle().await;
+        }
         output.finish().await;
         self.forget();
         self.view.started = false;

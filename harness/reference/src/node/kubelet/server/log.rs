@@ -1,25 +1,18 @@
-//! What containers wrote, for `kubectl logs` and `kubectl attach`.
+//! What containers wrote, for `kubectl logs`.
 
 use std::io;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::answer::{container_not_found, find, outcome, refusal};
-use super::channel::{Incoming, Outgoing};
-use super::exec::agree;
-use super::session::{In, Out, hold};
+use super::answer::{find, refusal};
 use crate::node::kubelet::logs::capture::LogBook;
-use crate::node::kubelet::logs::cri::Stream;
 use crate::node::kubelet::logs::read::{LogQuery, Piece, read};
 use crate::node::kubelet::registry::ContainerEntry;
 
@@ -99,46 +92,6 @@ fn stream(book: Arc<LogBook>, query: LogQuery) -> Response {
         Some((piece.map(|piece| Bytes::from(piece.bytes)), pieces))
     });
     ([(header::CONTENT_TYPE, "text/plain")], Body::from_stream(bytes)).into_response()
-}
-
-pub(super) async fn attach(
-    State(shared): State<Shared>,
-    Path((namespace, pod, container)): Path<(String, String, String)>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    let entry = match find(&shared.node.registry, &namespace, &pod, &container) {
-        Ok(entry) => entry,
-        Err(refused) => return *refused,
-    };
-    let (Some(_), Some(book)) = (entry.running(), entry.log()) else {
-        return container_not_found(&container);
-    };
-    match agree(upgrade) {
-        Ok(upgrade) => upgrade.on_upgrade(move |socket| async move {
-            hold(socket, |out, input| show(book, out, input)).await;
-        }),
-        Err(refused) => *refused,
-    }
-}
-
-/// Shows what the container writes from now on. Containers read no input, so what is typed goes nowhere.
-async fn show(book: Arc<LogBook>, out: Out, mut input: In) -> (Option<Value>, In) {
-    let (sender, mut pieces) = mpsc::channel(QUEUE);
-    let query = LogQuery { follow: true, tail: Some(0), ..LogQuery::default() };
-    tokio::spawn(read(book, query, sender));
-    let showing = async {
-        while let Some(Ok(piece)) = pieces.recv().await {
-            let channel = if piece.stream == Stream::Stdout { Outgoing::Stdout } else { Outgoing::Stderr };
-            if !out.send(channel, &piece.bytes).await {
-                return;
-            }
-        }
-    };
-    let outcome = tokio::select! {
-        () = showing => Some(outcome(0)),
-        () = async { while input.next().await != Incoming::Leaving {} } => None,
-    };
-    (outcome, input)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The kubelet's own server on port 10250: who may come in, and which path leads where.
 
 mod answer;
+mod attach;
 mod channel;
 mod exec;
 mod log;
@@ -150,7 +151,7 @@ fn paths(shared: Shared) -> Router {
         .route("/pods", get(list_pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(log::container_logs))
         .route("/exec/{namespace}/{pod}/{container}", any(exec::exec))
-        .route("/attach/{namespace}/{pod}/{container}", any(log::attach))
+        .route("/attach/{namespace}/{pod}/{container}", any(attach::attach))
         .route("/portForward/{namespace}/{pod}", any(forward))
         .route("/portForward/{namespace}/{pod}/{uid}", any(forward))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
