@@ -4,7 +4,7 @@
 default:
     @just --list --unsorted
 
-# everything that should hold before a push: fmt, lint, test, check, docs, schema, scenarios
+# everything that should hold before a push: fmt, lint, test, check, docs, schema, pages, scenarios
 ready:
     .ci/recipe ready
 
@@ -36,7 +36,7 @@ docs:
 scenarios:
     .ci/recipe scenarios
 
-# every sabotage has to turn its expectation red
+# every sabotage has to turn its expectation red, every opposite has to be refuted, every section to have a claim
 prove:
     .ci/recipe prove
 
@@ -47,6 +47,18 @@ unprivileged:
 # the committed schema is that of the types
 schema:
     .ci/recipe schema
+
+# the committed pages on scenarios are in step
+pages:
+    .ci/recipe pages
+
+# write the pages on scenarios
+write-pages:
+    cargo run --quiet --bin cknet -- docs
+
+# a few repetitions of the main job in random order: `just repeat 20`
+repeat times="3":
+    .ci/recipe repeat {{ times }}
 
 # write the schema
 write-schema:

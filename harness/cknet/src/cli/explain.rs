@@ -136,8 +136,22 @@ fn sum(scenario: &Scenario) -> String {
     text + "; addresses are made up"
 }
 
-/// An expectation in a few words.
+/// An expectation in a few words, with its table.
 fn expected(expectation: &Expectation) -> String {
+    let table = expected_table(expectation).map_or(String::new(), |table| format!("\n{}", indented(&table)));
+    format!("{}{table}", expected_in_short(expectation)).trim_end().to_string()
+}
+
+/// The table of an expectation that has one.
+pub(super) fn expected_table(expectation: &Expectation) -> Option<String> {
+    match &expectation.check {
+        Check::Matrix(matrix) => Some(matrix.table()),
+        _ => None,
+    }
+}
+
+/// An expectation in a few words.
+pub(super) fn expected_in_short(expectation: &Expectation) -> String {
     let mut text = match &expectation.check {
         Check::Connectivity(flow) => format!("{} -> {} {} {}", flow.from, flow.to, flow.port, flow.is.word()),
         Check::Matrix(matrix) => format!("{} flows as the table says", matrix.flows().count()),
@@ -168,10 +182,7 @@ fn expected(expectation: &Expectation) -> String {
     if expectation.undefined {
         text.push_str(", as Calico does it; no specification says so");
     }
-    if let Check::Matrix(matrix) = &expectation.check {
-        text.push_str(&format!("\n{}", indented(&matrix.table())));
-    }
-    text.trim_end().to_string()
+    text
 }
 
 fn indented(table: &str) -> String {

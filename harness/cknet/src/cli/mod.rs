@@ -5,6 +5,7 @@
 mod check;
 mod claims;
 mod clusters;
+mod docs;
 mod doctor;
 mod explain;
 mod interrupt;
@@ -58,6 +59,8 @@ enum Command {
     Gc(clusters::GcOptions),
     /// Say what is missing on this machine, and the command that installs it.
     Doctor,
+    /// Write a page per scenario and an index of them.
+    Docs(docs::Options),
     /// Print the JSON Schema of scenario files.
     Schema,
     /// Print a completion script for a shell.
@@ -103,6 +106,7 @@ pub fn main() -> ProcessExit {
         Command::Status => clusters::status(),
         Command::Gc(options) => clusters::gc(&options),
         Command::Doctor => doctor::doctor(),
+        Command::Docs(options) => docs::docs(&options),
         Command::Schema => print(&format!("{:#}\n", crate::scenario::schema())),
         Command::Completions { shell } => {
             let mut script = Vec::new();

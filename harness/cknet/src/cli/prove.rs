@@ -11,7 +11,7 @@ use crate::claims::{Verdicts, gaps};
 use crate::event::{Case, Event, FlipsJudged, Outcome, Standing, What};
 use crate::exit::ExitCode;
 use crate::plan::proof;
-use crate::report::{Fanout, ReportError, Reporter};
+use crate::report::{Fanout, ReportError, Reporter, in_short};
 use crate::run::{Sink, planned};
 use crate::scenario::Scenario;
 use crate::scenario::model::Sabotage;
@@ -196,7 +196,7 @@ fn rows(scenario: &Scenario, seen: &Seen, verbose: bool) -> Vec<Row> {
 /// What is wrong with a verdict on a scenario as it stands.
 fn trouble(outcome: &Outcome) -> Option<String> {
     match outcome {
-        Outcome::Fail { .. } => Some("it fails".into()),
+        Outcome::Fail { failure, .. } => Some(format!("it fails: {}", in_short(failure))),
         Outcome::XPass { .. } => Some("it is expected to fail and holds".into()),
         Outcome::Error { kind, message } => Some(format!("{kind}: {message}")),
         Outcome::Aborted { reason } => Some(reason.clone()),

@@ -170,7 +170,7 @@ fn markdown_of_document(document: &DocumentFindings, findings: &Findings, out: &
 }
 
 /// Text that Markdown shows as it is, also in a table.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in clean::line(text).chars() {
         if matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '&' | '~' | '$') {

@@ -12,7 +12,7 @@ pub mod terminal;
 mod units;
 mod whole_file;
 
-pub use claims::{as_markdown, as_text};
+pub use claims::{as_markdown, as_text, escaped as markdown_escaped};
 pub use failure::in_short;
 pub use html::Html;
 pub use ndjson::Ndjson;

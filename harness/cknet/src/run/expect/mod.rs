@@ -222,5 +222,8 @@ pub fn deviation<'s>(stage: &Stage<'s>, phase: &Phase, expectation: &Expectation
         deviation.expectation.phase == phase.id
             && deviation.expectation.expectation == expectation.id
             && deviation.distribution.as_deref().is_none_or(|named| named == distribution)
+            // The reference distribution has no channels; what is said of one is not said of it.
+            && deviation.channel.is_none()
+            && deviation.until.is_none_or(|until| jiff::Zoned::now().date() <= until.0)
     })
 }
