@@ -15,6 +15,7 @@ pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
         }
         Action::Patch(patch) => patch.patch.late_texts().collect(),
         Action::NodeRun(run) => run.argv.iter().collect(),
+        Action::Bird(bird) => vec![&bird.config],
         Action::Firewalld(firewalld) => firewalld.commands.iter().collect(),
         Action::InstallCni(install) => {
             install.config.iter().flat_map(|config| config.late_texts()).chain(&install.text).collect()
