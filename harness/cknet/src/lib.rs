@@ -4,9 +4,11 @@
 //! `provider` and a `distribution`, `vantage` probes, `judge` decides, `run` puts these in order, and `event` is all
 //! that `report` is told. `predict` says what the rules of Kubernetes make of a scenario's flows.
 
+pub mod claims;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
+pub mod diagnose;
 pub mod distribution;
 pub mod event;
 pub mod exit;

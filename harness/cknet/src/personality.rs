@@ -1,7 +1,7 @@
 //! The hidden personalities of the executable: what runs inside fabrics, nodes and pods.
 //!
-//! They are chosen by the name of the program or by the first argument before anything else happens, because some must run while the process has
-//! one thread only, and because inside a pod nobody needs the runner's command line.
+//! They are chosen by the name of the program or by the first argument before anything else happens, because some must
+//! run while the process has one thread only, and because inside a pod nobody needs the runner's command line.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,6 +31,8 @@ pub fn run(program: &str, arguments: &[String]) -> Option<ExitCode> {
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
         ("node-file", _) => crate::provider::file::main(rest),
         ("node-link", _) => crate::provider::link::main(rest),
+        ("node-route", _) => crate::provider::route::route(rest),
+        ("node-fdb", _) => crate::provider::route::fdb(rest),
         ("probe", Some("agent")) => told(agent::on_standard_streams()),
         ("probe", Some("tap")) => told(tap::on_standard_streams()),
         ("probe", Some("serve")) => {

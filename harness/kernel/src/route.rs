@@ -197,6 +197,10 @@ impl Neighbour {
         for attribute in &message.attributes {
             match attribute {
                 NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(*found),
+                // The family of a forwarding entry is `bridge`, so that its tunnel end comes as mere bytes.
+                NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
+                    address = <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from);
+                }
                 NeighbourAttribute::LinkLayerAddress(found) => mac = found.as_slice().try_into().ok(),
                 _ => {}
             }

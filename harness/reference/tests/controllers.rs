@@ -301,6 +301,33 @@ async fn a_namespace_is_emptied_before_it_goes() {
     assert!(cluster.pods("shop").await.is_empty());
 }
 
+/// Scenarios that follow each other use the same names.
+#[tokio::test]
+async fn a_namespace_that_comes_back_keeps_what_is_put_into_it() {
+    let cluster = Cluster::start(&["n1"]).await;
+    let namespaces = Api::<Namespace>::all(cluster.client.clone());
+    let named = |name: &str| from::<Namespace>(json!({"metadata": {"name": name}}));
+    let gone = |name: &'static str| {
+        let namespaces = namespaces.clone();
+        async move {
+            becomes("namespaces", 0, || async { usize::from(namespaces.get_opt(name).await.unwrap().is_some()) }).await
+        }
+    };
+    let map = from::<ConfigMap>(json!({"metadata": {"name": "kept"}}));
+    for _ in 0..10 {
+        namespaces.create(&PostParams::default(), &named("again")).await.unwrap();
+        let maps = cluster.in_namespace::<ConfigMap>("again");
+        maps.create(&PostParams::default(), &map).await.unwrap();
+        // When this one has been emptied and let go, the controller has looked at everything since.
+        namespaces.create(&PostParams::default(), &named("other")).await.unwrap();
+        namespaces.delete("other", &DeleteParams::default()).await.unwrap();
+        gone("other").await;
+        assert!(maps.get_opt("kept").await.unwrap().is_some(), "the namespace was emptied once too often");
+        namespaces.delete("again", &DeleteParams::default()).await.unwrap();
+        gone("again").await;
+    }
+}
+
 #[tokio::test]
 async fn a_new_cluster_has_its_network_and_its_names() {
     let cluster = Cluster::start(&["n1", "n2", "n3"]).await;

@@ -1,7 +1,8 @@
 //! Clusters that run now, and what dead runs left: `cknet status` and `cknet gc`.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -100,7 +101,7 @@ pub fn gc(options: &GcOptions) -> ExitCode {
         Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
     };
     let mut destroyers = Destroyers::default();
-    destroyers.add("netns-cluster", |_, resource| destroy_netns(resource));
+    destroyers.add("netns-cluster", |run, resource| destroy_netns(&state.runs().join(run.as_str()), resource));
     let collected = collect(&state, &mut destroyers, Retention::default(), Timestamp::now(), options.dry_run);
     let report = match collected {
         Ok(report) => report,
@@ -137,8 +138,15 @@ fn names(resources: &[Resource]) -> String {
     }
 }
 
-/// The kernel has freed the namespaces with the process that held them; only that is left to be seen.
-fn destroy_netns(resource: &Resource) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// The kernel has freed the namespaces with the process that held them; that is left to be seen, and what led to the
+/// cluster is removed.
+fn destroy_netns(folder: &Path, resource: &Resource) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    for kind in ["sock", "kubeconfig"] {
+        match std::fs::remove_file(folder.join(format!("{}.{kind}", resource.key.name))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
     let Some(process) = resource.details.get("process") else { return Ok(()) };
     let command = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
     let is_fabric = command.split(|byte| *byte == 0).any(|word| word == b"fabric");

@@ -3,12 +3,14 @@
 //! Data goes to standard output, everything else to standard error.
 
 mod check;
+mod claims;
 mod clusters;
 mod doctor;
 mod explain;
 mod interrupt;
 mod list;
 mod prove;
+mod repeat;
 mod run;
 mod shell;
 mod suite;
@@ -36,6 +38,8 @@ enum Command {
     Run(run::Options),
     /// Run scenarios with each of their sabotages and see that the named expectation fails.
     Prove(prove::Options),
+    /// Say for a run what it confirms and refutes of the document, section by section.
+    Claims(claims::Options),
     /// List scenarios, or their cases.
     List(list::Options),
     /// Check scenario files without a cluster.
@@ -88,6 +92,7 @@ pub fn main() -> ProcessExit {
     let code = match cli.command {
         Command::Run(options) => with_runtime(run::run(options)),
         Command::Prove(options) => with_runtime(prove::prove(options)),
+        Command::Claims(options) => claims::claims(&options),
         Command::List(options) => list::list(&options),
         Command::Check(options) => check::check(&options),
         Command::Explain(options) => explain::explain(&options),
@@ -135,8 +140,16 @@ fn raise_descriptor_limit() {
 
 /// Prints data.
 fn print(text: &str) -> ExitCode {
+    write_out(std::io::stdout(), text)
+}
+
+/// Prints data with styles, where they are shown.
+fn print_styled(text: &str) -> ExitCode {
+    write_out(anstream::stdout(), text)
+}
+
+fn write_out(mut stdout: impl Write, text: &str) -> ExitCode {
     // Flushed here: what the buffer still holds at the end of the process is lost without a word.
-    let mut stdout = std::io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::Passed,
         // Whoever reads has had enough, as `head` does.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::interrupt::Interrupts;
 use super::run::{Job, Workshop, processors};
 use super::{Selection, complain, print, suite};
-use crate::event::{Event, FlipsJudged, Outcome, Standing, What};
+use crate::claims::{Verdicts, gaps};
+use crate::event::{Case, Event, FlipsJudged, Outcome, Standing, What};
 use crate::exit::ExitCode;
 use crate::plan::proof;
 use crate::report::{Fanout, ReportError, Reporter};
-use crate::run::Sink;
+use crate::run::{Sink, planned};
 use crate::scenario::Scenario;
 use crate::scenario::model::Sabotage;
 
@@ -69,8 +70,8 @@ struct Row {
 }
 
 pub async fn prove(options: Options) -> ExitCode {
-    let scenarios = match suite::read(&options.selection, "reference") {
-        Ok(scenarios) => scenarios,
+    let (scenarios, documents) = match suite::read_with_documents(&options.selection, "reference") {
+        Ok(read) => read,
         Err(code) => return code,
     };
     let interrupts = match Interrupts::listen() {
@@ -96,9 +97,20 @@ pub async fn prove(options: Options) -> ExitCode {
         text.push_str(&format!(", {skipped} skipped"));
     }
     text.push('\n');
+    // A part of the suite need not cover the document.
+    let gaps = if options.selection.filter.is_empty() {
+        let cases: Vec<Case> = scenarios.iter().flat_map(|scenario| planned(scenario).cases).collect();
+        gaps(&cases, &seen.verdicts, &documents)
+    } else {
+        Vec::new()
+    };
+    if !gaps.is_empty() {
+        text.push_str("not covered:\n");
+        text.extend(gaps.iter().map(|gap| format!("  {gap}\n")));
+    }
     match print(&text) {
         ExitCode::Passed if total == 0 => complain(ExitCode::NothingChecked, "the selected scenarios have no sabotage"),
-        ExitCode::Passed if killed < total => ExitCode::Refuted,
+        ExitCode::Passed if killed < total || !gaps.is_empty() => ExitCode::Refuted,
         code => code,
     }
 }
@@ -115,6 +127,7 @@ async fn carry_out(scenarios: &[Scenario], options: &Options, interrupts: &Inter
     reporters.add(Listener { seen: seen.clone() });
     let job = Job {
         sink: Arc::new(Sink::new(reporters)),
+        stop: interrupts.stop.clone(),
         clusters: options.clusters.unwrap_or_else(|| 2 * processors()),
         keep: false,
         whole_within: options.whole_within,
@@ -128,8 +141,14 @@ async fn carry_out(scenarios: &[Scenario], options: &Options, interrupts: &Inter
 #[derive(Default)]
 struct Seen {
     /// Verdicts by case; those with a sabotage under the sabotaged scenario's own name.
-    verdicts: BTreeMap<String, Outcome>,
+    verdicts: Verdicts,
     flips: BTreeMap<String, FlipsJudged>,
+}
+
+impl Seen {
+    fn outcome(&self, case: &str) -> Option<&Outcome> {
+        self.verdicts.of(&case.into()).map(|judged| &judged.outcome)
+    }
 }
 
 /// All attempts on one scenario.
@@ -151,7 +170,7 @@ fn rows(scenario: &Scenario, seen: &Seen, verbose: bool) -> Vec<Row> {
             weight,
         };
         // What does not hold as it stands is proof of nothing.
-        if let Some(trouble) = seen.verdicts.get(&case).and_then(trouble) {
+        if let Some(trouble) = seen.outcome(&case).and_then(trouble) {
             rows.push(row("without sabotage", Fate::NotJudged(trouble), 1));
         }
         let Some(flips) = seen.flips.get(&case) else { continue };
@@ -188,7 +207,7 @@ fn trouble(outcome: &Outcome) -> Option<String> {
 /// What became of one sabotage.
 fn fate(scenario: &Scenario, sabotage: &Sabotage, seen: &Seen) -> Fate {
     let case = format!("{}/{}", scenario.id(), sabotage.must_fail);
-    let without = match seen.verdicts.get(&case) {
+    let without = match seen.outcome(&case) {
         Some(Outcome::Skipped { reason, .. }) => return Fate::Skipped(reason.clone()),
         Some(outcome) => outcome.standing(),
         None => return Fate::NotJudged("the scenario was not carried out without it".into()),
@@ -197,13 +216,16 @@ fn fate(scenario: &Scenario, sabotage: &Sabotage, seen: &Seen) -> Fate {
         return Fate::NotJudged(format!("without it, the expectation is `{}`", without.as_str()));
     }
     let variant = format!("{}/", scenario.id().variant(&sabotage.id));
-    let of_it = || seen.verdicts.range(variant.clone()..).take_while(|(case, _)| case.starts_with(&variant));
-    match seen.verdicts.get(&format!("{variant}{}", sabotage.must_fail)) {
+    let other = || {
+        let names = scenario.expectations().map(|(phase, expectation)| format!("{}/{}", phase.id, expectation.id));
+        let failed = |name: &String| {
+            seen.outcome(&format!("{variant}{name}")).is_some_and(|outcome| outcome.standing() == Standing::Fail)
+        };
+        names.into_iter().find(failed)
+    };
+    match seen.outcome(&format!("{variant}{}", sabotage.must_fail)) {
         Some(Outcome::Fail { .. }) => Fate::Killed,
-        Some(Outcome::Pass) => {
-            let other = of_it().find(|(_, outcome)| outcome.standing() == Standing::Fail);
-            other.map_or(Fate::Survived, |(case, _)| Fate::WrongOne(case[variant.len()..].to_string()))
-        }
+        Some(Outcome::Pass) => other().map_or(Fate::Survived, Fate::WrongOne),
         Some(Outcome::Error { message, .. }) => Fate::NotJudged(message.clone()),
         Some(other) => Fate::NotJudged(other.standing().as_str().to_string()),
         None => Fate::NotJudged("never reached".into()),
@@ -218,10 +240,8 @@ struct Listener {
 impl Reporter for Listener {
     fn event(&mut self, event: &Event) -> Result<(), ReportError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.verdicts.record(event);
         match &event.what {
-            What::ExpectationJudged(judged) => {
-                seen.verdicts.insert(judged.case.id.0.clone(), judged.outcome.clone());
-            }
             What::FlipsJudged(judged) => {
                 seen.flips.insert(judged.case.id.0.clone(), FlipsJudged::clone(judged));
             }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::interrupt::Interrupts;
-use super::{Selection, complain, suite};
+use super::repeat::{FailFast, Repetitions};
+use super::suite::Documents;
+use super::{Selection, complain, print, suite};
+use tokio_util::sync::CancellationToken;
+
 use crate::distribution::Distribution;
 use crate::distribution::reference::Reference;
 use crate::event::{Artifact, RunStarted, Summary};
@@ -16,7 +20,7 @@ use crate::provider::Provider;
 use crate::provider::netns::Netns;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
 use crate::report::terminal::{Terminal, TerminalOptions, Verbosity};
-use crate::report::{Fanout, Ndjson, ReportError};
+use crate::report::{Fanout, Html, Ndjson, ReportError};
 use crate::run::{Pace, Run, Sink, planned};
 use crate::scenario::Scenario;
 
@@ -36,6 +40,12 @@ pub struct Options {
     /// How many clusters may exist at once; the number of processors unless given.
     #[arg(long, value_name = "N")]
     clusters: Option<usize>,
+    /// Run so many times, each time in another order, and say at the end what was not the same each time.
+    #[arg(long, value_name = "N", conflicts_with = "keep", value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: Option<u32>,
+    /// Stop as soon as an expectation is refuted, also with `--repeat`.
+    #[arg(long, conflicts_with = "keep")]
+    fail_fast: bool,
     #[command(flatten)]
     reports: Reports,
 }
@@ -85,8 +95,8 @@ enum JunitSkipped {
 }
 
 pub async fn run(options: Options) -> ExitCode {
-    let scenarios = match suite::read(&options.selection, "reference") {
-        Ok(scenarios) => scenarios,
+    let (scenarios, documents) = match suite::read_with_documents(&options.selection, "reference") {
+        Ok(read) => read,
         Err(code) => return code,
     };
     if scenarios.is_empty() {
@@ -98,36 +108,77 @@ pub async fn run(options: Options) -> ExitCode {
         Ok(interrupts) => interrupts,
         Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
     };
-    let workshop = match Workshop::open() {
-        Ok(workshop) => workshop,
-        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+    let once = Once { options: &options, scenarios: &scenarios, documents: &documents, interrupts: &interrupts };
+    let Some(times) = options.repeat else {
+        return once.carry_out(seed, None, None).await;
     };
-    let plan = match plan(scenarios.clone(), seed, &workshop.offer()) {
-        Ok(plan) => plan,
-        Err(error) => {
-            workshop.close();
-            return complain(ExitCode::Usage, &error.to_string());
+    let repetitions = Repetitions::default();
+    for number in 0..times {
+        let seed = seed.wrapping_add(u64::from(number));
+        super::note(&format!("repetition {} of {times}, seed {seed}", number + 1));
+        let code = once.carry_out(seed, Some(number + 1), Some(&repetitions)).await;
+        repetitions.done(seed, code);
+        if interrupts.which().is_some() || options.fail_fast && code != ExitCode::Passed {
+            break;
         }
-    };
-    let (reporters, artifacts) = match options.reports.open(&workshop.ledger) {
-        Ok(opened) => opened,
-        Err(error) => {
-            workshop.close();
-            return complain(ExitCode::Infrastructure, &error.to_string());
+    }
+    match print(&repetitions.text()) {
+        ExitCode::Passed => repetitions.code(),
+        code => code,
+    }
+}
+
+/// What each repetition has in common.
+struct Once<'a> {
+    options: &'a Options,
+    scenarios: &'a [Scenario],
+    documents: &'a Documents,
+    interrupts: &'a Interrupts,
+}
+
+impl Once<'_> {
+    /// One run from beginning to end.
+    async fn carry_out(&self, seed: u64, number: Option<u32>, repetitions: Option<&Repetitions>) -> ExitCode {
+        let options = self.options;
+        let workshop = match Workshop::open() {
+            Ok(workshop) => workshop,
+            Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+        };
+        let plan = match plan(self.scenarios.to_vec(), seed, &workshop.offer()) {
+            Ok(plan) => plan,
+            Err(error) => {
+                workshop.close();
+                return complain(ExitCode::Usage, &error.to_string());
+            }
+        };
+        let (mut reporters, artifacts) = match options.reports.open(&workshop.ledger, number, self.documents.clone()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                workshop.close();
+                return complain(ExitCode::Infrastructure, &error.to_string());
+            }
+        };
+        let stop = self.interrupts.stop.child_token();
+        if options.fail_fast {
+            reporters.add(FailFast(stop.clone()));
         }
-    };
-    let sink = Arc::new(Sink::new(reporters));
-    sink.tell(workshop.started(seed, &scenarios, &options.selection));
-    let job = Job {
-        sink: sink.clone(),
-        clusters: options.clusters.unwrap_or_else(processors),
-        keep: options.keep,
-        whole_within: true,
-    };
-    workshop.carry_out(plan, job, &interrupts).await;
-    let (summary, problems) = sink.finish(interrupts.which(), artifacts);
-    workshop.close();
-    conclude(&summary, &problems)
+        if let Some(repetitions) = repetitions {
+            reporters.add(repetitions.listener(seed));
+        }
+        let sink = Arc::new(Sink::new(reporters));
+        sink.tell(workshop.started(seed, self.scenarios, &options.selection));
+        let job = Job {
+            sink: sink.clone(),
+            stop,
+            clusters: options.clusters.unwrap_or_else(processors),
+            keep: options.keep,
+            whole_within: true,
+        };
+        workshop.carry_out(plan, job, self.interrupts).await;
+        let (summary, problems) = sink.finish(self.interrupts.which(), artifacts);
+        workshop.close();
+        conclude(&summary, &problems)
+    }
 }
 
 /// One run's clusters: how they are made and what is known about them.
@@ -140,6 +191,8 @@ pub struct Workshop {
 /// What is to be done in a workshop.
 pub struct Job {
     pub sink: Arc<Sink>,
+    /// Asked to stop.
+    pub stop: CancellationToken,
     pub clusters: usize,
     pub keep: bool,
     /// Sabotaged expectations get their whole `within`.
@@ -206,13 +259,13 @@ impl Workshop {
             distribution: self.distribution.clone(),
             ledger: self.ledger.clone(),
             sink: job.sink,
-            stop: interrupts.stop.clone(),
+            stop: job.stop.clone(),
             clusters: job.clusters,
             keep: job.keep.then(|| interrupts.stop.clone()),
             pace: Pace::new(job.whole_within),
         });
         let late = async {
-            interrupts.stop.cancelled().await;
+            job.stop.cancelled().await;
             tokio::time::sleep(TAKE_DOWN).await;
         };
         tokio::select! {
@@ -243,8 +296,18 @@ pub fn conclude(summary: &Summary, problems: &[ReportError]) -> ExitCode {
 
 impl Reports {
     /// The reporters, and the files that they write.
-    pub fn open(&self, ledger: &Ledger) -> Result<(Fanout, Vec<Artifact>), ReportError> {
-        let folder = self.reports.clone().unwrap_or_else(|| ledger.folder().to_path_buf());
+    pub fn open(
+        &self,
+        ledger: &Ledger,
+        repetition: Option<u32>,
+        documents: Documents,
+    ) -> Result<(Fanout, Vec<Artifact>), ReportError> {
+        // No repetition may overwrite the reports of another one.
+        let folder = match (&self.reports, repetition) {
+            (None, _) => ledger.folder().to_path_buf(),
+            (Some(folder), None) => folder.clone(),
+            (Some(folder), Some(number)) => folder.join(format!("{number:03}")),
+        };
         let verbosity = match (self.verbose, self.quiet) {
             (true, _) => Verbosity::Verbose,
             (_, true) => Verbosity::Quiet,
@@ -270,11 +333,17 @@ impl Reports {
         };
         let events = folder.join("events.ndjson");
         let artifact = |kind: &str, path: PathBuf| Artifact { kind: kind.into(), path: path.display().to_string() };
-        let artifacts = vec![artifact("junit", junit.path(None)), artifact("ndjson", events.clone())];
+        let page = folder.join("report.html");
+        let artifacts = vec![
+            artifact("html", page.clone()),
+            artifact("junit", junit.path(None)),
+            artifact("ndjson", events.clone()),
+        ];
         let mut fanout = Fanout::default();
         // The files first: the terminal names them in its last words.
         fanout.add(Junit::new(junit));
         fanout.add(Ndjson::create(&events)?);
+        fanout.add(Html::new(page, documents));
         fanout.add(Terminal::stdio(TerminalOptions { verbosity, policy: ExitPolicy::default() }));
         Ok((fanout, artifacts))
     }

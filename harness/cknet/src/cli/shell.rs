@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::clusters::{Running, running};
 use super::complain;
+use crate::cluster::objects;
 use crate::exit::ExitCode;
 use crate::provider::netns::door::Door;
 
@@ -77,7 +78,8 @@ fn login_shell() -> String {
 
 async fn on_node(cluster: &Running, node: &str, argv: Vec<String>) -> Result<i32, String> {
     let door = Door::open(&cluster.socket()).map_err(|error| format!("cannot reach the cluster: {error}"))?;
-    door.run(node, argv).await.map_err(|error| error.to_string())
+    let program = argv.first().cloned().unwrap_or_default();
+    door.run(node, argv).await.map_err(|error| format!("cannot run `{program}` on node `{node}`: {error}"))
 }
 
 async fn in_pod(kubeconfig: &Path, namespace: &str, pod: &str, argv: Vec<String>) -> Result<i32, String> {
@@ -89,7 +91,8 @@ async fn in_pod(kubeconfig: &Path, namespace: &str, pod: &str, argv: Vec<String>
     let terminal = std::io::stdin().is_terminal();
     let parameters = AttachParams::default().stdin(true).stdout(true).stderr(!terminal).tty(terminal);
     let started = pods.exec(pod, argv, &parameters).await;
-    let mut process = started.map_err(|error| format!("cannot enter pod `{namespace}/{pod}`: {}", answer(&error)))?;
+    let mut process =
+        started.map_err(|error| format!("cannot enter pod `{namespace}/{pod}`: {}", objects::answer(&error)))?;
     let status = process.take_status();
     if let (true, Some(sizes)) = (terminal, process.terminal_size()) {
         tokio::spawn(follow_window(sizes));
@@ -130,14 +133,6 @@ async fn follow_window(mut sizes: impl Sink<TerminalSize> + Unpin) {
         if changes.recv().await.is_none() {
             return;
         }
-    }
-}
-
-/// What the API server answered, or why there was no answer.
-fn answer(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        other => other.to_string(),
     }
 }
 

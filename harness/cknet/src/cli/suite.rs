@@ -1,15 +1,29 @@
 //! From words on the command line to checked scenarios.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Selection, complain};
 use crate::exit::ExitCode;
-use crate::scenario::{Filter, Fixtures, Found, LocateError, Profile, Roots, Scenario, locate, read_suite};
+use crate::scenario::{Document, Filter, Fixtures, Found, LocateError, Profile, Roots, Scenario, locate, read_suite};
+
+/// Documents by the names of their files.
+pub type Documents = BTreeMap<String, Document>;
 
 /// The chosen scenarios, checked; or the exit code after every problem has been told.
 pub fn read(selection: &Selection, profile: &str) -> Result<Vec<Scenario>, ExitCode> {
     let (found, fixtures) = find(selection, profile)?;
-    read_suite(&found, &fixtures).map_err(|problems| {
+    checked(&found, &fixtures)
+}
+
+/// The chosen scenarios, and the documents that they are about.
+pub fn read_with_documents(selection: &Selection, profile: &str) -> Result<(Vec<Scenario>, Documents), ExitCode> {
+    let (found, fixtures) = find(selection, profile)?;
+    Ok((checked(&found, &fixtures)?, fixtures.documents))
+}
+
+fn checked(found: &[Found], fixtures: &Fixtures) -> Result<Vec<Scenario>, ExitCode> {
+    read_suite(found, fixtures).map_err(|problems| {
         super::note(problems.to_string().trim_end());
         super::note("hint: check again without a cluster: cknet check");
         ExitCode::Usage

@@ -8,6 +8,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, ApiResource, Scope, pinned_kind};
+use kube::error::DiscoveryError;
 use serde_json::Value;
 
 /// The name under which fields are owned in server-side apply.
@@ -44,7 +45,7 @@ impl std::fmt::Display for Coordinates {
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     #[error("cannot {doing}: {cause}")]
-    Api { doing: String, cause: Box<kube::Error> },
+    Api { doing: String, cause: String },
     #[error("{0} is still there after {GONE:?}")]
     StillThere(Coordinates),
     #[error("not an object: {0}")]
@@ -52,7 +53,16 @@ pub enum ObjectError {
 }
 
 fn api_error(doing: impl FnOnce() -> String) -> impl FnOnce(kube::Error) -> ObjectError {
-    move |cause| ObjectError::Api { doing: doing(), cause: Box::new(cause) }
+    move |cause| ObjectError::Api { doing: doing(), cause: answer(&cause) }
+}
+
+/// What the API answered, or why there was no answer.
+pub fn answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Discovery(DiscoveryError::MissingKind(_)) => "it serves no such kind".into(),
+        other => other.to_string(),
+    }
 }
 
 /// The objects of one cluster.
@@ -66,11 +76,12 @@ impl Objects {
         Self { client, kinds: Mutex::default() }
     }
 
-    /// Creates an object or changes it to what is given (server-side apply); returns where it is.
+    /// Creates an object or changes it to what is given (server-side apply); returns where it is. A field that its kind
+    /// does not have is refused: a policy whose selector is misspelt would select everything.
     pub async fn apply(&self, object: &Value) -> Result<Coordinates, ObjectError> {
         let at = coordinates(object)?;
         let (api, namespace) = self.api(&at).await?;
-        let parameters = PatchParams::apply(MANAGER).force();
+        let parameters = PatchParams::apply(MANAGER).force().validation_strict();
         api.patch(&at.name, &parameters, &Patch::Apply(object)).await.map_err(api_error(|| format!("apply {at}")))?;
         Ok(Coordinates { namespace, ..at })
     }

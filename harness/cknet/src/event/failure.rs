@@ -15,6 +15,12 @@ pub struct Failure {
     pub lost_at: Option<LostAt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix: Option<Matrix>,
+    /// The likely cause, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What the document under test says that one should do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<Advice>,
     /// What the rules of Kubernetes predict for each flow that is not as expected, and because of which rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
@@ -89,23 +95,38 @@ pub struct Observed {
     pub controls: Vec<Control>,
 }
 
-/// The place that swallowed the packets, from counters taken before and after.
+/// A passage of the document under test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advice {
+    pub text: String,
+    /// `FILE.md#anchor`.
+    pub docs: String,
+}
+
+/// The place that swallowed the packets: a rule whose counter rose meanwhile, or an interface to which they did not
+/// come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LostAt {
     pub node: String,
     /// Table and chain, or a device.
     pub place: String,
-    /// By how much its drop counter rose.
+    /// By how much its drop counter rose; 0 where nothing counts them.
     pub drops: u64,
     /// What the rule there matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matching: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<LastSeen>,
+    /// Where it should have appeared next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<LastSeen>,
+    /// It is the answer that was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answer: bool,
 }
 
-/// The last place where the flow was still seen.
+/// A place where the flow was still seen, or should have been.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastSeen {
     /// `leaving` or `entering`.

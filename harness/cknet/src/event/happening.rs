@@ -86,12 +86,21 @@ impl Severity {
 }
 
 /// A sentence of the document that is under test.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Claim {
     pub id: String,
     pub text: String,
     /// File and anchor of the document.
     pub docs: String,
+    /// The case states the opposite: where it holds, the claim is refuted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refutes: bool,
+    /// What is true instead, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+    /// Where that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// One expectation of one scenario, wherever it is spoken of.
@@ -288,11 +297,34 @@ pub struct Flip {
     pub refuted: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a scenario waited for, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waits {
+    /// How long answers were waited for of which at least one never came.
+    pub silence_ms: u64,
+    /// Unavoidable: the longest `for` of each phase.
+    pub hold_ms: u64,
+    /// Unavoidable: one deadline for silence in each phase that expects silence.
+    pub quiet_ms: u64,
+    /// Unavoidable: steps that wait for components, workloads and deletions.
+    pub component_ms: u64,
+}
+
+impl Waits {
+    /// What no harness could have saved.
+    pub fn unavoidable_ms(&self) -> u64 {
+        self.hold_ms.saturating_add(self.quiet_ms).saturating_add(self.component_ms)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScenarioFinished {
     pub scenario: String,
     pub took_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
 }
 
 /// Something that the run made and that is still there.

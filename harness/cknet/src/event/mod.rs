@@ -8,13 +8,13 @@ mod outcome;
 mod summary;
 
 pub use failure::{
-    Attachment, Control, Endpoint, Expected, Failure, LastSeen, LostAt, Matrix, MatrixCell, MatrixRow, Observed, Seen,
-    Window,
+    Advice, Attachment, Control, Endpoint, Expected, Failure, LastSeen, LostAt, Matrix, MatrixCell, MatrixRow,
+    Observed, Seen, Window,
 };
 pub use happening::{
     Case, CaseId, Claim, Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, Detail, ExpectationJudged, Fidelity,
     Flip, FlipsJudged, Leak, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
-    Severity, StepDone, StepFailed,
+    Severity, StepDone, StepFailed, Waits,
 };
 pub use outcome::{Attempt, InfraKind, Outcome, SkipCause, Standing};
 pub use summary::{Artifact, CleanupState, Counts, Interrupt, Summary, Tally};

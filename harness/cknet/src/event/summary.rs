@@ -94,6 +94,9 @@ pub struct Summary {
     pub counts: Counts,
     pub scenarios: u32,
     pub took_ms: u64,
+    /// What all scenarios together could not help waiting for.
+    #[serde(default)]
+    pub unavoidable_ms: u64,
     /// Clusters that could not be made.
     #[serde(default)]
     pub clusters_failed: u32,
@@ -105,6 +108,16 @@ pub struct Summary {
     pub artifacts: Vec<Artifact>,
 }
 
+impl Summary {
+    /// The figure of merit: the time of the run over the sum of its unavoidable waits. The waits of clusters that
+    /// exist at the same time are added up, so that it can be below 1.
+    pub fn merit(&self) -> Option<f64> {
+        // Times of runs are far below 2^52 ms.
+        #[allow(clippy::cast_precision_loss)]
+        (self.unavoidable_ms > 0).then(|| self.took_ms as f64 / self.unavoidable_ms as f64)
+    }
+}
+
 /// Adds up events; what the emitter fills `RunFinished` from.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
@@ -112,6 +125,7 @@ pub struct Tally {
     planned: u32,
     counts: Counts,
     scenarios: u32,
+    unavoidable_ms: u64,
     clusters_failed: u32,
     cleanup: CleanupState,
 }
@@ -127,7 +141,10 @@ impl Tally {
             What::ExpectationJudged(judged) if judged.outcome.is_selected() => {
                 self.counts.add(judged.outcome.standing());
             }
-            What::ScenarioFinished(_) => self.scenarios += 1,
+            What::ScenarioFinished(finished) => {
+                self.scenarios += 1;
+                self.unavoidable_ms += finished.waits.map_or(0, |waits| waits.unavoidable_ms());
+            }
             What::ClusterFailed(_) => self.clusters_failed += 1,
             What::Cleanup(cleanup) => self.cleanup = cleanup_state(cleanup),
             _ => {}
@@ -143,6 +160,7 @@ impl Tally {
             counts,
             scenarios: self.scenarios,
             took_ms: u64::try_from(took).unwrap_or(0),
+            unavoidable_ms: self.unavoidable_ms,
             clusters_failed: self.clusters_failed,
             interrupted,
             cleanup: self.cleanup.clone(),

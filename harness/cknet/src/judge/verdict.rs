@@ -31,6 +31,32 @@ pub struct Judgement {
     pub watched: Duration,
 }
 
+impl Judgement {
+    /// The judgement of two watches of the same expectation, of which this is the later: its verdict decides.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Self {
+        let mut counts = earlier.counts;
+        for (word, times) in self.counts {
+            count(&mut counts, &word, times);
+        }
+        counts.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+        Self {
+            verdict: self.verdict,
+            time_to_true: earlier.time_to_true.or(self.time_to_true),
+            counts,
+            samples: earlier.samples + self.samples,
+            watched: earlier.watched + self.watched,
+        }
+    }
+}
+
+fn count(counts: &mut Vec<(String, u32)>, word: &str, more: u32) {
+    match counts.iter_mut().find(|(known, _)| known == word) {
+        Some((_, times)) => *times += more,
+        None => counts.push((word.to_string(), more)),
+    }
+}
+
 /// An expectation under observation: it is told each look and when it was made, and says when to stop.
 #[derive(Debug)]
 pub struct Watch {
@@ -73,7 +99,7 @@ impl Watch {
                 (at.saturating_sub(since) >= self.hold).then(|| self.judge(Verdict::Holds { note }, at))
             }
             Look::Refuted(seen) => {
-                self.count(&seen.word);
+                count(&mut self.counts, &seen.word, 1);
                 self.held_since = None;
                 // What was true and is not any more broke its promise to stay so.
                 let broken = std::mem::take(&mut self.held) && !self.hold.is_zero();
@@ -85,13 +111,6 @@ impl Watch {
                 let limit = self.within.max(SECOND_CHANCE);
                 (at >= limit).then(|| self.judge(Verdict::Inconclusive { why }, at))
             }
-        }
-    }
-
-    fn count(&mut self, word: &str) {
-        match self.counts.iter_mut().find(|(known, _)| known == word) {
-            Some((_, times)) => *times += 1,
-            None => self.counts.push((word.to_string(), 1)),
         }
     }
 
@@ -148,6 +167,16 @@ mod tests {
         let mut breaks = Watch::new(Some(ms(100)), Some(ms(50)));
         assert_eq!(breaks.see(yes(), ms(20)), None);
         assert!(matches!(breaks.see(no(), ms(40)).unwrap().verdict, Verdict::Refuted { .. }));
+    }
+
+    #[test]
+    fn the_later_of_two_watches_decides() {
+        let first = Watch::new(None, None).see(yes(), ms(3)).unwrap();
+        let last = Watch::new(None, None).see(no(), ms(5)).unwrap();
+        let both = last.after(first);
+        assert!(matches!(both.verdict, Verdict::Refuted { .. }));
+        assert_eq!((both.time_to_true, both.samples, both.watched), (Some(ms(3)), 2, ms(8)));
+        assert_eq!(both.counts, [("dropped".to_string(), 1)]);
     }
 
     #[test]

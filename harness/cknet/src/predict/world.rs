@@ -76,7 +76,9 @@ impl World {
             | Action::InstallCni(_)
             | Action::StopComponent(_)
             | Action::StartComponent(_)
-            | Action::Link(_) => {}
+            | Action::Link(_)
+            | Action::Route(_)
+            | Action::Fdb(_) => {}
         }
     }
 

@@ -6,6 +6,7 @@
 pub mod file;
 pub mod link;
 pub mod netns;
+pub mod route;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -70,6 +70,12 @@ pub fn facts(case: &Case, failure: &Failure) -> Vec<Fact> {
     if let Some(lost_at) = &failure.lost_at {
         facts.push(Fact::new("lost at", place(lost_at)));
     }
+    if let Some(cause) = &failure.cause {
+        facts.push(Fact::new("cause", cause));
+    }
+    if let Some(advice) = &failure.advice {
+        facts.push(Fact::new("advice", format!("{}        {}", advice.text, advice.docs)));
+    }
     if let Some(commands) = commands(failure) {
         facts.push(commands);
     }
@@ -139,12 +145,19 @@ fn sightings(observed: &Observed) -> String {
 }
 
 fn place(lost_at: &LostAt) -> String {
-    let mut text = format!("{} {}: +{} drops", lost_at.node, lost_at.place, lost_at.drops);
+    let mut text = format!("{} {}", lost_at.node, lost_at.place);
+    if lost_at.drops > 0 {
+        text.push_str(&format!(": +{} drops", lost_at.drops));
+    }
     if let Some(matching) = &lost_at.matching {
         text.push_str(&format!(", {matching}"));
     }
     if let Some(seen) = &lost_at.last_seen {
-        text.push_str(&format!("; last seen {} {} {}", seen.direction, seen.node, seen.device));
+        let answer = if lost_at.answer { "the answer was " } else { "" };
+        text.push_str(&format!("; {answer}last seen {} {} {}", seen.direction, seen.node, seen.device));
+    }
+    if let Some(next) = &lost_at.next {
+        text.push_str(&format!(", not {} {} {}", next.direction, next.node, next.device));
     }
     text
 }
@@ -199,7 +212,7 @@ fn width(text: &str) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::event::{Claim, Control, LastSeen, Seen, Severity};
+    use crate::event::{Advice, Claim, Control, LastSeen, Seen, Severity};
 
     fn end(name: &str, node: &str, address: &str) -> Endpoint {
         Endpoint { name: name.into(), node: Some(node.into()), address: Some(address.into()) }
@@ -217,6 +230,7 @@ mod tests {
                 id: "overlay-port".into(),
                 text: "Open UDP 4789 on every node".into(),
                 docs: "canonical-kubernetes-networking.md#firewall-configuration".into(),
+                ..Claim::default()
             }),
             severity: Severity::Critical,
             owner: None,
@@ -241,7 +255,14 @@ mod tests {
                 place: "inet cknet_firewall input".into(),
                 drops: 11,
                 matching: Some("udp dport 4789".into()),
-                last_seen: Some(LastSeen { direction: "leaving".into(), node: "cp1".into(), device: "eth0".into() }),
+                last_seen: Some(LastSeen { direction: "entering".into(), node: "w1".into(), device: "eth0".into() }),
+                next: Some(LastSeen { direction: "entering".into(), node: "w1".into(), device: "vxlan.calico".into() }),
+                answer: false,
+            }),
+            cause: Some("a rule in inet cknet_firewall input of w1 ends it: udp dport 4789".into()),
+            advice: Some(Advice {
+                text: "firewall-cmd --permanent --add-port=4789/udp; firewall-cmd --reload".into(),
+                docs: "canonical-kubernetes-networking.md#-correct-open-udp-4789".into(),
             }),
             matrix: None,
             rules: Vec::new(),
@@ -261,7 +282,9 @@ FAIL firewall.vxlan-port-blocked › correct › cross-node-again   (scenarios/f
   claim     Open UDP 4789 on every node        canonical-kubernetes-networking.md#firewall-configuration
   expected  client (cp1, 10.1.0.12) -> server (w1, 10.1.1.7) 8080/tcp  allowed within 30 s
   observed  dropped x 11 over 30.0 s (last 0.4 s ago); same-node control: allowed
-  lost at   w1 inet cknet_firewall input: +11 drops, udp dport 4789; last seen leaving cp1 eth0
+  lost at   w1 inet cknet_firewall input: +11 drops, udp dport 4789; last seen entering w1 eth0, not entering w1 vxlan.calico
+  cause     a rule in inet cknet_firewall input of w1 ends it: udp dport 4789
+  advice    firewall-cmd --permanent --add-port=4789/udp; firewall-cmd --reload        canonical-kubernetes-networking.md#-correct-open-udp-4789
   again     cknet run firewall.vxlan-port-blocked --keep      shell: cknet shell w1";
         assert_eq!(block(&case, &failure), expected);
         assert_eq!(
@@ -275,6 +298,8 @@ FAIL firewall.vxlan-port-blocked › correct › cross-node-again   (scenarios/f
         let (mut case, mut failure) = vxlan();
         case.claim = None;
         failure.lost_at = None;
+        failure.cause = None;
+        failure.advice = None;
         failure.again = None;
         failure.expected = Expected::State {
             subject: "node w1".into(),

@@ -1,14 +1,20 @@
 //! Owns the telling of a run: reporters get events and nothing else. It must not know how a verdict was reached,
 //! and asks nothing back.
 
+mod claims;
 pub mod clean;
 mod failure;
+mod gather;
+mod html;
 pub mod junit;
 mod ndjson;
 pub mod terminal;
 mod units;
 mod whole_file;
 
+pub use claims::{as_markdown, as_text};
+pub use failure::in_short;
+pub use html::Html;
 pub use ndjson::Ndjson;
 
 use std::io;
@@ -114,7 +120,7 @@ mod tests {
     }
 
     fn happening() -> Event {
-        let finished = ScenarioFinished { scenario: "a.b".into(), took_ms: 1 };
+        let finished = ScenarioFinished { scenario: "a.b".into(), took_ms: 1, waits: None };
         Event::new(jiff::Timestamp::UNIX_EPOCH, finished)
     }
 

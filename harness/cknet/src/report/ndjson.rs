@@ -131,7 +131,7 @@ mod tests {
     use jiff::Timestamp;
 
     fn event(took_ms: u64) -> Event {
-        Event::new(Timestamp::UNIX_EPOCH, ScenarioFinished { scenario: "a.b\n".into(), took_ms })
+        Event::new(Timestamp::UNIX_EPOCH, ScenarioFinished { scenario: "a.b\n".into(), took_ms, waits: None })
     }
 
     #[test]

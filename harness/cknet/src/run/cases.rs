@@ -23,11 +23,7 @@ pub fn case(scenario: &Scenario, phase: &Phase, expectation: &Expectation) -> Ca
         expectation: expectation.id.to_string(),
         file: scenario.file.clone(),
         line: u32::try_from(expectation.line).unwrap_or(u32::MAX),
-        claim: expectation.claim.as_ref().and_then(|id| scenario.claim(id)).map(|claim| Claim {
-            id: claim.id.to_string(),
-            text: claim.text.clone(),
-            docs: scenario.citation(claim).to_string(),
-        }),
+        claim: claim(scenario, expectation),
         severity: match scenario.metadata.severity {
             model::Severity::Minor => Severity::Low,
             model::Severity::Major => Severity::High,
@@ -35,4 +31,18 @@ pub fn case(scenario: &Scenario, phase: &Phase, expectation: &Expectation) -> Ca
         },
         owner: None,
     }
+}
+
+/// The claim on which an expectation decides, one way or the other.
+fn claim(scenario: &Scenario, expectation: &Expectation) -> Option<Claim> {
+    let id = expectation.claim.as_ref().or(expectation.refutes.as_ref())?;
+    let claim = scenario.claim(id)?;
+    Some(Claim {
+        id: claim.id.to_string(),
+        text: claim.text.clone(),
+        docs: scenario.citation(claim).to_string(),
+        refutes: expectation.refutes.is_some(),
+        instead: claim.instead.clone(),
+        reference: claim.reference.clone(),
+    })
 }

@@ -13,6 +13,7 @@ mod scenario;
 mod sink;
 mod stage;
 mod steps;
+mod waits;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use super::cases::{case, planned};
 use super::expect::{Subject, deviation, flip, watch};
 use super::stage::{Reuse, Stage, vantage_of};
+use super::waits::Waiting;
 use super::{Run, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
@@ -39,11 +40,13 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, trial: 
         prepared = prepare(run, cluster, trial) => Some(prepared),
         () = run.stop.cancelled() => None,
     };
+    let mut waits = None;
     let reuse = match prepared {
         // Interrupted before anything was judged.
         None => Reuse::No,
         Some(Ok(mut stage)) => {
             stage.phases().await;
+            waits = Some(stage.waiting.sum());
             tokio::select! {
                 reuse = reset::after(&stage) => reuse,
                 () = run.stop.cancelled() => Reuse::No,
@@ -56,7 +59,8 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, trial: 
             Reuse::No
         }
     };
-    run.sink.tell(ScenarioFinished { scenario: scenario.id().to_string(), took_ms: millis(started.elapsed()) });
+    let took_ms = millis(started.elapsed());
+    run.sink.tell(ScenarioFinished { scenario: scenario.id().to_string(), took_ms, waits });
     reuse
 }
 
@@ -66,8 +70,8 @@ async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Re
     let provision = |error: &dyn std::fmt::Display| (InfraKind::Bootstrap, error.to_string());
     let (placed, made) = workloads::create(cluster, scenario).await.map_err(|error| provision(&error))?;
     let facts = RunFacts::gather(cluster, scenario, &placed).await.map_err(|error| provision(&error))?;
-    let behind = BTreeMap::new();
-    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, behind, tainted: false };
+    let (behind, waiting) = (BTreeMap::new(), Waiting::default());
+    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, behind, tainted: false, waiting };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)
 }
@@ -92,6 +96,8 @@ impl Stage<'_> {
                 return;
             }
             self.expectations(phase).await;
+            let quiet = self.cluster.prober.quiet();
+            self.waiting.phase(phase, quiet);
             if self.must_fail(phase).is_some() {
                 // What comes later is not what the sabotage is about.
                 return;
@@ -115,6 +121,7 @@ impl Stage<'_> {
             let started = Instant::now();
             let text = steps::describe(&step.action);
             let done = steps::carry_out(self, &step.action).await;
+            self.waiting.step(&step.action, started.elapsed());
             let (scenario, phase) = (self.scenario.id().to_string(), phase.id.to_string());
             let (step, took_ms) = (u32::try_from(index).unwrap_or(u32::MAX), millis(started.elapsed()));
             match done {
@@ -147,12 +154,13 @@ impl Stage<'_> {
 
     /// Judges all expectations of a phase at the same time, so that they share their waits and their silence.
     async fn expectations(&self, phase: &Phase) {
-        let subject = Subject { stage: self, phase };
         // Under a sabotage, what fails anyway would only be waited for.
         let sabotaged = matches!(self.purpose, Purpose::Sabotage(_));
-        let wanted = phase.expect.iter().filter(|one| !sabotaged || deviation(&subject, one).is_none());
-        let subject = &subject;
-        let watches = wanted.map(|expectation| async move { (expectation, watch(subject, expectation).await) });
+        let wanted = phase.expect.iter().filter(|one| !sabotaged || deviation(self, phase, one).is_none());
+        let wanted: Vec<_> = wanted.collect();
+        let subject = &Subject::new(self, phase, &wanted);
+        let watches =
+            wanted.into_iter().map(|expectation| async move { (expectation, watch(subject, expectation).await) });
         let mut watches: FuturesUnordered<_> = watches.collect();
         let mut held = Vec::new();
         while let Some((expectation, standing)) = watches.next().await {

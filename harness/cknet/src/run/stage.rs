@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Run;
 use super::firewalld::Behind;
+use super::waits::Waiting;
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::objects::Coordinates;
@@ -33,6 +34,7 @@ pub struct Stage<'a> {
     pub behind: BTreeMap<String, Behind>,
     /// Something was done that cannot be undone by deleting objects and opening firewalls.
     pub tainted: bool,
+    pub waiting: Waiting,
 }
 
 /// The place of a workload's pod.

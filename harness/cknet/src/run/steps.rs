@@ -13,8 +13,8 @@ use crate::cluster::workloads;
 use crate::provider::link::NewVxlan;
 use crate::provider::{Exit, Invocation};
 use crate::scenario::model::{
-    Action, Bird, Component, Direction, Firewall, FirewallChange, InstallCni, LinkChange, LinkState, Manifest, NewLink,
-    NodeRun, NodeSet, PatchType, Place, Relabel, WorkloadChange,
+    Action, Bird, Component, Direction, FdbChange, Firewall, FirewallChange, InstallCni, LinkChange, LinkState,
+    Manifest, NewLink, NodeRun, NodeSet, PatchType, Place, Relabel, RouteChange, WorkloadChange,
 };
 
 /// Longest time for a command on a node.
@@ -53,6 +53,20 @@ pub fn describe(action: &Action) -> String {
         }
         Action::StopComponent(component) => format!("stop {}", component.component),
         Action::StartComponent(component) => format!("start {}", component.component),
+        Action::Route(change) => {
+            let verb = if change.present { "set" } else { "remove" };
+            let mut text = format!("{verb} the route of {} to {}", change.node, change.destination);
+            text.extend(change.via.as_ref().map(|via| format!(" via {via}")));
+            text.extend(change.dev.as_ref().map(|dev| format!(" dev {dev}")));
+            text
+        }
+        Action::Fdb(change) => {
+            let entries = format!("entries of {} of {} that lead to {}", change.device, change.node, change.leading_to);
+            match &change.to {
+                Some(to) => format!("forwarding {entries} lead to {to}"),
+                None => format!("remove forwarding {entries}"),
+            }
+        }
         Action::Link(link) => match &link.change {
             LinkState::Add(new) => {
                 let vni = new.vni.map_or("in metadata mode".to_string(), |vni| format!("with VNI {vni}"));
@@ -115,6 +129,14 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
             switch(stage, component, false).await
         }
         Action::StartComponent(component) => switch(stage, component, true).await,
+        Action::Route(change) => {
+            stage.tainted = true;
+            change_route(stage, change).await
+        }
+        Action::Fdb(change) => {
+            stage.tainted = true;
+            change_fdb(stage, change).await
+        }
         Action::Link(link) => {
             stage.tainted = true;
             change_link(stage, link).await
@@ -357,6 +379,30 @@ async fn install_cni(stage: &Stage<'_>, install: &InstallCni) -> Done {
         }
     }
     Ok(())
+}
+
+async fn change_route(stage: &Stage<'_>, change: &RouteChange) -> Done {
+    let lookup = |fact: &_| stage.facts.lookup(fact);
+    let destination = change.destination.resolve(&lookup).map_err(text)?.to_string();
+    let verb = if change.present { "set" } else { "remove" };
+    let mut argv = ["cknet", "node-route", verb, &destination].map(String::from).to_vec();
+    if let Some(via) = &change.via {
+        argv.push(format!("via={}", via.resolve(&lookup).map_err(text)?));
+    }
+    if let Some(dev) = &change.dev {
+        argv.push(format!("dev={}", dev.resolve(&lookup).map_err(text)?));
+    }
+    command(stage, change.node.as_str(), argv, 0).await
+}
+
+async fn change_fdb(stage: &Stage<'_>, change: &FdbChange) -> Done {
+    let lookup = |fact: &_| stage.facts.lookup(fact);
+    let from = change.leading_to.resolve(&lookup).map_err(text)?.to_string();
+    let mut argv = ["cknet", "node-fdb", &change.device, &from].map(String::from).to_vec();
+    if let Some(to) = &change.to {
+        argv.push(to.resolve(&lookup).map_err(text)?.to_string());
+    }
+    command(stage, change.node.as_str(), argv, 0).await
 }
 
 async fn label(stage: &mut Stage<'_>, relabel: &Relabel) -> Done {

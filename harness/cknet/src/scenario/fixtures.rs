@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::document::Document;
 use super::model::Object;
 use super::outline::{CodeBlock, Outline};
 use super::problem::{Problem, Problems};
@@ -23,8 +24,8 @@ pub type Code = BTreeMap<String, Vec<CodeBlock>>;
 pub struct Fixtures {
     /// Manifest files.
     pub manifests: Manifests,
-    /// The anchors of each document, by its file name under `fixtures/documents`.
-    pub documents: BTreeMap<String, Vec<String>>,
+    /// Each document, by its file name under `fixtures/documents`.
+    pub documents: BTreeMap<String, Document>,
     /// The blocks of code of each document, likewise.
     pub code: Code,
     /// What each point of each checklist says, by the file name under `fixtures/checklists` without `.md`.
@@ -51,10 +52,16 @@ impl Fixtures {
         for (name, path) in files(&folder.join("documents"), &["md"])? {
             match read_source(&path) {
                 Ok(source) => {
-                    let Outline { anchors, code } = Outline::of(source.text());
-                    fixtures.documents.insert(name.clone(), anchors);
+                    let Outline { sections, code } = Outline::of(source.text());
+                    fixtures.documents.insert(name.clone(), Document { sections, ..Document::default() });
                     fixtures.code.insert(name, code);
                 }
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+        for (name, path) in files(&folder.join("documents"), &["yaml"])? {
+            match read_source(&path).and_then(|source| fixtures.exemptions(&name, source)) {
+                Ok(()) => {}
                 Err(wrong) => problems.extend(wrong),
             }
         }
@@ -66,6 +73,33 @@ impl Fixtures {
             }
         }
         problems.or(fixtures)
+    }
+
+    /// Takes in `DOCUMENT.coverage.yaml`: which headings of a document are without a claim, and why.
+    fn exemptions(&mut self, name: &str, source: Source) -> Result<(), Problems> {
+        let mut problems = Vec::new();
+        let root = tree::parse_one(source.text(), &mut problems);
+        let document =
+            name.strip_suffix(".coverage.yaml").and_then(|stem| self.documents.get_mut(&format!("{stem}.md")));
+        match (document, root.as_ref().and_then(|root| root.entry("untestable"))) {
+            (None, _) => {
+                problems.push(Problem::whole("no document is called so; the name is `DOCUMENT.coverage.yaml`"))
+            }
+            (_, None) => problems.push(Problem::whole("this wants `untestable` with headings and reasons")),
+            (Some(document), Some(entry)) => {
+                for exempt in entry.value.entries() {
+                    let reason = exempt.value.text().map(str::trim).filter(|reason| !reason.is_empty());
+                    match (document.section(&exempt.key), reason) {
+                        (None, _) => problems.push(Problem::at(exempt.key_span, "no heading has this anchor")),
+                        (_, None) => problems.push(Problem::at(exempt.key_span, "no reason is given")),
+                        (Some(_), Some(reason)) => {
+                            document.untestable.insert(exempt.key.clone(), reason.to_string());
+                        }
+                    }
+                }
+            }
+        }
+        Problems::of(Arc::new(source), problems).or(())
     }
 
     /// No files, only a profile: for a scenario that uses none.

@@ -88,7 +88,8 @@ pub fn locate(roots: &Roots, filter: &Filter) -> Result<Vec<Found>, LocateError>
         };
         if meant.is_empty() {
             let ids = suite.iter().filter_map(|found| found.id.as_ref().map(ScenarioId::as_str));
-            let near = nearest(word, ids).map(str::to_owned);
+            let areas = ids.clone().filter_map(|id| id.split_once('.').map(|(area, _)| area));
+            let near = nearest(word, areas.chain(ids)).map(str::to_owned);
             return Err(LocateError::NoMatch { word: word.clone(), near });
         }
         for found in meant {
@@ -200,6 +201,7 @@ mod tests {
             ids(&["policy.alow"]).unwrap_err(),
             "no scenario is called `policy.alow`; did you mean `policy.allow`?"
         );
+        assert_eq!(ids(&["polcy"]).unwrap_err(), "no scenario is called `polcy`; did you mean `policy`?");
     }
 
     #[test]

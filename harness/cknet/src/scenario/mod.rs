@@ -13,7 +13,9 @@
 //! [`Lookup`] of [`LateFact`]s.
 
 mod check;
+mod cloud_init;
 mod declared;
+mod document;
 mod fixtures;
 mod json;
 mod late;
@@ -32,6 +34,7 @@ mod tables;
 mod tree;
 
 pub use check::check;
+pub use document::{Document, Section};
 pub use fixtures::{Code, Fixtures, Manifests};
 pub use json::Json;
 pub use late::{Late, LateFact, Lookup, Piece, ResolveError, Text};

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::document::Section;
+
 /// A fenced block of code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeBlock {
@@ -17,9 +19,7 @@ pub struct CodeBlock {
 /// Headings and code of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Outline {
-    /// The anchors that GitHub gives the headings: lower case, spaces to `-`, punctuation and symbols removed, a number
-    /// behind repeated ones.
-    pub anchors: Vec<String>,
+    pub sections: Vec<Section>,
     pub code: Vec<CodeBlock>,
 }
 
@@ -30,6 +30,18 @@ impl Outline {
         let mut open: Option<CodeBlock> = None;
         for line in text.lines() {
             let fence = line.trim_start().strip_prefix("```");
+            let heading = heading(line).filter(|_| open.is_none() && fence.is_none());
+            if let Some((level, title)) = heading {
+                let slug = slug(title);
+                let times = seen.entry(slug.clone()).or_default();
+                *times += 1;
+                let anchor = if *times == 1 { slug } else { format!("{slug}-{}", *times - 1) };
+                outline.sections.push(Section { level, title: title.to_owned(), anchor, has_text: false });
+                continue;
+            }
+            if let (Some(section), false) = (outline.sections.last_mut(), is_rule(line)) {
+                section.has_text = true;
+            }
             match (&mut open, fence) {
                 (Some(_), Some(_)) => outline.code.extend(open.take()),
                 (Some(block), None) => {
@@ -37,26 +49,26 @@ impl Outline {
                     block.text.push('\n');
                 }
                 (None, Some(language)) => {
-                    let anchor = outline.anchors.last().cloned().unwrap_or_default();
+                    let anchor = outline.sections.last().map(|section| section.anchor.clone()).unwrap_or_default();
                     open = Some(CodeBlock { anchor, language: language.trim().to_owned(), text: String::new() });
                 }
-                (None, None) => outline.anchors.extend(heading(line).map(|heading| {
-                    let slug = slug(heading);
-                    let times = seen.entry(slug.clone()).or_default();
-                    *times += 1;
-                    if *times == 1 { slug } else { format!("{slug}-{}", *times - 1) }
-                })),
+                (None, None) => {}
             }
         }
         outline
     }
 }
 
-/// The words of a line that is a heading.
-fn heading(line: &str) -> Option<&str> {
+/// The level and the words of a line that is a heading.
+fn heading(line: &str) -> Option<(usize, &str)> {
     let words = line.trim_start_matches('#');
     let level = line.len() - words.len();
-    ((1..=6).contains(&level) && words.starts_with(' ')).then(|| words.trim())
+    ((1..=6).contains(&level) && words.starts_with(' ')).then(|| (level, words.trim()))
+}
+
+/// A line that says nothing: empty, or a rule across the page.
+fn is_rule(line: &str) -> bool {
+    line.trim().chars().all(|c| c == '-')
 }
 
 fn slug(heading: &str) -> String {
@@ -77,7 +89,15 @@ mod tests {
     #[test]
     fn anchors_are_those_of_github() {
         let anchors = ["top", "-wrong-firewall-blocks-calico-vxlan", "node-to-node-host", "top-1"];
-        assert_eq!(Outline::of(TEXT).anchors, anchors);
+        let sections = Outline::of(TEXT).sections;
+        assert_eq!(sections.iter().map(|section| section.anchor.as_str()).collect::<Vec<_>>(), anchors);
+    }
+
+    #[test]
+    fn a_heading_over_headings_has_no_text() {
+        let outline = Outline::of("# A\n\n## B\ntext\n\n---\n\n## C\n---\n");
+        let texts: Vec<bool> = outline.sections.iter().map(|section| section.has_text).collect();
+        assert_eq!(texts, [false, true, false]);
     }
 
     #[test]

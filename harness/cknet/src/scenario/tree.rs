@@ -341,9 +341,14 @@ fn shallower_than_first(text: &str, at: usize) -> Option<usize> {
     (first > here && here > indentation(before[bar])).then_some(bar + 1)
 }
 
+/// A word of capitals like `YAML` stays as it is.
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    let Some(first) = chars.next() else { return String::new() };
+    if chars.clone().next().is_some_and(char::is_uppercase) {
+        return text.to_owned();
+    }
+    first.to_lowercase().chain(chars).collect()
 }
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// Opens all taps at once and returns when every one is looking. A place that cannot be looked at is an error:
-    /// nothing seen there would mean nothing.
-    pub async fn open(nodes: &Nodes, requests: BTreeMap<String, Request>) -> Result<Self, ProbeError> {
+    /// Opens all taps at once and returns when every one is looking. A place that cannot be looked at is an error
+    /// unless `some` will do: nothing seen there means nothing.
+    pub async fn open(nodes: &Nodes, requests: BTreeMap<String, Request>, some: bool) -> Result<Self, ProbeError> {
         let opened = requests.into_iter().map(|(node, request)| async move {
             let failed = |what: String| ProbeError::Tap { node: node.clone(), what };
             let machine = nodes.get(&node).ok_or_else(|| ProbeError::NoNode(node.clone()))?;
@@ -35,7 +35,7 @@ impl Taps {
                 let bytes = frame::encode(&request).map_err(|error| error.to_string())?;
                 talk.stdin.write_all(&bytes).await.map_err(|error| format!("cannot be asked: {error}"))?;
                 match read(&mut talk.stdout).await? {
-                    Reply::Open { version: tap::VERSION, blind } if blind.is_empty() => Ok(talk),
+                    Reply::Open { version: tap::VERSION, blind } if some || blind.is_empty() => Ok(talk),
                     Reply::Open { version, blind } => {
                         let blind: Vec<String> =
                             blind.iter().map(|(place, why)| format!("cannot look at {place}: {why}")).collect();

@@ -67,6 +67,9 @@ fn collected(workplace: &Workplace) {
     for run in workplace.runs() {
         let ledger = fs::read_to_string(run.join("ledger.jsonl")).unwrap();
         assert!(ledger.trim_end().ends_with("\"record\":\"closed\"}"), "{}: {ledger}", run.display());
+        let left = fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().path());
+        let left: Vec<_> = left.filter(|path| path.extension().is_some_and(|kind| kind == "sock")).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
 

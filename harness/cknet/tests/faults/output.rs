@@ -1,6 +1,8 @@
 //! Places that cannot be written to: full disks, read-only folders, files in the place of folders, closed pipes.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +19,7 @@ pub const TRIALS: &[Case] = &[
     (Needs::Nothing, "output::a_file_in_the_place_of_the_state_directory", a_file_in_the_place_of_the_state),
     (Needs::Namespaces, "output::no_folder_for_temporary_files", no_folder_for_temporary_files),
     (Needs::Namespaces, "output::a_state_directory_deep_down", a_state_directory_deep_down),
+    (Needs::Nothing, "output::an_argument_that_is_not_text", an_argument_that_is_not_text),
     (Needs::Nothing, "output::a_reader_that_has_had_enough", a_reader_that_has_had_enough),
     (Needs::Nothing, "output::a_full_standard_output", a_full_standard_output),
     (Needs::Namespaces, "output::a_run_whose_reader_has_gone", a_run_whose_reader_has_gone),
@@ -33,6 +36,15 @@ fn apart(workplace: &Workplace, script: &str) -> Ended {
     let ended = workplace.start(command).ended(SOON);
     workplace.await_nothing_left();
     ended
+}
+
+fn an_argument_that_is_not_text() {
+    let workplace = Workplace::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cknet"));
+    command.arg("explain").arg(OsStr::from_bytes(b"\xff\xfe"));
+    workplace.settle(&mut command);
+    let ended = workplace.start(command).ended(SOON).expect(2);
+    assert!(ended.stderr.contains("UTF-8"), "{}", ended.stderr);
 }
 
 fn a_full_disk() {

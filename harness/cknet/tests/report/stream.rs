@@ -21,7 +21,7 @@ fn case(scenario: &str, phase: &str, expectation: &str, line: u32) -> Case {
 
 fn with_claim(mut case: Case, id: &str, text: &str, anchor: &str) -> Case {
     let docs = format!("canonical-kubernetes-networking.md#{anchor}");
-    case.claim = Some(Claim { id: id.into(), text: text.into(), docs });
+    case.claim = Some(Claim { id: id.into(), text: text.into(), docs, ..Claim::default() });
     case.severity = Severity::Critical;
     case.owner = Some("networking".into());
     case
@@ -104,7 +104,11 @@ pub fn flow_failure() -> Failure {
             drops: 11,
             matching: Some("udp dport 4789".into()),
             last_seen: Some(LastSeen { direction: "leaving".into(), node: "cp1".into(), device: "eth0".into() }),
+            next: None,
+            answer: false,
         }),
+        cause: None,
+        advice: None,
         matrix: None,
         rules: Vec::new(),
         again: Some("cknet run firewall.vxlan-port-blocked --keep".into()),
@@ -133,6 +137,8 @@ fn matrix_failure() -> Failure {
             controls: Vec::new(),
         },
         lost_at: None,
+        cause: None,
+        advice: None,
         matrix: Some(Matrix {
             columns: vec!["web:8080/tcp".into(), "db:5432/tcp".into()],
             rows: vec![
@@ -215,7 +221,12 @@ fn firewall() -> Vec<What> {
         control.into(),
         phase("correct"),
         refuted.into(),
-        ScenarioFinished { scenario: id.into(), took_ms: 68_100 }.into(),
+        ScenarioFinished {
+            scenario: id.into(),
+            took_ms: 68_100,
+            waits: Some(Waits { silence_ms: 9_000, hold_ms: 500, quiet_ms: 800, component_ms: 30_000 }),
+        }
+        .into(),
     ]
 }
 
@@ -235,7 +246,7 @@ fn policy() -> Vec<What> {
     let mut events =
         vec![ScenarioStarted { scenario: id.into(), title: "Deny all ingress".into(), cluster: "pair".into() }.into()];
     events.extend(outcomes.map(|(case, outcome)| What::from(judged(case, outcome, 10_200))));
-    events.push(ScenarioFinished { scenario: id.into(), took_ms: 41_000 }.into());
+    events.push(ScenarioFinished { scenario: id.into(), took_ms: 41_000, waits: None }.into());
     events
 }
 
@@ -257,7 +268,7 @@ fn skipped() -> Vec<What> {
         judged(case("dns.ipv6", "plain", "aaaa", 12), lacks(), 0).into(),
         judged(case("dns.ipv6", "plain", "ptr", 13), lacks(), 0).into(),
         judged(case("dns.search", "plain", "short-name", 8), deselected, 0).into(),
-        ScenarioFinished { scenario: "dns.ipv6".into(), took_ms: 0 }.into(),
+        ScenarioFinished { scenario: "dns.ipv6".into(), took_ms: 0, waits: None }.into(),
     ]
 }
 
@@ -279,7 +290,7 @@ fn broken() -> Vec<What> {
         .into(),
         judged(case(id, "plain", "refused", 9), error(), 5_000).into(),
         judged(case(id, "plain", "again", 10), error(), 5_000).into(),
-        ScenarioFinished { scenario: id.into(), took_ms: 10_100 }.into(),
+        ScenarioFinished { scenario: id.into(), took_ms: 10_100, waits: None }.into(),
     ]
 }
 

@@ -35,6 +35,8 @@ pub struct LiveRule {
     pub expressions: Vec<String>,
     /// A packet that matches ends here: it is dropped or rejected.
     pub ends: bool,
+    /// The chain to which a packet that matches goes, for good or to come back.
+    pub leads_to: Option<String>,
 }
 
 /// A chain as the kernel holds it.
@@ -159,18 +161,28 @@ fn live_rule(attributes: Attributes<'_>) -> LiveRule {
         counter: expressions().find_map(counter_of),
         expressions: expressions().filter_map(|expression| expression.text(1)).collect(),
         ends: expressions().any(ends),
+        leads_to: expressions().find_map(leads_to),
     }
 }
 
 fn ends(expression: Attributes<'_>) -> bool {
     match expression.text(1).as_deref() {
         Some("reject") => true,
-        Some("immediate") => {
-            let verdict = expression.nested(2).and_then(|data| data.nested(2)).and_then(|data| data.nested(2));
-            verdict.and_then(live_verdict) == Some(Verdict::Drop)
-        }
+        Some("immediate") => immediate(expression) == Some(Verdict::Drop),
         _ => false,
     }
+}
+
+fn leads_to(expression: Attributes<'_>) -> Option<String> {
+    match immediate(expression)? {
+        Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
+        _ => None,
+    }
+}
+
+fn immediate(expression: Attributes<'_>) -> Option<Verdict> {
+    let verdict = expression.nested(2).and_then(|data| data.nested(2)).and_then(|data| data.nested(2));
+    verdict.filter(|_| expression.text(1).as_deref() == Some("immediate")).and_then(live_verdict)
 }
 
 fn counter_of(expression: Attributes<'_>) -> Option<Counter> {

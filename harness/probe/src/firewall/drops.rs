@@ -22,6 +22,10 @@ pub struct Drop {
     /// What the rule matches, or its comment; empty where it has none.
     pub matching: String,
     pub packets: u64,
+    /// Chains of the same table that were asked before, from which the packet came back: those of the policies that
+    /// might have allowed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consulted: Vec<String>,
 }
 
 /// A node's rules could not be read or told.
@@ -40,7 +44,7 @@ pub fn read() -> Result<Vec<Drop>, DropsError> {
     for family in [Family::Inet, Family::Ip, Family::Ip6] {
         for table in nft.tables(family)? {
             let rules = nft.rules(family, &table)?;
-            drops.extend(rules.iter().filter_map(|rule| drop_of(family, &table, rule)));
+            drops.extend((0..).zip(&rules).filter_map(|(at, rule)| drop_of(family, &table, rule, &rules[..at])));
         }
     }
     Ok(drops)
@@ -53,7 +57,7 @@ pub fn run(stdout: &mut dyn Write) -> Result<(), DropsError> {
     Ok(writeln!(stdout)?)
 }
 
-fn drop_of(family: Family, table: &str, rule: &LiveRule) -> Option<Drop> {
+fn drop_of(family: Family, table: &str, rule: &LiveRule, earlier: &[LiveRule]) -> Option<Drop> {
     let Counter { packets, .. } = rule.counter.filter(|_| rule.ends && counts_what_ends(&rule.expressions))?;
     let comment = rule.comment.clone().unwrap_or_default();
     let closure = || comment.parse::<Closure>().ok().filter(|_| table == TABLE);
@@ -62,6 +66,11 @@ fn drop_of(family: Family, table: &str, rule: &LiveRule) -> Option<Drop> {
         handle: rule.handle,
         matching: closure().map_or_else(|| comment.clone(), |closure| matching(&closure)),
         packets,
+        consulted: earlier
+            .iter()
+            .filter(|other| other.chain == rule.chain)
+            .filter_map(|other| other.leads_to.clone())
+            .collect(),
     })
 }
 

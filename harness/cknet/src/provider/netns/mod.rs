@@ -74,7 +74,7 @@ impl Provider for Netns {
             }
             let fabric = self.launch(key).map_err(failed("start the fabric"))?;
             let client = Client::adopt(fabric.channel).map_err(failed("talk to the fabric"))?;
-            let release = Box::new(Fabric { process: fabric.process, leash: Some(fabric.leash) });
+            let release = Box::new(Fabric { process: fabric.process, leash: Some(fabric.leash), door: self.door(key) });
             let build = tokio::time::timeout(BUILD, client.ask(Request::Build(topology.clone()), &[]));
             match build.await {
                 Ok(Ok(_)) => Ok(Lease { nodes: nodes(topology, &client), release }),
@@ -114,10 +114,15 @@ impl Netns {
         preflight::trial(&self.executable)
     }
 
+    /// Where the fabric of that name listens.
+    fn door(&self, key: &str) -> PathBuf {
+        self.folder.join(format!("{key}.sock"))
+    }
+
     /// Starts `cknet fabric` with its three descriptors.
     fn launch(&self, key: &str) -> io::Result<Launched> {
         let (channel, theirs) = Channel::pair()?;
-        let listener = Listener::bind(&self.folder.join(format!("{key}.sock")))?;
+        let listener = Listener::bind(&self.door(key))?;
         let (leash_end, leash) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let mut command = std::process::Command::new(&self.executable);
         // A group of its own: Ctrl-C in a terminal is for the runner, which takes the machines down in its own time.
@@ -134,6 +139,8 @@ impl Netns {
 struct Fabric {
     process: Child,
     leash: Option<OwnedFd>,
+    /// The socket in the run's folder.
+    door: PathBuf,
 }
 
 impl Fabric {
@@ -151,6 +158,8 @@ impl Fabric {
 impl Drop for Fabric {
     fn drop(&mut self) {
         drop(self.leash.take());
+        // Nobody answers there any more.
+        let _ = std::fs::remove_file(&self.door);
         // Collected so that no zombie is left, and so that nothing is left when whoever drops this says so; the
         // process ends as soon as its namespaces are freed. Release has collected it already.
         let started = Instant::now();

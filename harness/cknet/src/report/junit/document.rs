@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 
-use super::gather::{Cluster, Gathered, Heard, Scenario};
 use super::naming::{Names, classname, suffix};
 use super::testcase::{TestCase, Trouble, Verdict, aborted, fold, testcase};
 use super::{Granularity, JunitOptions, SkippedReporting};
 use crate::event::{Cleanup, ClusterFailed, InfraKind, Outcome, RunStarted, SkipCause};
+use crate::report::gather::{Cluster, Gathered, Heard, Scenario};
 
 /// The whole report.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 //! valid file in which whatever did not run is an error of type `aborted`. It must not know the terminal.
 
 mod document;
-mod gather;
 mod naming;
 mod testcase;
 mod write;
@@ -12,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::clean::Caps;
 use super::{ReportError, Reporter, whole_file};
 use crate::event::{Event, What};
+use crate::report::gather::Gathered;
 use document::build;
-use gather::Gathered;
 
 /// Which readers the file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

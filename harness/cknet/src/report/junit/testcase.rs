@@ -1,7 +1,7 @@
 //! Owns how one verdict becomes one `<testcase>`, and how several become one. It must not know XML.
 
-use super::gather::Heard;
 use crate::event::{Attempt, Case, Detail, ExpectationJudged, Outcome};
+use crate::report::gather::Heard;
 use crate::report::{failure, units};
 
 /// A `<testcase>`; texts are as they came, cleaning and cutting is the writer's.

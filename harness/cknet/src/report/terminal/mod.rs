@@ -16,7 +16,7 @@ use super::failure::{self, Fact};
 use super::{ReportError, Reporter, clean, units};
 use crate::event::{Counts, Event, ExpectationJudged, RunStarted, What};
 use crate::exit::ExitPolicy;
-use style::Style;
+pub(super) use style::Style;
 use summary::Notes;
 
 /// How much is said.

@@ -127,7 +127,7 @@ fn gravest(counts: Counts) -> Standing {
 impl<O: Write, E: Write> Terminal<O, E> {
     pub(super) fn scenario_finished(&mut self, finished: &ScenarioFinished) -> io::Result<()> {
         let counts = self.under_way.remove(&finished.scenario).unwrap_or_default();
-        self.notes.scenario_took(&finished.scenario, finished.took_ms);
+        self.notes.scenario_took(finished);
         if self.is_quiet() {
             return Ok(());
         }

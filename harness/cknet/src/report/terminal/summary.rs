@@ -7,7 +7,8 @@ use super::results::numbers;
 use super::style::Style;
 use super::{TerminalOptions, Verbosity, clean, failure, units};
 use crate::event::{
-    Claim, Cleanup, CleanupState, ClusterFailed, ExpectationJudged, Leak, Outcome, RunStarted, Standing, Summary,
+    Claim, Cleanup, CleanupState, ClusterFailed, ExpectationJudged, Leak, Outcome, RunStarted, ScenarioFinished,
+    Standing, Summary, Waits,
 };
 use crate::exit::ExitCode;
 
@@ -17,7 +18,7 @@ const SLOWEST: usize = 5;
 /// What is kept for the end.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// By claim: the cases that refute it.
+    /// By claim: what refutes it.
     refuted: BTreeMap<(String, String), (Claim, Vec<String>)>,
     /// Titles of cases that need a look, by standing.
     troubled: BTreeMap<Standing, Vec<String>>,
@@ -25,7 +26,7 @@ pub(super) struct Notes {
     skipped: BTreeMap<(String, Option<String>), u32>,
     /// Clusters that could not be made, and why.
     clusters: Vec<String>,
-    times: Vec<(u64, String)>,
+    times: Vec<(u64, String, Option<Waits>)>,
     leaks: Vec<String>,
 }
 
@@ -33,10 +34,15 @@ impl Notes {
     pub(super) fn judged(&mut self, judged: &ExpectationJudged) {
         let title = failure::headline(&judged.case);
         match (&judged.outcome, &judged.case.claim) {
-            (Outcome::Fail { .. }, Some(claim)) => {
-                let key = (claim.docs.clone(), claim.id.clone());
-                let entry = self.refuted.entry(key).or_insert_with(|| (claim.clone(), Vec::new()));
-                entry.1.push(title.clone());
+            (Outcome::Fail { .. }, Some(claim)) if !claim.refutes => {
+                self.refute(claim, format!("refuted by {title}"));
+            }
+            (Outcome::XFail { reason, reference }, Some(claim)) if !claim.refutes => {
+                let known = reference.as_ref().map_or(reason.clone(), |reference| format!("{reason} ({reference})"));
+                self.refute(claim, format!("refuted as expected by {title}: {known}"));
+            }
+            (Outcome::Pass | Outcome::Flaky { .. }, Some(claim)) if claim.refutes => {
+                self.refute(claim, format!("refuted by {title}, which holds"));
             }
             (Outcome::Skipped { reason, enable, .. }, _) => {
                 *self.skipped.entry((reason.clone(), enable.clone())).or_default() += 1;
@@ -49,10 +55,15 @@ impl Notes {
         }
     }
 
-    pub(super) fn scenario_took(&mut self, scenario: &str, took_ms: u64) {
+    fn refute(&mut self, claim: &Claim, how: String) {
+        let key = (claim.docs.clone(), claim.id.clone());
+        self.refuted.entry(key).or_insert_with(|| (claim.clone(), Vec::new())).1.push(how);
+    }
+
+    pub(super) fn scenario_took(&mut self, finished: &ScenarioFinished) {
         // What was skipped took no time.
-        if took_ms > 0 {
-            self.times.push((took_ms, scenario.to_owned()));
+        if finished.took_ms > 0 {
+            self.times.push((finished.took_ms, finished.scenario.clone(), finished.waits));
         }
     }
 
@@ -140,7 +151,11 @@ fn documentation(page: &mut Page, notes: &Notes) {
         page.line(2, &claim.docs);
         page.line(4, &format!("{}: {}", claim.id, claim.text));
         for case in cases {
-            page.line(6, &format!("refuted by {case}"));
+            page.line(6, case);
+        }
+        if let Some(instead) = &claim.instead {
+            let reference = claim.reference.as_ref().map_or(String::new(), |reference| format!(" ({reference})"));
+            page.line(6, &format!("instead: {instead}{reference}"));
         }
     }
 }
@@ -166,8 +181,11 @@ fn slowest(page: &mut Page, notes: &Notes) {
     let mut times: Vec<_> = notes.times.iter().collect();
     times.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     page.heading("slowest");
-    for (took_ms, scenario) in times.into_iter().take(SLOWEST) {
-        page.line(2, &format!("{scenario}  {}", units::measured(*took_ms)));
+    for (took_ms, scenario, waits) in times.into_iter().take(SLOWEST) {
+        let silence = waits.map_or(String::new(), |waits| {
+            format!("  {} % of it waiting for silence", waits.silence_ms.saturating_mul(100) / took_ms)
+        });
+        page.line(2, &format!("{scenario}  {}{silence}", units::measured(*took_ms)));
     }
 }
 
@@ -209,6 +227,10 @@ fn last_word(page: &mut Page, summary: &Summary, options: TerminalOptions) {
 }
 
 fn closing(page: &mut Page, run: Option<&RunStarted>, summary: &Summary) {
+    if let Some(merit) = summary.merit() {
+        let unavoidable = units::measured(summary.unavoidable_ms);
+        page.labelled("merit", &format!("{merit:.2}: the time of the run over {unavoidable} of unavoidable waits"));
+    }
     if let Some(run) = run {
         let fidelity = run.fidelity;
         page.labelled("fidelity", &format!("{}: {}", fidelity.as_str(), fidelity.statement(&run.distribution)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use cknet_probe::wire::{Expect, Observation, RecordType, Sight, Target};
 
@@ -253,7 +254,12 @@ fn candidates(name: &str, search: &[String]) -> Vec<String> {
 }
 
 pub(super) async fn ask(stage: &Stage<'_>, questions: Vec<Question>) -> Result<Vec<Observation>, String> {
-    stage.cluster.prober.ask(&questions).await.map_err(|error| error.to_string())
+    let begun = Instant::now();
+    let seen = stage.cluster.prober.ask(&questions).await.map_err(|error| error.to_string())?;
+    if seen.iter().any(|observation| observation.sight == Sight::Silent) {
+        stage.waiting.silent_since(begun);
+    }
+    Ok(seen)
 }
 
 /// The place from which an end of a flow sends.

@@ -1,8 +1,8 @@
 //! Expectations: each kind's way of looking at the world, and the watch that turns looks into a verdict.
 
+mod diagnosis;
 pub mod flip;
 mod flows;
-mod losses;
 mod machine;
 mod objects;
 pub mod output;
@@ -33,29 +33,96 @@ const LOOK: Duration = Duration::from_secs(15);
 pub struct Subject<'a> {
     pub stage: &'a Stage<'a>,
     pub phase: &'a Phase,
+    /// Silence is expected of some flow.
+    silence: bool,
+    /// How many expectations of silence are being watched and have no judgement yet.
+    silences: tokio::sync::watch::Sender<usize>,
+}
+
+impl<'a> Subject<'a> {
+    /// The surroundings of those expectations of a phase that are watched together.
+    pub fn new(stage: &'a Stage<'a>, phase: &'a Phase, watched: &[&Expectation]) -> Self {
+        let silences = watched.iter().filter(|expectation| expects_silence(expectation)).count();
+        Self { stage, phase, silence: silences > 0, silences: tokio::sync::watch::Sender::new(silences) }
+    }
+
+    async fn silence_is_judged(&self) {
+        // The sender is this subject, so that the wait ends only by what is waited for.
+        let _ = self.silences.subscribe().wait_for(|waiting| *waiting == 0).await;
+    }
 }
 
 /// Watches an expectation until there is a verdict, and tells it.
+///
+/// Where silence is expected beside it, a flow that arrived is told only once it arrives after that silence was
+/// judged, too: until then nobody knows whether what was done has taken effect, and a policy that closes too much
+/// would pass.
 pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) -> Standing {
     let started = Instant::now();
-    let mut watch = Watch::new(within(subject, expectation), expectation.hold.map(|wait| wait.duration()));
-    let judgement = loop {
+    let within = within(subject, expectation);
+    let mut judgement = observe(subject, expectation, within, expectation.hold.map(|wait| wait.duration())).await;
+    if expects_silence(expectation) {
+        subject.silences.send_modify(|waiting| *waiting -= 1);
+    }
+    if subject.silence && expects_arrival(expectation) {
+        judgement = match judgement {
+            Some(first) if matches!(first.verdict, Verdict::Holds { .. }) => {
+                subject.silence_is_judged().await;
+                let left = within.map(|whole| whole.saturating_sub(started.elapsed()));
+                observe(subject, expectation, left, None).await.map(|last| last.after(first))
+            }
+            other => other,
+        };
+    }
+    match judgement {
+        Some(judgement) => tell(subject, expectation, judgement, started.elapsed()).await,
+        None => tell_aborted(subject, expectation),
+    }
+}
+
+/// Whether some flow is expected to meet silence or a refusal.
+fn expects_silence(expectation: &Expectation) -> bool {
+    match &expectation.check {
+        Check::Connectivity(flow) => flow.is.is_negative(),
+        Check::Matrix(matrix) => matrix.flows().any(|cell| cell.is.is_negative()),
+        _ => false,
+    }
+}
+
+/// Whether it is about flows, all of which are expected to arrive.
+fn expects_arrival(expectation: &Expectation) -> bool {
+    match &expectation.check {
+        Check::Connectivity(_) | Check::Matrix(_) => !expects_silence(expectation),
+        Check::Service(_) => true,
+        _ => false,
+    }
+}
+
+/// Watches an expectation until there is a judgement; `None` if the run was interrupted.
+async fn observe(
+    subject: &Subject<'_>,
+    expectation: &Expectation,
+    within: Option<Duration>,
+    hold: Option<Duration>,
+) -> Option<Judgement> {
+    let started = Instant::now();
+    let mut watch = Watch::new(within, hold);
+    loop {
         // A look counts as of the moment it was begun: what it saw was so then.
         let begun = started.elapsed();
         let look = tokio::select! {
             look = tokio::time::timeout(LOOK, look(subject, &expectation.check)) => look,
-            () = subject.stage.run.stop.cancelled() => return tell_aborted(subject, expectation),
+            () = subject.stage.run.stop.cancelled() => return None,
         };
         let look = look.unwrap_or_else(|_| Look::Inconclusive(format!("a look was not done within {LOOK:?}")));
         if let Some(judgement) = watch.see(look, begun) {
-            break judgement;
+            return Some(judgement);
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_AGAIN) => {}
-            () = subject.stage.run.stop.cancelled() => return tell_aborted(subject, expectation),
+            () = subject.stage.run.stop.cancelled() => return None,
         }
-    };
-    tell(subject, expectation, judgement, started.elapsed()).await
+    }
 }
 
 /// The time that an expectation has to become true. Of one that a sabotage is to turn red nobody waits for the whole.
@@ -139,7 +206,7 @@ fn stage_firewall(subject: &Subject<'_>) -> Option<String> {
 
 /// What the scenario file says is known to fail here: a failure is expected, and holding is a surprise.
 fn known_deviation(subject: &Subject<'_>, expectation: &Expectation, outcome: Outcome) -> Outcome {
-    let Some(deviation) = deviation(subject, expectation) else { return outcome };
+    let Some(deviation) = deviation(subject.stage, subject.phase, expectation) else { return outcome };
     let (reason, reference) = (deviation.reason.clone(), Some(deviation.reference.clone()));
     match outcome {
         Outcome::Fail { .. } => Outcome::XFail { reason, reference },
@@ -149,10 +216,10 @@ fn known_deviation(subject: &Subject<'_>, expectation: &Expectation, outcome: Ou
 }
 
 /// The known deviation that is about this expectation on this distribution.
-pub fn deviation<'s>(subject: &Subject<'s>, expectation: &Expectation) -> Option<&'s KnownDeviation> {
-    let distribution = subject.stage.run.distribution.name();
-    subject.stage.scenario.expect_failure.iter().find(|deviation| {
-        deviation.expectation.phase == subject.phase.id
+pub fn deviation<'s>(stage: &Stage<'s>, phase: &Phase, expectation: &Expectation) -> Option<&'s KnownDeviation> {
+    let distribution = stage.run.distribution.name();
+    stage.scenario.expect_failure.iter().find(|deviation| {
+        deviation.expectation.phase == phase.id
             && deviation.expectation.expectation == expectation.id
             && deviation.distribution.as_deref().is_none_or(|named| named == distribution)
     })

@@ -60,6 +60,12 @@ struct Path<'a> {
     to: IpAddr,
 }
 
+/// One echo request of so many bytes with its headers, which must not be cut.
+pub(super) fn question(stage: &Stage<'_>, from: &Endpoint, to: &Endpoint, bytes: u16) -> Result<Question, String> {
+    let target = Target::Icmp { address: address(stage, to)?, payload: bytes.saturating_sub(HEADERS), whole: true };
+    Ok(Question { from: vantage(stage, from)?, target })
+}
+
 impl Path<'_> {
     /// Sends one packet of each size, all at the same time.
     async fn send(&self, sizes: &[u16]) -> Result<Vec<Sight>, String> {

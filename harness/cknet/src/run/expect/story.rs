@@ -4,35 +4,25 @@
 //! After the verdict its flows and those of its control group are sent once more. That adds to the story and never
 //! changes the verdict.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::losses::Counters;
+use super::diagnosis::{self, Findings, Named, What};
 use super::{Subject, flows, output};
-use crate::event::{Control, Endpoint, Expected, Failure, LostAt, Matrix, Observed, Seen, Window};
+use crate::event::{Control, Endpoint, Expected, Failure, Matrix, Observed, Seen, Window};
 use crate::judge::{Judgement, Verdict};
 use crate::plan::Purpose;
 use crate::predict::Predictor;
 use crate::run::millis;
-use crate::scenario::model::{self, Check, Expectation, Outcome, PortProto, Via};
+use crate::scenario::model::{self, Check, Expectation, Outcome, Via};
 
-/// Longest time for the second look with both readings of the counters.
+/// Longest time for finding the hop.
 const SECOND_LOOK: Duration = Duration::from_secs(3);
 
-/// Longest time for the flows of the second look.
+/// Longest time for the flows that should get through.
 const FLOWS: Duration = Duration::from_secs(1);
 
 /// More rules than these follow from the same cause, as a rule.
 const RULES_SHOWN: usize = 6;
-
-/// A flow as the scenario file names it.
-#[derive(Clone, Copy)]
-struct Named<'a> {
-    from: &'a model::Endpoint,
-    to: &'a model::Endpoint,
-    port: PortProto,
-    via: &'a Via,
-}
 
 /// Puts everything together that is known about a refuted expectation.
 pub async fn failure(subject: &Subject<'_>, expectation: &Expectation, judgement: &Judgement) -> Failure {
@@ -42,17 +32,19 @@ pub async fn failure(subject: &Subject<'_>, expectation: &Expectation, judgement
     };
     let seen: Vec<Seen> =
         judgement.counts.iter().map(|(word, times)| Seen { is: word.clone(), times: *times }).collect();
-    let (controls, lost_at) = match subject.stage.purpose {
+    let (controls, findings) = match subject.stage.purpose {
         // Nobody wonders where the packets went.
-        Purpose::Sabotage(_) => Default::default(),
-        Purpose::Judge | Purpose::Flip => second_look(subject, expectation, judgement, matrix.as_ref()).await,
+        Purpose::Sabotage(_) | Purpose::Flip => Default::default(),
+        Purpose::Judge => second_look(subject, expectation, judgement, matrix.as_ref()).await,
     };
     let word = seen.first().map_or("unknown", |seen| seen.is.split(' ').next().unwrap_or("unknown"));
     Failure {
         kind: format!("{}.{word}", kind(&expectation.check)),
         expected: expected(subject, expectation),
         observed: Observed { seen, over_ms: millis(judgement.watched), last_ago_ms: None, controls },
-        lost_at,
+        lost_at: findings.lost_at,
+        cause: findings.cause,
+        advice: findings.advice,
         rules: rules(subject, expectation, matrix.as_ref()),
         matrix,
         again: Some(format!("cknet run {} --keep", subject.stage.scenario.id())),
@@ -175,55 +167,75 @@ fn end(subject: &Subject<'_>, end: &model::Endpoint) -> Endpoint {
     }
 }
 
-/// Sends the flows that were lost, and those of the phase that should get through, once more: the latter tell a
-/// refusal from an outage, and the counters that rise meanwhile tell where the former are lost.
+/// Finds where flows were lost or why they were not, and sends those of the phase that should get through once more:
+/// they tell a refusal from an outage.
 async fn second_look(
     subject: &Subject<'_>,
     failed: &Expectation,
     judgement: &Judgement,
     matrix: Option<&Matrix>,
-) -> (Vec<Control>, Option<LostAt>) {
-    let lost = lost(failed, judgement, matrix);
-    let nodes = nodes_of(subject, &lost);
-    let look = async {
-        let before = Counters::read(subject.stage, &nodes).await;
-        // What the lost flows come to this time is of no account, only what they do to the counters.
-        let sending = async { tokio::join!(controls(subject, failed), send(subject, &lost)).0 };
-        let sent = tokio::time::timeout(FLOWS, sending).await;
-        let after = Counters::read(subject.stage, &nodes).await;
-        (sent.unwrap_or_default(), after.since(&before, &pods_of(subject, &lost)))
+) -> (Vec<Control>, Findings) {
+    let lost = unlike(
+        failed,
+        judgement,
+        matrix,
+        &[Outcome::Dropped, Outcome::Rejected, Outcome::Unreachable, Outcome::Closed],
+    );
+    let arrived = unlike(failed, judgement, matrix, &[Outcome::Allowed]);
+    let controls = async { tokio::time::timeout(FLOWS, controls(subject, failed)).await.unwrap_or_default() };
+    let find = async {
+        let found = async {
+            match (lost.as_slice(), arrived.as_slice()) {
+                ([], []) => Findings::default(),
+                ([], arrived) => diagnosis::of_arrived(subject.stage, arrived).await,
+                (lost, _) => diagnosis::of_lost(subject.stage, lost).await,
+            }
+        };
+        tokio::time::timeout(SECOND_LOOK, found).await.unwrap_or_default()
     };
-    tokio::time::timeout(SECOND_LOOK, look).await.unwrap_or_default()
+    tokio::join!(controls, find)
 }
 
-/// The flows of a failed expectation that left no answer, or a refusal.
-fn lost<'a>(failed: &'a Expectation, judgement: &Judgement, matrix: Option<&Matrix>) -> Vec<Named<'a>> {
-    let words = [Outcome::Dropped, Outcome::Rejected, Outcome::Unreachable].map(Outcome::word);
-    let is_lost = |text: &str| words.iter().any(|word| text.split(' ').next() == Some(word));
+/// The flows of a failed expectation that came to one of these outcomes instead.
+fn unlike<'a>(
+    failed: &'a Expectation,
+    judgement: &Judgement,
+    matrix: Option<&Matrix>,
+    outcomes: &[Outcome],
+) -> Vec<Named<'a>> {
+    let is_one = |text: &str| outcomes.iter().any(|outcome| text.split(' ').next() == Some(outcome.word()));
     let seen = match &judgement.verdict {
         Verdict::Refuted { seen } => seen.word.as_str(),
         _ => "",
     };
     match &failed.check {
-        Check::Connectivity(flow) if is_lost(seen) => vec![named(flow)],
+        Check::Connectivity(flow) if is_one(seen) => vec![named(flow)],
         Check::Matrix(table) => {
             let cells = table.flows().filter(|cell| {
                 let seen = matrix.and_then(|matrix| matrix.rows.get(cell.row)?.cells.get(cell.column));
-                seen.is_some_and(|seen| seen.is_wrong() && seen.observed.as_deref().is_some_and(is_lost))
+                seen.is_some_and(|seen| seen.is_wrong() && seen.observed.as_deref().is_some_and(is_one))
             });
-            cells.map(|cell| Named { from: cell.from, to: cell.to, port: cell.port, via: &table.via }).collect()
+            cells
+                .map(|cell| Named { from: cell.from, to: cell.to, what: What::Port(cell.port), via: &table.via })
+                .collect()
+        }
+        Check::PathMtu(path) if outcomes.contains(&Outcome::Dropped) => {
+            vec![Named { from: &path.from, to: &path.to, what: What::Bytes(path.is.get()), via: &Via::Pod }]
         }
         _ => Vec::new(),
     }
 }
 
 fn named(flow: &model::Connectivity) -> Named<'_> {
-    Named { from: &flow.from, to: &flow.to, port: flow.port, via: &flow.via }
+    Named { from: &flow.from, to: &flow.to, what: What::Port(flow.port), via: &flow.via }
 }
 
 /// What became of each of some flows, all sent at the same time.
 async fn send(subject: &Subject<'_>, named: &[Named<'_>]) -> Result<Vec<String>, String> {
-    let ready = named.iter().map(|flow| flows::flow(subject.stage, flow.from, flow.to, flow.port, flow.via));
+    let ready = named.iter().filter_map(|flow| match flow.what {
+        What::Port(port) => Some(flows::flow(subject.stage, flow.from, flow.to, port, flow.via)),
+        What::Bytes(_) => None,
+    });
     let ready = futures::future::try_join_all(ready).await?;
     let seen = flows::ask(subject.stage, ready.iter().map(|flow| flow.question.clone()).collect()).await?;
     let word = |(flow, seen)| match flows::outcome(flow, seen) {
@@ -244,7 +256,9 @@ async fn controls(subject: &Subject<'_>, failed: &Expectation) -> Vec<Control> {
             }
             Check::Matrix(table) => {
                 let allowed = table.flows().filter(|cell| cell.is == Outcome::Allowed);
-                allowed.map(|cell| Named { from: cell.from, to: cell.to, port: cell.port, via: &table.via }).collect()
+                allowed
+                    .map(|cell| Named { from: cell.from, to: cell.to, what: What::Port(cell.port), via: &table.via })
+                    .collect()
             }
             _ => Vec::new(),
         };
@@ -262,36 +276,6 @@ async fn controls(subject: &Subject<'_>, failed: &Expectation) -> Vec<Control> {
         Control { name: expectation.id.to_string(), is }
     });
     futures::future::join_all(looked).await
-}
-
-/// The nodes of the ends of flows; all nodes where an end has no place of its own.
-fn nodes_of(subject: &Subject<'_>, flows: &[Named<'_>]) -> BTreeSet<String> {
-    let stage = subject.stage;
-    let mut nodes = BTreeSet::new();
-    for end in flows.iter().flat_map(|flow| [flow.from, flow.to]) {
-        match end {
-            model::Endpoint::Workload(name) => nodes.extend(stage.placed.pods.get(name).map(|pod| pod.node.clone())),
-            model::Endpoint::Node(name) => nodes.extend([name.to_string()]),
-            _ => nodes.extend(stage.cluster.nodes.by_name.keys().cloned()),
-        }
-    }
-    nodes
-}
-
-/// The pods at the ends of flows; none where any pod can be an end.
-fn pods_of(subject: &Subject<'_>, flows: &[Named<'_>]) -> BTreeSet<String> {
-    let mut pods = BTreeSet::new();
-    for end in flows.iter().flat_map(|flow| [flow.from, flow.to]) {
-        match end {
-            model::Endpoint::Workload(name) => {
-                let pod = subject.stage.placed.pods.get(name);
-                pods.extend(pod.map(|pod| format!("{}/{name}", pod.namespace)));
-            }
-            model::Endpoint::Service(_) => return BTreeSet::new(),
-            _ => {}
-        }
-    }
-    pods
 }
 
 /// What the rules predict for each flow that is not as expected: the rule that should have had another effect, or

@@ -31,6 +31,8 @@ mod tests {
             expected: Expected::State { subject: "flows".into(), is: "as the table says".into(), window },
             observed: Observed { seen, over_ms: 1, last_ago_ms: None, controls: Vec::new() },
             lost_at: None,
+            cause: None,
+            advice: None,
             rules: Vec::new(),
             matrix: None,
             again: None,

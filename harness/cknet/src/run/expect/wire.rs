@@ -27,7 +27,7 @@ pub(super) const SENDER: &str = "sender";
 pub async fn wire(stage: &Stage<'_>, expected: &Wire) -> Looked {
     let flow = flows::flow(stage, &expected.from, &expected.to, expected.port, &expected.via).await?;
     let points = watched(stage, &expected.on);
-    let taps = Taps::open(&stage.cluster.nodes, requests(stage, expected, &flow, &points)).await;
+    let taps = Taps::open(&stage.cluster.nodes, requests(stage, expected, &flow, &points), false).await;
     let taps = taps.map_err(|error| error.to_string())?;
     let observed = flows::ask(stage, vec![flow.question.clone()]).await?.swap_remove(0);
     let seen = taps.close().await.map_err(|error| error.to_string())?;

@@ -2,7 +2,7 @@
 //! before anything is made.
 //! Must not know which provider can do what.
 
-use super::super::model::{Backend, Action, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, Step};
+use super::super::model::{Action, Backend, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, Step};
 use super::{Checking, Part};
 
 pub(super) fn check(c: &mut Checking<'_>) {
@@ -54,7 +54,7 @@ fn of_step(step: &Step) -> Vec<Capability> {
         }
         Action::Firewalld(_) => vec![Capability::NodeFirewall],
         Action::Bird(_) => vec![Capability::Bgp],
-        Action::Link(_) => vec![Capability::NodeLinks],
+        Action::Link(_) | Action::Route(_) | Action::Fdb(_) => vec![Capability::NodeLinks],
         Action::InstallCni(_) | Action::NodeRun(_) => vec![Capability::NodeCommands],
         Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],
         Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {

@@ -274,6 +274,7 @@ fn ran(c: &mut Checking<'_>, command: &Command, here: &Here<'_>) {
     if command.argv.is_empty() {
         c.problem_with_key(&here.key("argv"), "no program is given");
     }
+    in_a_pod(c, &command.at, &here.key("at"));
     kubelet(c, &command.at, command.kubelet, command.prints.is_some() || command.exit != 0, here);
 }
 
@@ -287,7 +288,17 @@ fn written(c: &mut Checking<'_>, log: &Log, here: &Here<'_>) {
     if !log.present && log.has.is_none() {
         c.problem_with_key(&here.key("present"), "say in `has` what is not there");
     }
+    in_a_pod(c, &log.of, &here.key("of"));
     kubelet(c, &log.of, log.kubelet, log.has.is_some(), here);
+}
+
+/// Only pods are asked through the API server.
+fn in_a_pod(c: &mut Checking<'_>, end: &Endpoint, path: &[Part<'_>]) {
+    let Endpoint::Workload(name) = end else { return };
+    let Some(node) = workload(c, name).map(|workload| workload.node.clone()) else { return };
+    if c.scenario.topology.nodes.get(&node).is_some_and(|machine| !machine.role.is_member()) {
+        c.problem(path, format!("`{name}` is no pod: `{node}` is no member of the cluster; write `node:{node}`"));
+    }
 }
 
 /// Behind a kubelet that is not reached nothing is seen, and on a node none is asked.

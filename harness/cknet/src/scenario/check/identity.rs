@@ -42,15 +42,16 @@ fn passages(c: &mut Checking<'_>) {
 }
 
 fn passage(c: &mut Checking<'_>, citation: &Citation, path: &[Part<'_>]) {
-    let Some(anchors) = c.fixtures.documents.get(&citation.file) else {
+    let Some(document) = c.fixtures.documents.get(&citation.file) else {
         let known = c.fixtures.documents.keys().map(String::as_str);
         let message = format!("no document `{}`; there are {}", citation.file, listed(known));
         return c.problem(path, message);
     };
-    if anchors.contains(&citation.anchor) {
+    if document.section(&citation.anchor).is_some() {
         return;
     }
-    let message = match nearest(&citation.anchor, anchors.iter().map(String::as_str)) {
+    let anchors = document.sections.iter().map(|section| section.anchor.as_str());
+    let message = match nearest(&citation.anchor, anchors) {
         Some(near) => format!("no heading has the anchor `{}`; did you mean `{near}`?", citation.anchor),
         None => format!("no heading of `{}` has the anchor `{}`", citation.file, citation.anchor),
     };
@@ -89,13 +90,19 @@ fn unique<'i>(
     }
 }
 
-/// A claim on which nothing decides would be reported as neither right nor wrong.
+/// A claim on which nothing decides would be reported as neither right nor wrong, and one that is refuted leaves a
+/// reader with the question what is right.
 fn claims_are_judged(c: &mut Checking<'_>) {
     let scenario = c.scenario;
     for (index, claim) in scenario.claims.iter().enumerate() {
-        let judged = scenario.expectations().any(|(_, expectation)| expectation.claim.as_ref() == Some(&claim.id));
-        if !judged {
+        let confirms = scenario.expectations().any(|(_, one)| one.claim.as_ref() == Some(&claim.id));
+        let refutes = scenario.expectations().any(|(_, one)| one.refutes.as_ref() == Some(&claim.id));
+        if !confirms && !refutes {
             c.problem(path!["claims", index, "id"], "no expectation decides on this claim; name it in one as `claim`");
+        }
+        if refutes && (claim.instead.is_none() || claim.reference.is_none()) {
+            let message = "an expectation refutes this claim; say what is true with `instead` and `reference`";
+            c.problem(path!["claims", index, "id"], message);
         }
     }
 }

@@ -17,6 +17,10 @@ pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
         Action::NodeRun(run) => run.argv.iter().collect(),
         Action::Bird(bird) => vec![&bird.config],
         Action::Firewalld(firewalld) => firewalld.commands.iter().collect(),
+        Action::Route(change) => {
+            text(&change.destination).into_iter().chain(change.via.as_ref().and_then(text)).chain(&change.dev).collect()
+        }
+        Action::Fdb(change) => text(&change.leading_to).into_iter().chain(change.to.as_ref().and_then(text)).collect(),
         Action::InstallCni(install) => {
             install.config.iter().flat_map(|config| config.late_texts()).chain(&install.text).collect()
         }

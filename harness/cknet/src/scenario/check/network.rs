@@ -9,6 +9,37 @@ use super::{Checking, Part};
 /// What can be told however incomplete the file is.
 pub(super) fn check(c: &mut Checking<'_>) {
     blocks(c);
+    versions(c);
+    packets(c);
+}
+
+/// Only clusters of IPv4 can be made.
+fn versions(c: &mut Checking<'_>) {
+    const MESSAGE: &str = "an IPv6 block; only IPv4 clusters can be made";
+    let scenario = c.scenario;
+    for (key, block) in [("podCidr", scenario.cluster.pod_cidr), ("serviceCidr", scenario.cluster.service_cidr)] {
+        if block.net().addr().is_ipv6() {
+            c.problem(path!["cluster", key], MESSAGE);
+        }
+    }
+    for (name, segment) in scenario.topology.segments.iter() {
+        if segment.cidr.net().addr().is_ipv6() {
+            c.problem(path!["topology", "segments", name.as_str(), "cidr"], MESSAGE);
+        }
+    }
+}
+
+/// The smallest datagram that every host has to accept whole (RFC 791); a segment that carries less is of no use.
+const LEAST_MTU: u16 = 576;
+
+fn packets(c: &mut Checking<'_>) {
+    let scenario = c.scenario;
+    for (name, segment) in scenario.topology.segments.iter() {
+        if let Some(mtu) = segment.mtu.filter(|mtu| *mtu < LEAST_MTU) {
+            let message = format!("`{mtu}` is too small for a segment; the least is {LEAST_MTU}");
+            c.problem(path!["topology", "segments", name.as_str(), "mtu"], message);
+        }
+    }
 }
 
 /// What a part that could not be read may be the cause of.
@@ -66,6 +97,10 @@ fn nodes(c: &mut Checking<'_>) {
         if node.nics.is_empty() {
             let path = path!["topology", "nodes", name.as_str(), "nics"];
             c.problem_with_key(path, "a node has at least one interface");
+        }
+        if node.nic("lo").is_some() {
+            let path = path!["topology", "nodes", name.as_str(), "nics", "lo"];
+            c.problem_with_key(path, "each node has `lo` already; give the interface another name");
         }
         let mut segments: Vec<_> = node.nics.iter().map(|(_, nic)| &nic.segment).collect();
         segments.sort();

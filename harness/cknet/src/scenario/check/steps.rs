@@ -65,6 +65,15 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
                 c.problem(&[&here[..], path!["nodes"]].concat(), message);
             }
         }
+        Action::Route(change) => {
+            let way = change.via.is_some() || change.dev.is_some();
+            if change.present && !way {
+                c.problem(&here, "where does it lead? give `via`, `dev` or both, or `present: false`");
+            }
+            if !change.present && way {
+                c.problem_with_key(&[&here[..], path!["present"]].concat(), "a route that goes leads nowhere");
+            }
+        }
         Action::NodeRun(run) if run.argv.is_empty() => {
             c.problem_with_key(&[&here[..], path!["argv"]].concat(), "no program is given");
         }

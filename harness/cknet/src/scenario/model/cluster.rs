@@ -3,8 +3,10 @@
 
 use std::fmt;
 
-use super::super::read::{FromText, record, text, words};
-use super::{Address, Cidr};
+use super::super::cloud_init::CloudInit;
+use super::super::read::{FromText, Read, Reading, record, text, words};
+use super::super::tree::{Entry, Node as TreeNode, Style, Value};
+use super::{Address, Cidr, Citation};
 
 record! {
     "`cluster`";
@@ -31,6 +33,33 @@ record! {
         /// How a node chooses the address by which the others reach it.
         #[schemars(default)]
         pub node_address: NodeAddress = NodeAddress::default(),
+        /// A passage of a document with the provider's `cluster:` block of cloud-init, from which `podCidr` and
+        /// `serviceCidr` are taken; what is given beside it counts more.
+        pub cloud_init: Option<Citation>,
+    }
+}
+
+impl Cluster {
+    /// Reads a cluster with what its `cloudInit` says in the document.
+    pub(in crate::scenario) fn read_whole(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
+        let Some(cited) = node.get("cloudInit") else { return Self::read(node, r) };
+        let citation = Citation::read(cited, r)?;
+        let blocks = r.code.get(&citation.file).map(Vec::as_slice).unwrap_or_default();
+        let said = match CloudInit::below(blocks, &citation.anchor) {
+            Ok(said) => said,
+            Err(wrong) => {
+                r.problem(cited.span, wrong);
+                return None;
+            }
+        };
+        // Problems with what stands there are told of the key that brought it here.
+        let entry = |(key, text): (&str, &str)| Entry {
+            key: key.to_owned(),
+            key_span: cited.span,
+            value: TreeNode { span: cited.span, value: Value::Scalar { text: text.to_owned(), style: Style::Quoted } },
+        };
+        let base = TreeNode { span: node.span, value: Value::Map(said.keys().map(entry).collect()) };
+        Self::read(&base.merged(node), r)
     }
 }
 
@@ -44,6 +73,7 @@ impl Default for Cluster {
             backend: None,
             block_size: default_block_size(),
             node_address: NodeAddress::default(),
+            cloud_init: None,
         }
     }
 }
@@ -148,8 +178,8 @@ impl FromText for BlockSize {
     }
 }
 
-impl super::super::read::Read for BlockSize {
-    fn read(node: &super::super::tree::Node, r: &mut super::super::read::Reading<'_>) -> Option<Self> {
+impl Read for BlockSize {
+    fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         super::super::read::read_text(node, r)
     }
 }

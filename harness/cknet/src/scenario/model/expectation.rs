@@ -19,6 +19,8 @@ pub struct Expectation {
     pub id: ExpectationId,
     /// The claim of the document on which it decides.
     pub claim: Option<ClaimId>,
+    /// The claim that is wrong if this holds; this or `claim`.
+    pub refutes: Option<ClaimId>,
     /// It may become true as late as that; without it, it is judged at once.
     pub within: Option<Wait>,
     /// Once true it has to stay true for as long as that.
@@ -76,13 +78,17 @@ choice! {
     }
 }
 
-const COMMON: [&str; 6] = ["id", "claim", "within", "for", "covers", "undefined"];
+const COMMON: [&str; 7] = ["id", "claim", "refutes", "within", "for", "covers", "undefined"];
 
 impl Read for Expectation {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         let mut keys = Keys::of(node, "an expectation", r)?;
         let id = keys.field("id", r);
         let claim = keys.take("claim").map(|node| known_claim(node, r));
+        let refutes = keys.take("refutes").map(|node| known_claim(node, r));
+        if let (Some(entry), true) = (node.entry("refutes"), claim.is_some()) {
+            r.problem(entry.key_span, "an expectation decides on one claim: it has `claim` or `refutes`");
+        }
         let within: Option<Option<Wait>> = keys.field("within", r);
         let hold: Option<Option<Wait>> = keys.field("for", r);
         let covers: Option<Vec<Point>> = keys.field_or("covers", Vec::new, r);
@@ -92,6 +98,7 @@ impl Read for Expectation {
         Some(Self {
             id: id?,
             claim: claim.flatten(),
+            refutes: refutes.flatten(),
             within: within.flatten(),
             hold: hold.flatten(),
             covers: covers?,

@@ -92,6 +92,10 @@ record! {
         pub text: String,
         /// The passage, if it is another than the scenario's.
         pub docs: Option<Citation>,
+        /// What is true instead, of a claim that an expectation `refutes`.
+        pub instead: Option<String>,
+        /// The issue or passage in which that is told.
+        pub reference: Option<String>,
     }
 }
 

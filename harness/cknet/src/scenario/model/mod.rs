@@ -45,8 +45,8 @@ pub use ports::{PortNumber, PortProto, PortRange, Protocol};
 pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{
-    Action, Bird, Component, InstallCni, LinkChange, LinkState, NewLink, NewLinkKind, NodeRun, NodeSet, Patch, PatchType,
-    Relabel, Step, WorkloadChange,
+    Action, Bird, Component, FdbChange, InstallCni, LinkChange, LinkState, NewLink, NewLinkKind, NodeRun, NodeSet,
+    Patch, PatchType, Relabel, RouteChange, Step, WorkloadChange,
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};
@@ -251,7 +251,10 @@ impl Read for Scenario {
         let claims: Option<Vec<Claim>> = keys.field_or("claims", Vec::new, r);
         let requires = keys.field_or("requires", Requirements::default, r);
         let topology: Option<Topology> = keys.field("topology", r);
-        let cluster: Option<Cluster> = keys.field_or("cluster", Cluster::default, r);
+        let cluster: Option<Cluster> = match keys.take("cluster") {
+            Some(node) => Cluster::read_whole(node, r),
+            None => Some(Cluster::default()),
+        };
         learn(topology.as_ref(), cluster.as_ref(), r);
         let namespaces: Option<Named<_, _>> = keys.field_or("namespaces", Named::default, r);
         let workloads: Option<Named<_, _>> = keys.field_or("workloads", Named::default, r);

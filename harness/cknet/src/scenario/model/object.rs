@@ -3,11 +3,11 @@
 
 use serde_json::Value as JsonValue;
 
-use super::super::json::Json;
+use super::super::json::{self, Json};
 use super::super::late::{Lookup, ResolveError};
 use super::super::nearest::nearest;
 use super::super::read::{Read, Reading};
-use super::super::tree::{Node, Value};
+use super::super::tree::{self, Node, Value};
 
 /// One object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +103,9 @@ impl Read for Manifest {
 
 fn from_file(node: &Node, r: &mut Reading<'_>) -> Option<Manifest> {
     let file = r.fixed_text(node, WANTED)?;
+    if let Some((document, anchor)) = file.split_once('#') {
+        return from_document(document, anchor, node, r);
+    }
     let Some(objects) = r.manifests.get(&file) else {
         let near = nearest(&file, r.manifests.keys().map(String::as_str));
         let message = near.map_or_else(
@@ -113,6 +116,21 @@ fn from_file(node: &Node, r: &mut Reading<'_>) -> Option<Manifest> {
         return None;
     };
     Some(Manifest { objects: objects.clone(), file: Some(file) })
+}
+
+/// The objects in the blocks of code of a passage, in order, as they stand there.
+fn from_document(document: &str, anchor: &str, node: &Node, r: &mut Reading<'_>) -> Option<Manifest> {
+    let below = r.code.get(document).into_iter().flatten().filter(|block| block.anchor == anchor);
+    let trees = below
+        .filter(|block| block.language == "yaml")
+        .filter_map(|block| tree::parse_all(&block.text, &mut Vec::new()));
+    let values = trees.flatten().filter_map(|tree| json::verbatim(&tree).ok());
+    let objects: Vec<Object> = values.filter_map(|value| Object::new(Json::known(value)).ok()).collect();
+    if objects.is_empty() {
+        r.problem(node.span, format!("no object stands in `{document}` below `{anchor}`"));
+        return None;
+    }
+    Some(Manifest { objects, file: Some(format!("{document}#{anchor}")) })
 }
 
 impl Read for Object {

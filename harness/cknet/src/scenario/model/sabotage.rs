@@ -61,7 +61,7 @@ pub struct TopologyChange(pub Topology);
 impl Read for ClusterChange {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         let merged = r.root.get("cluster").map_or_else(|| node.clone(), |base| base.merged(node));
-        Cluster::read(&merged, r).map(Self)
+        Cluster::read_whole(&merged, r).map(Self)
     }
 }
 

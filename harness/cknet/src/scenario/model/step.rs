@@ -6,8 +6,8 @@ use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Firewall, Firewalld, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber, Topology,
-    Workload, WorkloadName,
+    Address, Cidr, Firewall, Firewalld, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber,
+    Topology, Workload, WorkloadName,
 };
 
 /// One thing that is done, and the line in which it stands.
@@ -47,6 +47,10 @@ choice! {
         Bird(Bird) as "bird",
         /// Installs or removes a CNI configuration on nodes.
         InstallCni(InstallCni) as "installCni",
+        /// Sets or removes a route of a node.
+        Route(RouteChange) as "route",
+        /// Sends what a tunnel device forwards to one address to another one, or nowhere.
+        Fdb(FdbChange) as "fdb",
         /// Changes labels of a workload.
         Label(Relabel) as "label",
         /// Adds workloads or removes them.
@@ -332,6 +336,43 @@ impl schemars::JsonSchema for LinkChange {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         LinkSpec::json_schema(generator)
+    }
+}
+
+record! {
+    "a change of a route";
+    /// A route of a node's main table, set to what is given, or removed.
+    pub struct RouteChange {
+        /// The node.
+        pub node: NodeName,
+        /// The destination, exactly.
+        pub destination: Late<Cidr>,
+        /// The next hop; this, `dev` or both.
+        pub via: Option<Late<Address>>,
+        /// The device; that of the route to `via` unless given.
+        pub dev: Option<Text>,
+        /// Whether there is such a route afterwards; `true` unless given.
+        #[schemars(default = "yes")]
+        pub present: bool = yes(),
+    }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+record! {
+    "a change of forwarding entries";
+    /// A change of all forwarding entries of a VXLAN device that lead to one address.
+    pub struct FdbChange {
+        /// The node.
+        pub node: NodeName,
+        /// The device, mostly `${cni.overlayDevice}`.
+        pub device: String,
+        /// Where the entries lead: an address of the other node.
+        pub leading_to: Late<Address>,
+        /// Where they lead afterwards; without it they are removed.
+        pub to: Option<Late<Address>>,
     }
 }
 

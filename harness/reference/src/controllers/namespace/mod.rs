@@ -61,9 +61,13 @@ impl Namespaces {
 
     async fn empty(&self, namespace: &Arc<Namespace>, content: &Content<'_>) -> Round {
         let name = namespace.name_any();
-        let outcome = match content.delete_all().await {
-            Ok(0) => self.finalize(namespace).await.map(|()| None),
-            Ok(left) => self.tell(namespace, left).await.map(|()| Some(LOOK_AGAIN)),
+        let outcome = match self.is_still_there(namespace).await {
+            Ok(false) => Ok(None),
+            Ok(true) => match content.delete_all().await {
+                Ok(0) => self.finalize(namespace).await.map(|()| None),
+                Ok(left) => self.tell(namespace, left).await.map(|()| Some(LOOK_AGAIN)),
+                Err(cause) => Err(cause),
+            },
             Err(cause) => Err(cause),
         };
         match outcome {
@@ -72,6 +76,15 @@ impl Namespaces {
                 Round { failed: write::tell(COMPONENT, &format!("emptying namespace `{name}`"), &cause), again: None }
             }
         }
+    }
+
+    /// Whether the server still has this very namespace. A watch may lag behind: the one it shows can be gone, and
+    /// another of its name hold objects that are nobody's to delete. Nobody but us lets a namespace go, so what is
+    /// true here stays so until then.
+    async fn is_still_there(&self, namespace: &Namespace) -> Result<bool, WriteError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = within(api.get_opt(&namespace.name_any())).await?;
+        Ok(found.is_some_and(|found| found.uid() == namespace.uid() && is_deleting(&found)))
     }
 
     async fn finalize(&self, namespace: &Namespace) -> Result<(), WriteError> {

@@ -20,12 +20,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::autodetect::{self, Method};
+use super::bgp;
+use super::bird::Bird;
 use super::dataplane::{self, Look, Overlay, View};
 use super::endpoint_status::{self, EndpointStatus};
 use super::health::Health;
 use super::node_object::{self, CalicoNode, Tunnel};
-use super::bgp;
-use super::bird::Bird;
 use super::resources::{
     BGPConfiguration, BGPConfigurationSpec, BGPPeer, BGPPeerSpec, Encapsulation, FelixConfiguration,
     FelixConfigurationSpec, IPAMBlock, IPPool, IPPoolSpec,
@@ -333,9 +333,9 @@ impl Agent {
         let internal = own.and_then(|node| node_object::internal_address(node)).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let found = autodetect::find(&self.method, &look.links, &look.addresses, internal);
         let found = found.and_then(|(address, name)| Some((address, look.link(&name)?)));
-        let kept = self.detected.and_then(|(address, index)| {
-            Some((address, look.links.iter().find(|link| link.index == index)?))
-        });
+        let kept = self
+            .detected
+            .and_then(|(address, index)| Some((address, look.links.iter().find(|link| link.index == index)?)));
         let (address, link) =
             found.or(kept).ok_or_else(|| AgentError::NoAddress(self.settings.autodetection.clone()))?;
         self.detected = Some((address, link.index));

@@ -113,16 +113,25 @@ impl View<'_> {
             writeln!(out, "  # VXLAN routes are programmed by Felix.\n  if net ~ {} then reject;", pool.cidr)?;
         }
         writeln!(out, "  if source = RTS_STATIC || source = RTS_BGP then accept;\n  reject;\n}}\n")?;
-        writeln!(out, "protocol kernel {{\n  learn;\n  persist;\n  scan time 2;\n  graceful restart;\n  merge paths on;")?;
+        writeln!(
+            out,
+            "protocol kernel {{\n  learn;\n  persist;\n  scan time 2;\n  graceful restart;\n  merge paths on;"
+        )?;
         writeln!(out, "  ipv4 {{ import all; export filter calico_kernel_programming; }};\n}}\n")?;
         let listen = self.configuration.listen_port.unwrap_or(DEFAULT_PORT);
-        writeln!(out, "template bgp bgp_template {{\n  debug {{ states }};\n  description \"Connection to BGP peer\";")?;
+        writeln!(
+            out,
+            "template bgp bgp_template {{\n  debug {{ states }};\n  description \"Connection to BGP peer\";"
+        )?;
         writeln!(out, "  local {address} port {listen} as {own_as};\n  multihop;\n  graceful restart;")?;
         writeln!(out, "  connect delay time 0;\n  connect retry time 1;\n  error wait time 1, 2;")?;
         writeln!(out, "  ipv4 {{\n    import all;\n    export filter calico_export_to_bgp_peers;")?;
         writeln!(out, "    gateway recursive;\n    add paths on;\n  }};\n}}\n")?;
         for Session { name, address, port, as_number } in self.sessions() {
-            writeln!(out, "protocol bgp {name} from bgp_template {{ neighbor {address} port {port} as {as_number}; }}")?;
+            writeln!(
+                out,
+                "protocol bgp {name} from bgp_template {{ neighbor {address} port {port} as {as_number}; }}"
+            )?;
         }
         Ok(())
     }

@@ -1,10 +1,13 @@
-//! Owns what the report has heard so far, in the order of the plan. It must not know XML.
+//! Owns what the reports written as whole files have heard so far, in the order of the plan. It must not know their
+//! formats.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::event::{Case, CaseId, Cleanup, ClusterFailed, ClusterReady, Event, ExpectationJudged, RunStarted, What};
+use crate::event::{
+    Case, CaseId, Cleanup, ClusterFailed, ClusterReady, Event, ExpectationJudged, RunStarted, Summary, Waits, What,
+};
 
 /// All that was heard.
 #[derive(Debug, Default)]
@@ -15,6 +18,14 @@ pub struct Gathered {
     /// By name of the topology.
     pub clusters: BTreeMap<String, Cluster>,
     pub cleanup: Option<Cleanup>,
+    pub summary: Option<Summary>,
+}
+
+/// What was done in a scenario.
+#[derive(Debug)]
+pub enum Course {
+    Phase(String),
+    Step { text: String, took_ms: u64, failed: Option<String> },
 }
 
 /// One scenario, run or not.
@@ -24,6 +35,10 @@ pub struct Scenario {
     pub file: String,
     pub started: Option<Timestamp>,
     pub took_ms: Option<u64>,
+    pub waits: Option<Waits>,
+    pub title: String,
+    /// Phases that began and steps that were done, in words.
+    pub course: Vec<Course>,
     pub cases: Vec<Heard>,
 }
 
@@ -66,14 +81,29 @@ impl Gathered {
             What::ScenarioFinished(finished) => {
                 if let Some(scenario) = self.find(&finished.scenario) {
                     scenario.took_ms = Some(finished.took_ms);
+                    scenario.waits = finished.waits;
                 }
             }
             What::Cleanup(cleanup) => self.cleanup = Some(cleanup.clone()),
-            What::PhaseStarted(_)
-            | What::StepDone(_)
-            | What::StepFailed(_)
-            | What::FlipsJudged(_)
-            | What::RunFinished(_) => {}
+            What::PhaseStarted(phase) => self.went(&phase.scenario, Course::Phase(phase.phase.clone())),
+            What::StepDone(step) => {
+                self.went(
+                    &step.scenario,
+                    Course::Step { text: step.text.clone(), took_ms: step.took_ms, failed: None },
+                );
+            }
+            What::StepFailed(step) => {
+                let failed = Some(step.message.clone());
+                self.went(&step.scenario, Course::Step { text: step.text.clone(), took_ms: step.took_ms, failed });
+            }
+            What::RunFinished(finished) => self.summary = Some(finished.summary.clone()),
+            What::FlipsJudged(_) => {}
+        }
+    }
+
+    fn went(&mut self, scenario: &str, course: Course) {
+        if let Some(scenario) = self.find(scenario) {
+            scenario.course.push(course);
         }
     }
 
@@ -100,6 +130,9 @@ impl Gathered {
                 file: planned.file.clone(),
                 started: None,
                 took_ms: None,
+                waits: None,
+                title: planned.title.clone(),
+                course: Vec::new(),
                 cases: planned.cases.iter().map(|case| Heard { case: case.clone(), judged: None }).collect(),
             });
         }
@@ -120,6 +153,9 @@ impl Gathered {
                 file: case.file.clone(),
                 started: None,
                 took_ms: None,
+                waits: None,
+                title: String::new(),
+                course: Vec::new(),
                 cases: Vec::new(),
             });
             self.scenarios.len() - 1
