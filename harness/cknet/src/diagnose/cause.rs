@@ -315,7 +315,7 @@ impl Hop<'_> {
 
     /// Who should take the packet on the link is not known, or wrongly.
     fn neighbour(&self) -> Option<Cause> {
-        let last = self.last.filter(|last| last.place == NODE)?;
+        let last = self.last.filter(|last| last.place == NODE && last.direction == Direction::Leaving)?;
         let told = self.scene.surroundings(&last.node, NODE, true)?;
         let overlay = &self.scene.overlay.device;
         let in_tunnel = self.scene.flow.encapsulated && !last.wrapped && last.device == Device::Named(overlay.clone());

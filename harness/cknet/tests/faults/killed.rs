@@ -30,7 +30,7 @@ fn at_any_moment_nothing_is_left() {
     let workplace = Workplace::new();
     // A whole run is the measure, so that the moments fall from its start to after its end on any machine.
     let started = Instant::now();
-    workplace.run(["run", "policy"]).expect(0);
+    workplace.run(["run", "policy.deny-all-ingress"]).expect(0);
     let whole = started.elapsed();
     let interfaces = interfaces();
     for moment in 0..moments() {
@@ -45,7 +45,7 @@ fn at_any_moment_nothing_is_left() {
 
 /// Runs the suite and kills the runner alone: whatever it made has to end by itself.
 fn kill_after(workplace: &Workplace, after: Duration) {
-    let mut run = workplace.start(workplace.cknet(["run", "policy"]));
+    let mut run = workplace.start(workplace.cknet(["run", "policy.deny-all-ingress"]));
     let started = Instant::now();
     while started.elapsed() < after && run.child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
@@ -110,10 +110,10 @@ fn an_ordinary_user_can_run_and_be_killed() {
         command.env("HOME", "/nonexistent");
         workplace.start(command)
     };
-    as_nobody(&["run", "policy"]).ended(SOON).expect(0);
+    as_nobody(&["run", "policy.deny-all-ingress"]).ended(SOON).expect(0);
     workplace.await_nothing_left();
 
-    let mut run = as_nobody(&["run", "policy", "--keep"]);
+    let mut run = as_nobody(&["run", "policy.deny-all-ingress", "--keep"]);
     until("a pod of the run", SOON, || (!workplace.processes_of("probe serve").is_empty()).then_some(()));
     run.child.kill().unwrap();
     run.child.wait().unwrap();

@@ -51,22 +51,22 @@ fn a_full_disk() {
     let workplace = Workplace::new();
     let script = "
         mount -t tmpfs -o size=256k,nr_inodes=64 none $REPORTS
-        $CKNET run policy --reports $REPORTS > /dev/null
+        $CKNET run policy.deny-all-ingress --reports $REPORTS > /dev/null
         cp -a $REPORTS/. $OUT
         head -c 1m /dev/zero > $REPORTS/filler 2> /dev/null || true
-        code=0; $CKNET run policy --reports $REPORTS || code=$?
+        code=0; $CKNET run policy.deny-all-ingress --reports $REPORTS || code=$?
         for file in $OUT/*; do cmp $file $REPORTS/${file##*/} >&2; done
         ls -A $REPORTS > $OUT/listing
         exit $code";
     let ended = apart(&workplace, script).expect(3);
-    for report in ["TEST-cknet-all.xml", "events.ndjson"] {
+    for report in ["TEST-cknet-all.xml", "events.ndjson", "report.html"] {
         let path = workplace.reports().join(report).display().to_string();
         assert!(ended.stderr.contains(&path), "`{path}` is not named: {}", ended.stderr);
     }
     // The verdicts are told all the same.
     assert!(ended.stdout.contains("6 passed"), "{}", ended.stdout);
     let listing = fs::read_to_string(workplace.path("out/listing")).unwrap();
-    assert_eq!(listing, "TEST-cknet-all.xml\nevents.ndjson\nfiller\n");
+    assert_eq!(listing, "TEST-cknet-all.xml\nevents.ndjson\nfiller\nreport.html\n");
 }
 
 /// The disk has room for the first events and not for all of them.
@@ -74,7 +74,7 @@ fn a_disk_that_fills_up() {
     let workplace = Workplace::new();
     let script = "
         mount -t tmpfs -o size=32k none $REPORTS
-        code=0; $CKNET run policy firewall --reports $REPORTS > /dev/null || code=$?
+        code=0; $CKNET run policy.deny-all-ingress firewall.vxlan-port-blocked --reports $REPORTS > /dev/null || code=$?
         cp -a $REPORTS/. $OUT
         exit $code";
     let ended = apart(&workplace, script).expect(3);
@@ -91,7 +91,7 @@ fn a_disk_that_fills_up() {
 
 fn a_read_only_folder_for_reports() {
     let workplace = Workplace::new();
-    let script = "mount -t tmpfs -o ro none $REPORTS; exec $CKNET run policy --reports $REPORTS";
+    let script = "mount -t tmpfs -o ro none $REPORTS; exec $CKNET run policy.deny-all-ingress --reports $REPORTS";
     let ended = apart(&workplace, script).expect(3);
     assert!(ended.stderr.contains(&workplace.reports().display().to_string()), "{}", ended.stderr);
     let gc = workplace.run(["gc"]).expect(0);
@@ -110,7 +110,7 @@ fn a_file_in_the_place_of_the_reports() {
     let workplace = Workplace::new();
     let file = workplace.path("a-file");
     fs::write(&file, "mine").unwrap();
-    let mut command = workplace.cknet(["run", "policy", "--reports"]);
+    let mut command = workplace.cknet(["run", "policy.deny-all-ingress", "--reports"]);
     command.arg(&file);
     let ended = workplace.start(command).ended(SOON).expect(3);
     assert!(ended.stderr.contains(&file.display().to_string()), "{}", ended.stderr);
@@ -132,7 +132,7 @@ fn a_file_in_the_place_of_the_state() {
 fn no_folder_for_temporary_files() {
     let workplace = Workplace::new();
     fs::remove_dir(workplace.path("tmp")).unwrap();
-    workplace.run(["run", "policy"]).expect(0);
+    workplace.run(["run", "policy.deny-all-ingress"]).expect(0);
     workplace.run(["up"]).expect(0);
     workplace.run(["down"]).expect(0);
     workplace.await_nothing_left();
@@ -142,7 +142,7 @@ fn no_folder_for_temporary_files() {
 fn a_state_directory_deep_down() {
     let workplace = Workplace::new();
     let deep = workplace.state().join("a-folder-with-a-long-name".repeat(6));
-    let mut command = workplace.cknet(["run", "policy"]);
+    let mut command = workplace.cknet(["run", "policy.deny-all-ingress"]);
     command.env("CKNET_STATE", &deep);
     workplace.start(command).ended(SOON).expect(0);
     let mut gc = workplace.cknet(["gc"]);
@@ -179,7 +179,7 @@ fn a_run_whose_reader_has_gone() {
     let workplace = Workplace::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mut command = workplace.cknet(["run", "policy", "--reports"]);
+    let mut command = workplace.cknet(["run", "policy.deny-all-ingress", "--reports"]);
     command.arg(workplace.reports()).stdout(writer).stderr(std::process::Stdio::piped());
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -192,7 +192,7 @@ fn a_run_whose_reader_has_gone() {
 fn a_run_without_standard_streams() {
     let workplace = Workplace::new();
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$CKNET\" run policy --reports \"$REPORTS\" <&- >&- 2>&-"]);
+    command.args(["-c", "exec \"$CKNET\" run policy.deny-all-ingress --reports \"$REPORTS\" <&- >&- 2>&-"]);
     command.env("CKNET", env!("CARGO_BIN_EXE_cknet")).env("REPORTS", workplace.reports());
     workplace.settle(&mut command);
     let code = workplace.start(command).ended(SOON).code();

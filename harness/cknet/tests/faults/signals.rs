@@ -117,7 +117,7 @@ fn while_an_expectation_waits() {
 
 fn while_a_kept_cluster_stands() {
     let workplace = Workplace::new();
-    let mut command = workplace.cknet(["run", "policy", "--keep", "--reports"]);
+    let mut command = workplace.cknet(["run", "policy.deny-all-ingress", "--keep", "--reports"]);
     command.arg(workplace.reports());
     let mut run = workplace.start(command);
     workplace.await_event("scenario-finished", &mut run);
@@ -192,7 +192,15 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 fn a_run_that_ignores_hangups_goes_on() {
     let workplace = Workplace::new();
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_cknet"), "run", "policy", "--reports"]);
+    command.args([
+        "-c",
+        "trap '' HUP; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_cknet"),
+        "run",
+        "policy.deny-all-ingress",
+        "--reports",
+    ]);
     command.arg(workplace.reports());
     workplace.settle(&mut command);
     let mut run = workplace.start(command);

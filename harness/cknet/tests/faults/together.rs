@@ -10,8 +10,9 @@ pub const TRIALS: &[Case] = &[
 
 fn at_once(number: usize) {
     let workplace = Workplace::new();
-    let runs: Vec<_> =
-        (0..number).map(|_| workplace.start(workplace.cknet(["run", "policy", "cidr.default-cidrs"]))).collect();
+    let runs: Vec<_> = (0..number)
+        .map(|_| workplace.start(workplace.cknet(["run", "policy.deny-all-ingress", "cidr.default-cidrs"])))
+        .collect();
     for run in runs {
         run.ended(SOON * 2).expect(0);
     }
