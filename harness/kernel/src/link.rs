@@ -204,6 +204,12 @@ impl Netlink {
         self.set(LinkUnspec::new_with_index(index).down().build(), || format!("set link {index} down")).await
     }
 
+    /// Gives a link another name; it has to be down.
+    pub async fn rename(&self, index: u32, name: &str) -> Result<()> {
+        let change = LinkUnspec::new_with_index(index).name(name.to_string()).build();
+        self.set(change, || format!("rename link {index} to `{name}`")).await
+    }
+
     pub async fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
         self.set(LinkUnspec::new_with_index(index).mtu(mtu).build(), || format!("set MTU {mtu} on link {index}")).await
     }

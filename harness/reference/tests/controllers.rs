@@ -332,6 +332,7 @@ async fn a_namespace_that_comes_back_keeps_what_is_put_into_it() {
 async fn a_new_cluster_has_its_network_and_its_names() {
     let cluster = Cluster::start(&["n1", "n2", "n3"]).await;
     let spec = AddonSpec {
+        bird: false,
         cni: addons::Cni::Calico,
         pod_cidr: "10.251.0.0/16".parse().unwrap(),
         service_cidr: api_support::SERVICE_CIDR.parse().unwrap(),

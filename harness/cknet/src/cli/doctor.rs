@@ -15,11 +15,16 @@ struct Optional {
     install: &'static str,
 }
 
-const OPTIONAL: [Optional; 3] = [
+const OPTIONAL: [Optional; 4] = [
     Optional {
         program: "kubectl",
         adds: "to work with a cluster of `cknet up` by hand; 1.32 or newer for exec",
         install: "see https://kubernetes.io/docs/tasks/tools/",
+    },
+    Optional {
+        program: "bird",
+        adds: "for scenarios in which routes are exchanged over BGP",
+        install: "apt-get install bird2",
     },
     Optional { program: "nft", adds: "to list rules on a node by hand", install: "apt-get install nftables" },
     Optional { program: "ip", adds: "to look at links and routes by hand", install: "apt-get install iproute2" },

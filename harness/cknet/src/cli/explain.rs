@@ -50,10 +50,11 @@ fn write(scenario: &Scenario, out: &mut String) -> std::fmt::Result {
     let cluster = &scenario.cluster;
     writeln!(
         out,
-        "  cluster    pods {}, services {}, {}, node address {}",
+        "  cluster    pods {}, services {}, {}, backend {}, node address {}",
         cluster.pod_cidr,
         cluster.service_cidr,
         cluster.encapsulation.word(),
+        cluster.backend().word(),
         cluster.node_address
     )?;
     for (name, workload) in scenario.workloads.iter() {

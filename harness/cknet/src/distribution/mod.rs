@@ -21,6 +21,8 @@ pub struct ClusterSpec {
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
     pub encapsulation: Encapsulation,
+    /// Nodes exchange routes over BGP.
+    pub bird: bool,
     /// Prefix length of the blocks of pod addresses.
     pub block_size: u8,
     /// Calico's `IP_AUTODETECTION_METHOD`.

@@ -180,6 +180,7 @@ impl Credentials {
                     Encapsulation::VxlanCrossSubnet => addons::Encapsulation::CrossSubnet,
                     Encapsulation::None => addons::Encapsulation::Never,
                 },
+                bird: spec.bird,
                 autodetection: Some(spec.autodetection.clone()),
                 cluster_domain: "cluster.local".into(),
             },

@@ -71,6 +71,7 @@ impl World {
             }
             Action::Firewall(_)
             | Action::Firewalld(_)
+            | Action::Bird(_)
             | Action::NodeRun(_)
             | Action::InstallCni(_)
             | Action::StopComponent(_)

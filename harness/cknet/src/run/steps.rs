@@ -13,8 +13,8 @@ use crate::cluster::workloads;
 use crate::provider::link::NewVxlan;
 use crate::provider::{Exit, Invocation};
 use crate::scenario::model::{
-    Action, Component, Direction, FdbChange, Firewall, FirewallChange, InstallCni, LinkChange, LinkState, Manifest,
-    NewLink, NodeRun, NodeSet, PatchType, Place, Relabel, RouteChange, WorkloadChange,
+    Action, Bird, Component, Direction, FdbChange, Firewall, FirewallChange, InstallCni, LinkChange, LinkState,
+    Manifest, NewLink, NodeRun, NodeSet, PatchType, Place, Relabel, RouteChange, WorkloadChange,
 };
 
 /// Longest time for a command on a node.
@@ -74,6 +74,7 @@ pub fn describe(action: &Action) -> String {
             }
             change => format!("set {} of {} {change:?}", link.device, link.node),
         },
+        Action::Bird(bird) => format!("start BIRD on {}", bird.node),
         Action::InstallCni(install) => {
             let verb = if install.remove { "remove" } else { "install" };
             format!("{verb} CNI configuration {}", install.file)
@@ -139,6 +140,10 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
         Action::Link(link) => {
             stage.tainted = true;
             change_link(stage, link).await
+        }
+        Action::Bird(bird) => {
+            stage.tainted = true;
+            start_bird(stage, bird).await
         }
         Action::InstallCni(install) => {
             stage.tainted = true;
@@ -306,6 +311,7 @@ async fn change_link(stage: &Stage<'_>, link: &LinkChange) -> Done {
         LinkState::Down => "down".to_string(),
         LinkState::Delete => "delete".to_string(),
         LinkState::Mtu(bytes) => format!("mtu={bytes}"),
+        LinkState::Rename(name) => format!("name={name}"),
         LinkState::Add(new) => return add_link(stage, link, new).await,
     };
     let argv = ["cknet", "node-link", &link.device, &change].map(String::from).to_vec();
@@ -336,6 +342,20 @@ async fn add_link(stage: &Stage<'_>, link: &LinkChange, new: &NewLink) -> Done {
     let refusals: &[i32] = if new.may_be_refused { &IN_THE_WAY } else { &[] };
     let wanted: Vec<i32> = std::iter::once(0).chain(refusals.iter().copied()).collect();
     command_with(stage, link.node.as_str(), argv, &wanted).await
+}
+
+/// BIRD on a machine outside of the cluster; one that runs there already is ended.
+async fn start_bird(stage: &Stage<'_>, bird: &Bird) -> Done {
+    const CONFIG: &str = "/run/bird/bird.conf";
+    const SERVICE: &str = "bird";
+    let name = bird.node.as_str();
+    let node = stage.cluster.nodes.get(name).ok_or_else(|| format!("no machine is called `{name}`"))?;
+    let config = bird.config.resolve(&|fact| stage.facts.lookup(fact)).map_err(text)?;
+    node.put(CONFIG, 0o644, config.into_bytes()).await.map_err(text)?;
+    command(stage, name, ["bird", "-p", "-c", CONFIG].map(String::from).to_vec(), 0).await?;
+    node.stop(SERVICE).await.map_err(text)?;
+    let invocation = Invocation::new(["bird", "-f", "-c", CONFIG, "-s", "/run/bird/bird.ctl"]);
+    node.start(SERVICE, invocation).await.map_err(text)
 }
 
 async fn install_cni(stage: &Stage<'_>, install: &InstallCni) -> Done {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteType, RouteVia,
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,14 @@ pub struct Fdb {
     pub state: String,
 }
 
+/// The name of who made a route, or its number where it has none (rtnetlink(7)).
+fn protocol(protocol: RouteProtocol) -> String {
+    match protocol {
+        RouteProtocol::Other(number) => number.to_string(),
+        named => named.to_string(),
+    }
+}
+
 /// A route, unless it is one of the host's own addresses or a cache entry.
 pub(super) fn route(message: &RouteMessage, names: &LinkNames) -> Option<Route> {
     let header = &message.header;
@@ -111,7 +119,7 @@ pub(super) fn route(message: &RouteMessage, names: &LinkNames) -> Option<Route> 
         destination: IpNet::new(destination, header.destination_prefix_length).ok()?,
         kind: route_kind(header.kind),
         table,
-        protocol: header.protocol.to_string(),
+        protocol: protocol(header.protocol),
         scope: header.scope.to_string(),
         source,
         metric,

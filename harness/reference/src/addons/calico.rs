@@ -1,7 +1,7 @@
 //! Calico's objects: `calico.yaml` and `calico-resources.yaml` with the cluster's values.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, EnvVar};
+use k8s_openapi::api::core::v1::{ConfigMap, EnvVar, ExecAction, Probe};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -13,10 +13,7 @@ const RESOURCES: &str = "calico-resources.yaml";
 pub(super) fn objects(spec: &AddonSpec, identity: &str) -> Result<Vec<Value>, AddonError> {
     let mut node = documents(NODE, include_str!("calico.yaml"))?;
     fill(NODE, &mut node, "ConfigMap", |config: &mut ConfigMap| {
-        let backend = match spec.encapsulation {
-            Encapsulation::Never => "bird",
-            Encapsulation::Always | Encapsulation::CrossSubnet => "vxlan",
-        };
+        let backend = if spec.bird { "bird" } else { "vxlan" };
         config.data.get_or_insert_default().insert("calico_backend".to_owned(), backend.to_owned());
     })?;
     fill(NODE, &mut node, "DaemonSet", |set: &mut DaemonSet| complete(set, spec))?;
@@ -53,9 +50,19 @@ fn complete(set: &mut DaemonSet, spec: &AddonSpec) {
     env.push(variable("CALICO_IPV4POOL_CIDR", spec.pod_cidr.trunc().to_string()));
     env.push(variable("CALICO_IPV4POOL_BLOCK_SIZE", spec.block_size.to_string()));
     env.push(variable("CALICO_IPV4POOL_VXLAN", vxlan_mode(spec.encapsulation).to_owned()));
+    if spec.bird {
+        container.readiness_probe = Some(with_bird(container.readiness_probe.take().unwrap_or_default()));
+    }
+    let env = container.env.get_or_insert_default();
     if let Some(method) = &spec.autodetection {
         env.push(variable("IP_AUTODETECTION_METHOD", method.clone()));
     }
+}
+
+/// As upstream's calico.yaml has it: a node whose sessions do not stand is not ready.
+fn with_bird(probe: Probe) -> Probe {
+    let command = ["cknet", "calico-node", "-bird-ready", "-felix-ready"].map(str::to_owned).to_vec();
+    Probe { http_get: None, exec: Some(ExecAction { command: Some(command) }), ..probe }
 }
 
 /// An object of one of Calico's own kinds.

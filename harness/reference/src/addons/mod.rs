@@ -51,6 +51,9 @@ pub struct AddonSpec {
     /// The prefix length of the blocks that nodes take from the pool, 20 to 32. Calico's default is 26.
     pub block_size: u8,
     pub encapsulation: Encapsulation,
+    /// BIRD runs on each node.
+    #[serde(default)]
+    pub bird: bool,
     /// Calico's `IP_AUTODETECTION_METHOD`, such as `interface=eth1`; Calico takes the first address found if none.
     pub autodetection: Option<String>,
     /// Such as `cluster.local`.

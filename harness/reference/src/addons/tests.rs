@@ -12,6 +12,7 @@ fn spec() -> AddonSpec {
         service_cidr: "10.152.183.0/24".parse().unwrap(),
         block_size: 26,
         encapsulation: Encapsulation::Always,
+        bird: false,
         autodetection: Some("interface=eth1".to_owned()),
         cluster_domain: "cluster.local".to_owned(),
     }
@@ -38,12 +39,12 @@ fn variable(objects: &[Value], name: &str) -> Option<Value> {
 #[case(Encapsulation::Always, "Always", "vxlan")]
 #[case(Encapsulation::CrossSubnet, "CrossSubnet", "vxlan")]
 #[case(Encapsulation::Never, "Never", "bird")]
-fn the_pool_and_the_backend_follow_the_encapsulation(
+fn the_pool_follows_the_encapsulation_and_the_backend_bird(
     #[case] encapsulation: Encapsulation,
     #[case] mode: &str,
     #[case] backend: &str,
 ) {
-    let objects = objects(&AddonSpec { encapsulation, ..spec() });
+    let objects = objects(&AddonSpec { encapsulation, bird: backend == "bird", ..spec() });
     let pool = found(&objects, "IPPool", "default-ipv4-ippool");
     assert_eq!(pool["apiVersion"], "crd.projectcalico.org/v1");
     assert_eq!(

@@ -54,6 +54,7 @@ impl Provider for Netns {
     fn capabilities(&self) -> Vec<Capability> {
         let mut all =
             vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands];
+        all.extend(preflight::has_bird().then_some(Capability::Bgp));
         all.extend(preflight::has_firewalld().then_some(Capability::Firewalld));
         if cknet_probe::engine::knows_sctp() {
             all.push(Capability::Sctp);

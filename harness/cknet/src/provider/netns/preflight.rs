@@ -45,8 +45,16 @@ const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "
 
 /// Whether nodes find firewalld, the program that talks to it, and the bus over which they do.
 pub fn has_firewalld() -> bool {
-    let found = |program: &str| PROGRAMS.iter().any(|folder| Path::new(folder).join(program).is_file());
-    ["firewalld", "firewall-cmd", "dbus-daemon"].into_iter().all(found)
+    ["firewalld", "firewall-cmd", "dbus-daemon"].into_iter().all(found_by_nodes)
+}
+
+/// Whether nodes find BIRD, which speaks BGP.
+pub fn has_bird() -> bool {
+    found_by_nodes("bird")
+}
+
+fn found_by_nodes(program: &str) -> bool {
+    PROGRAMS.iter().any(|folder| Path::new(folder).join(program).is_file())
 }
 
 /// The switches by which kernels and distributions forbid user namespaces to ordinary users.

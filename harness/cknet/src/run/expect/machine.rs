@@ -42,7 +42,9 @@ pub async fn route(stage: &Stage<'_>, expected: &Route) -> Looked {
             via.as_ref().is_none_or(|via| hop.via == Some(via.0))
                 && device.as_ref().is_none_or(|device| hop.device.as_ref() == Some(device))
         };
-        via.is_none() && device.is_none() || route.next_hops.iter().any(hop_fits)
+        expected.kind.as_ref().is_none_or(|kind| *kind == route.kind)
+            && expected.protocol.as_ref().is_none_or(|protocol| *protocol == route.protocol)
+            && (via.is_none() && device.is_none() || route.next_hops.iter().any(hop_fits))
     });
     let shown = to_it.iter().map(|route| show_route(route)).collect::<Vec<_>>().join("; ");
     let shown = if shown.is_empty() { format!("no route to {destination}") } else { shown };
@@ -62,6 +64,7 @@ fn show_route(route: &cknet_probe::facts::Route) -> String {
             text.push_str(" onlink");
         }
     }
+    text.push_str(&format!(" proto {}", route.protocol));
     text
 }
 

@@ -2,7 +2,7 @@
 //! before anything is made.
 //! Must not know which provider can do what.
 
-use super::super::model::{Action, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, Step};
+use super::super::model::{Action, Backend, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, Step};
 use super::{Checking, Part};
 
 pub(super) fn check(c: &mut Checking<'_>) {
@@ -37,6 +37,9 @@ pub(super) fn check(c: &mut Checking<'_>) {
             need(c, Capability::Sctp, path!["workloads", name.as_str(), "listen", index]);
         }
     }
+    if scenario.cluster.backend() == Backend::Bird {
+        need(c, Capability::Bgp, path!["cluster"]);
+    }
     let usual = Cluster::default();
     if scenario.cluster.pod_cidr != usual.pod_cidr || scenario.cluster.service_cidr != usual.service_cidr {
         need(c, Capability::CustomCidrs, path!["cluster"]);
@@ -50,6 +53,7 @@ fn of_step(step: &Step) -> Vec<Capability> {
             vec![Capability::NodeFirewall, Capability::Firewalld]
         }
         Action::Firewalld(_) => vec![Capability::NodeFirewall],
+        Action::Bird(_) => vec![Capability::Bgp],
         Action::Link(_) | Action::Route(_) | Action::Fdb(_) => vec![Capability::NodeLinks],
         Action::InstallCni(_) | Action::NodeRun(_) => vec![Capability::NodeCommands],
         Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],

@@ -15,6 +15,7 @@ pub(super) fn of_step(step: &Step) -> Vec<&LateFact> {
         }
         Action::Patch(patch) => patch.patch.late_texts().collect(),
         Action::NodeRun(run) => run.argv.iter().collect(),
+        Action::Bird(bird) => vec![&bird.config],
         Action::Firewalld(firewalld) => firewalld.commands.iter().collect(),
         Action::Route(change) => {
             text(&change.destination).into_iter().chain(change.via.as_ref().and_then(text)).chain(&change.dev).collect()

@@ -50,6 +50,13 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
             narrowed(c, firewall, &here);
         }
         Action::Link(change) => link(c, change, &here),
+        Action::Bird(bird) if c.scenario.topology.is_member(&bird.node) => {
+            let message = format!(
+                "`{}` is a member of the cluster; calico-node runs BIRD there, with the configuration that its objects make",
+                bird.node
+            );
+            c.problem(&[&here[..], path!["node"]].concat(), message);
+        }
         Action::InstallCni(install) => configuration(c, install, &here),
         Action::StopComponent(change) | Action::StartComponent(change) => {
             let strange = change.nodes.of(&c.scenario.topology).into_iter().find(|n| !c.scenario.topology.is_member(n));
@@ -109,6 +116,10 @@ fn link(c: &mut Checking<'_>, change: &LinkChange, here: &[Part<'_>]) {
     let given = c.scenario.topology.nodes.get(&change.node);
     let named_nic = super::place(&c.file.tree, &[here, path!["nic"]].concat()) != super::place(&c.file.tree, here);
     match &change.change {
+        LinkState::Rename(name) if name.is_empty() || name.len() > 15 || name.contains(['/', ' ']) => {
+            let message = format!("`{name}` is no name of a device: 1 to 15 characters, no `/`, no space");
+            c.problem(&[here, path!["rename"]].concat(), message);
+        }
         LinkState::Add(new) => {
             if named_nic {
                 let message = "an interface of the topology is there already; name the new `device`";

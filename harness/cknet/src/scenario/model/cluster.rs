@@ -25,6 +25,8 @@ record! {
         /// How a packet for a pod on another node travels.
         #[schemars(default)]
         pub encapsulation: Encapsulation = Encapsulation::default(),
+        /// What carries packets between nodes; `bird` if `encapsulation` is `none`, else `vxlan`, unless given.
+        pub backend: Option<Backend>,
         /// Prefix length of the blocks of pod addresses that a node takes; 26 unless given.
         #[schemars(default = "default_block_size")]
         pub block_size: BlockSize = default_block_size(),
@@ -68,10 +70,20 @@ impl Default for Cluster {
             pod_cidr: default_pod_cidr(),
             service_cidr: default_service_cidr(),
             encapsulation: Encapsulation::default(),
+            backend: None,
             block_size: default_block_size(),
             node_address: NodeAddress::default(),
             cloud_init: None,
         }
+    }
+}
+
+impl Cluster {
+    /// What carries packets between nodes, given or not.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        let usual = if self.encapsulation == Encapsulation::None { Backend::Bird } else { Backend::Vxlan };
+        self.backend.unwrap_or(usual)
     }
 }
 
@@ -126,6 +138,17 @@ words! {
     }
 }
 
+words! {
+    "a backend";
+    /// What carries packets between nodes: Calico's `calico_backend`.
+    pub enum Backend {
+        /// Felix alone.
+        Vxlan = "vxlan",
+        /// A BIRD on each node, which exchanges routes over BGP.
+        Bird = "bird",
+    }
+}
+
 /// Prefix length of a block of pod addresses, 20 to 32.
 #[derive(serde::Serialize, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockSize(u8);
@@ -177,6 +200,8 @@ pub enum NodeAddress {
     /// `firstFound`: the first usable address of the first usable interface.
     #[default]
     FirstFound,
+    /// `kubernetesInternalIp`: the node's InternalIP in the Kubernetes API.
+    KubernetesInternalIp,
     /// `interface=REGEX`: of an interface whose name matches.
     Interface(String),
     /// `skipInterface=REGEX`: of the first interface whose name does not match.
@@ -191,6 +216,7 @@ impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FirstFound => f.write_str("firstFound"),
+            Self::KubernetesInternalIp => f.write_str("kubernetesInternalIp"),
             Self::Interface(pattern) => write!(f, "interface={pattern}"),
             Self::SkipInterface(pattern) => write!(f, "skipInterface={pattern}"),
             Self::CanReach(address) => write!(f, "canReach={address}"),
@@ -205,6 +231,7 @@ impl NodeAddress {
     pub fn autodetection_method(&self) -> String {
         match self {
             Self::FirstFound => "first-found".to_owned(),
+            Self::KubernetesInternalIp => "kubernetes-internal-ip".to_owned(),
             Self::Interface(pattern) => format!("interface={pattern}"),
             Self::SkipInterface(pattern) => format!("skip-interface={pattern}"),
             Self::CanReach(address) => format!("can-reach={address}"),
@@ -214,10 +241,11 @@ impl NodeAddress {
 }
 
 text!(NodeAddress, "NodeAddress",
-"`firstFound`, `interface=REGEX`, `skipInterface=REGEX`, `canReach=ADDRESS` or `cidr=CIDR`",
-pattern r"^(firstFound|(interface|skipInterface|canReach|cidr)=.+)$",
+"`firstFound`, `kubernetesInternalIp`, `interface=REGEX`, `skipInterface=REGEX`, `canReach=ADDRESS` or `cidr=CIDR`",
+pattern r"^(firstFound|kubernetesInternalIp|(interface|skipInterface|canReach|cidr)=.+)$",
 parse |text: &str| match text.split_once('=') {
     None if text == "firstFound" => Ok(Self::FirstFound),
+    None if text == "kubernetesInternalIp" => Ok(Self::KubernetesInternalIp),
     Some(("interface", pattern)) if !pattern.is_empty() => Ok(Self::Interface(pattern.to_owned())),
     Some(("skipInterface", pattern)) if !pattern.is_empty() => Ok(Self::SkipInterface(pattern.to_owned())),
     Some(("canReach", address)) => Address::from_text(address).map(Self::CanReach),

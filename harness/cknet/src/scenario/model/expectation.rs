@@ -294,6 +294,10 @@ record! {
         pub via: Option<Late<Address>>,
         /// The device.
         pub dev: Option<Text>,
+        /// Its kind as `ip route` names it: `unicast`, `blackhole`, `unreachable`.
+        pub kind: Option<String>,
+        /// Who laid it: `bird`, `static`, `kernel`, or a number; Felix's is 80.
+        pub protocol: Option<String>,
         /// Whether there is such a route; `true` unless given.
         #[schemars(default = "yes")]
         pub present: bool = yes(),

@@ -152,6 +152,7 @@ impl Capability {
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Firewalld => Some("apt-get install firewalld dbus-daemon"),
+            Self::Bgp => Some("apt-get install bird2"),
             Self::Sctp => Some("where the kernel has SCTP as a module, modprobe sctp"),
             _ => None,
         }

@@ -24,7 +24,7 @@ mod ways;
 mod workload;
 
 pub use checklist::Point;
-pub use cluster::{BlockSize, Cluster, Encapsulation, Flavour, NodeAddress};
+pub use cluster::{Backend, BlockSize, Cluster, Encapsulation, Flavour, NodeAddress};
 pub use endpoint::{Endpoint, Via};
 pub use expectation::{
     Addresses, Beyond, Check, Connectivity, DeviceOf, Dns, Ear, Encapsulated, Expectation, Link, Listening, NodeState,
@@ -45,8 +45,8 @@ pub use ports::{PortNumber, PortProto, PortRange, Protocol};
 pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{
-    Action, Component, FdbChange, InstallCni, LinkChange, LinkState, NewLink, NewLinkKind, NodeRun, NodeSet, Patch,
-    PatchType, Relabel, RouteChange, Step, WorkloadChange,
+    Action, Bird, Component, FdbChange, InstallCni, LinkChange, LinkState, NewLink, NewLinkKind, NodeRun, NodeSet,
+    Patch, PatchType, Relabel, RouteChange, Step, WorkloadChange,
 };
 pub use topology::{Nic, Node, Role, Segment, Topology};
 pub use values::{Address, Cidr, Day, Selector, Wait};

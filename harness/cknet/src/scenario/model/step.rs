@@ -43,6 +43,8 @@ choice! {
         StartComponent(Component) as "startComponent",
         /// Changes a device of a node.
         Link(LinkChange) as "link",
+        /// Starts BIRD on a machine that is no member of the cluster.
+        Bird(Bird) as "bird",
         /// Installs or removes a CNI configuration on nodes.
         InstallCni(InstallCni) as "installCni",
         /// Sets or removes a route of a node.
@@ -195,8 +197,21 @@ pub enum LinkState {
     Delete,
     /// Its MTU is changed, in bytes.
     Mtu(u16),
+    /// It gets another name.
+    Rename(String),
     /// It is made.
     Add(NewLink),
+}
+
+record! {
+    "`bird`";
+    /// A router with which nodes can speak BGP: BIRD with a configuration of its own.
+    pub struct Bird {
+        /// The machine.
+        pub node: NodeName,
+        /// The whole configuration, as BIRD 2 reads it.
+        pub config: Text,
+    }
 }
 
 record! {
@@ -265,9 +280,11 @@ record! {
         pub device: Option<String>,
         /// `up`, `down` or `delete`; this or `mtu`.
         pub set: Option<LinkWord>,
-        /// The new MTU in bytes; this, `set` or `add`.
+        /// The new MTU in bytes; this, `set`, `rename` or `add`.
         pub mtu: Option<u16>,
-        /// The device is made; this, `set` or `mtu`.
+        /// The new name; this, `set`, `mtu` or `add`.
+        pub rename: Option<String>,
+        /// The device is made; this, `set`, `mtu` or `rename`.
         pub add: Option<NewLink>,
     }
 }
@@ -288,14 +305,15 @@ words! {
 impl Read for LinkChange {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         let spec = LinkSpec::read(node, r)?;
-        let change = match (spec.set, spec.mtu, spec.add) {
-            (Some(LinkWord::Up), None, None) => LinkState::Up,
-            (Some(LinkWord::Down), None, None) => LinkState::Down,
-            (Some(LinkWord::Delete), None, None) => LinkState::Delete,
-            (None, Some(mtu), None) => LinkState::Mtu(mtu),
-            (None, None, Some(add)) => LinkState::Add(add),
+        let change = match (spec.set, spec.mtu, spec.rename, spec.add) {
+            (Some(LinkWord::Up), None, None, None) => LinkState::Up,
+            (Some(LinkWord::Down), None, None, None) => LinkState::Down,
+            (Some(LinkWord::Delete), None, None, None) => LinkState::Delete,
+            (None, Some(mtu), None, None) => LinkState::Mtu(mtu),
+            (None, None, Some(name), None) => LinkState::Rename(name),
+            (None, None, None, Some(add)) => LinkState::Add(add),
             _ => {
-                r.problem(node.point(), "a link step has one of `set`, `mtu`, `add`");
+                r.problem(node.point(), "a link step has one of `set`, `mtu`, `rename`, `add`");
                 return None;
             }
         };

@@ -20,12 +20,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::autodetect::{self, Method};
+use super::bgp;
+use super::bird::Bird;
 use super::dataplane::{self, Look, Overlay, View};
 use super::endpoint_status::{self, EndpointStatus};
 use super::health::Health;
 use super::node_object::{self, CalicoNode, Tunnel};
-use super::resources::{Encapsulation, FelixConfiguration, FelixConfigurationSpec, IPAMBlock, IPPool, IPPoolSpec};
-use super::{Settings, log};
+use super::resources::{
+    BGPConfiguration, BGPConfigurationSpec, BGPPeer, BGPPeerSpec, Encapsulation, FelixConfiguration,
+    FelixConfigurationSpec, IPAMBlock, IPPool, IPPoolSpec,
+};
+use super::{Backend, Settings, log};
 use crate::node::cni::config::calico_list;
 use crate::node::cni::interface_name;
 use crate::node::cni::ipam::{Ipam, IpamError};
@@ -48,6 +53,9 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Shortest time between two looks. A change after a quiet time is seen at once; in a storm, as when many pods start,
 /// several changes are one look.
 const SPACING: Duration = Duration::from_millis(5);
+
+/// How long to look for an address before the container ends for want of one.
+const AUTODETECTION: Duration = Duration::from_secs(1);
 
 /// calico-node cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +89,8 @@ struct Cluster {
     pools: Store<IPPool>,
     blocks: Store<IPAMBlock>,
     felix: Store<FelixConfiguration>,
+    bgp: Store<BGPConfiguration>,
+    peers: Store<BGPPeer>,
 }
 
 impl Cluster {
@@ -94,6 +104,8 @@ impl Cluster {
             pools: follow(Api::all(client.clone()), all(), bell),
             blocks: follow(Api::all(client.clone()), all(), bell),
             felix: follow(Api::all(client.clone()), all(), bell),
+            bgp: follow(Api::all(client.clone()), all(), bell),
+            peers: follow(Api::all(client.clone()), all(), bell),
         }
     }
 
@@ -106,6 +118,8 @@ impl Cluster {
             self.pools.wait_until_ready(),
             self.blocks.wait_until_ready(),
             self.felix.wait_until_ready(),
+            self.bgp.wait_until_ready(),
+            self.peers.wait_until_ready(),
         )
         .map_err(|_| AgentError::WatchesEnded)?;
         Ok(())
@@ -118,6 +132,15 @@ impl Cluster {
     fn felix_spec(&self) -> FelixConfigurationSpec {
         let default = self.felix.state().into_iter().find(|felix| felix.name_any() == "default");
         default.map(|felix| felix.spec.clone()).unwrap_or_default()
+    }
+
+    fn bgp_spec(&self) -> BGPConfigurationSpec {
+        let default = self.bgp.state().into_iter().find(|bgp| bgp.name_any() == "default");
+        default.map(|bgp| bgp.spec.clone()).unwrap_or_default()
+    }
+
+    fn peer_specs(&self) -> Vec<BGPPeerSpec> {
+        self.peers.state().iter().map(|peer| peer.spec.clone()).collect()
     }
 
     /// Everything that policy depends on.
@@ -153,6 +176,7 @@ pub async fn run(settings: Settings) -> Result<(), AgentError> {
     ring_at_kernel_changes(&bell)?;
     cluster.ready().await?;
     let mut agent = Agent::start(settings, client, cluster).await?;
+    let started = Instant::now();
     let mut terminated = signal(SignalKind::terminate())?;
     loop {
         let next = Instant::now() + SPACING;
@@ -160,6 +184,9 @@ pub async fn run(settings: Settings) -> Result<(), AgentError> {
         health.set_ready(reconciled.is_ok());
         if let Err(error) = &reconciled {
             log("WARNING", &error.to_string());
+        }
+        if matches!(reconciled, Err(AgentError::NoAddress(_))) && started.elapsed() >= AUTODETECTION {
+            return reconciled;
         }
         let try_again = reconciled.is_err() || !agent.announced || agent.refused.is_some();
         tokio::select! {
@@ -221,6 +248,9 @@ struct Agent {
     written: Option<CalicoNode>,
     /// The CNI configuration is installed and the node has been told.
     announced: bool,
+    bird: Bird,
+    /// The node's address and the index of its link, as found last.
+    detected: Option<(Ipv4Net, u32)>,
     /// Why the kernel refused the overlay device the last time.
     refused: Option<String>,
 }
@@ -239,13 +269,15 @@ impl Agent {
             cluster,
             written: None,
             announced: false,
+            bird: Bird::default(),
+            detected: None,
             refused: None,
         })
     }
 
     /// One look at everything, and every correction that follows from it.
     async fn reconcile(&mut self) -> Result<(), AgentError> {
-        if !self.settings.networking {
+        if self.settings.backend == Backend::None {
             return self.enforce_only();
         }
         let pools = self.cluster.pool_specs();
@@ -263,6 +295,7 @@ impl Agent {
         let device = self.overlay_or_later(device);
         self.program_policy(&own, &felix)?;
         self.program_routes(&own, &pools, &look, underlay, device).await?;
+        self.speak_bgp(&own, &pools)?;
         self.announce(underlay, device).await
     }
 
@@ -292,14 +325,21 @@ impl Agent {
         device.unwrap_or_default()
     }
 
-    /// The node's address and the link that has it.
-    fn detect<'a>(&self, look: &'a Look) -> Result<(Ipv4Net, &'a Link), AgentError> {
+    /// The node's address and the link that has it. What was found once is kept while nothing can be found: Calico
+    /// finds an address when it starts, and then only follows changes.
+    fn detect<'a>(&mut self, look: &'a Look) -> Result<(Ipv4Net, &'a Link), AgentError> {
         let nodes = self.cluster.nodes.state();
         let own = nodes.iter().find(|node| node.name_any() == self.settings.node);
         let internal = own.and_then(|node| node_object::internal_address(node)).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let found = autodetect::find(&self.method, &look.links, &look.addresses, internal);
         let found = found.and_then(|(address, name)| Some((address, look.link(&name)?)));
-        found.ok_or_else(|| AgentError::NoAddress(self.settings.autodetection.clone()))
+        let kept = self
+            .detected
+            .and_then(|(address, index)| Some((address, look.links.iter().find(|link| link.index == index)?)));
+        let (address, link) =
+            found.or(kept).ok_or_else(|| AgentError::NoAddress(self.settings.autodetection.clone()))?;
+        self.detected = Some((address, link.index));
+        Ok((address, link))
     }
 
     /// This node as the others shall see it; written to the API when it changed.
@@ -350,8 +390,34 @@ impl Agent {
         let index = |pod: &LocalPod| links.get(pod.interface.as_str()).copied();
         let pods: Vec<_> = self.local_pods().filter_map(|pod| Some((pod.address, index(&pod)?))).collect();
         let blocks = self.cluster.block_owners();
-        let view = View { own, others: &others, pools, blocks: &blocks, pods: &pods, underlay };
+        let bird = self.settings.backend == Backend::Bird;
+        let view = View { own, others: &others, pools, blocks: &blocks, pods: &pods, underlay, bird };
         Ok(dataplane::apply(&self.netlink, look, device, &dataplane::desired(&view)).await?)
+    }
+
+    /// Gives BIRD what follows from the objects, where the backend is BIRD.
+    fn speak_bgp(&mut self, own: &CalicoNode, pools: &[IPPoolSpec]) -> Result<(), AgentError> {
+        if self.settings.backend != Backend::Bird {
+            return Ok(());
+        }
+        let nodes = self.cluster.nodes.state();
+        let numbered = nodes.iter().filter_map(|node| Some((node_object::read(node)?, node_object::as_number(node))));
+        let (this, others): (Vec<_>, Vec<_>) = numbered.partition(|(node, _)| node.name == own.name);
+        let blocks = self.cluster.block_owners().into_iter().filter(|(_, owner)| *owner == own.name);
+        let mut blocks: Vec<Ipv4Net> = blocks.map(|(block, _)| block).collect();
+        // The store has no order, and another order would be another configuration.
+        blocks.sort();
+        let view = bgp::View {
+            name: &own.name,
+            address: own.address.addr(),
+            as_number: this.first().and_then(|(_, number)| *number),
+            others: &others.iter().map(|(node, number)| (node.address.addr(), *number)).collect::<Vec<_>>(),
+            configuration: &self.cluster.bgp_spec(),
+            peers: &self.cluster.peer_specs(),
+            pools,
+            blocks: &blocks,
+        };
+        Ok(self.bird.serve(view.config())?)
     }
 
     /// Pods of this node with a link of their own.

@@ -53,6 +53,8 @@ pub struct View<'a> {
     pub pods: &'a [(Ipv4Addr, u32)],
     /// What carries packets between nodes.
     pub underlay: &'a Link,
+    /// BIRD lays the routes that need no encapsulation, and those of this node's own blocks.
+    pub bird: bool,
 }
 
 /// How to reach other nodes over VXLAN.
@@ -90,6 +92,9 @@ pub fn desired(view: &View<'_>) -> Desired {
     for (block, owner) in view.blocks {
         let Some(pool) = view.pools.iter().find(|pool| pool.cidr.contains(block)) else { continue };
         if *owner == view.own.name {
+            if view.bird && pool.vxlan_mode == Encapsulation::Never {
+                continue;
+            }
             desired.routes.insert(Route { destination: *block, kind: RouteKind::Blackhole, protocol: PROTOCOL });
         } else if let Some(other) = view.others.iter().find(|node| node.name == *owner) {
             desired.add_remote(*block, other, pool.vxlan_mode, view);
@@ -279,8 +284,9 @@ mod tests {
             Link { index: 2, name: "eth0".into(), up: true, mtu: 1500, mac: None, parent: None, vxlan: None };
         let pools = [pool];
         let pods = [("10.1.0.1".parse().unwrap(), 9)];
+        let underlay = &underlay;
         let view =
-            View { own: &own, others: &others, pools: &pools, blocks: &blocks, pods: &pods, underlay: &underlay };
+            View { own: &own, others: &others, pools: &pools, blocks: &blocks, pods: &pods, underlay, bird: false };
         desired(&view).routes.into_iter().collect()
     }
 

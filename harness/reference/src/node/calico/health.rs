@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 
 /// FELIX_HEALTHPORT's default.
-const PORT: u16 = 9099;
+pub const PORT: u16 = 9099;
 
 /// Whether the data plane has been programmed at least once and the last attempt succeeded.
 #[derive(Clone, Default)]

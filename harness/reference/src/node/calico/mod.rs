@@ -6,6 +6,8 @@
 
 mod agent;
 mod autodetect;
+mod bgp;
+mod bird;
 mod dataplane;
 pub mod endpoint_status;
 mod health;
@@ -24,8 +26,18 @@ pub struct Settings {
     pub node: String,
     pub kubeconfig: String,
     pub autodetection: String,
-    /// Whether addresses and routes are Calico's; with the backend `none` only policy is.
-    pub networking: bool,
+    pub backend: Backend,
+}
+
+/// Calico's `calico_backend`: what carries packets between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Felix alone: VXLAN, and routes to nodes of the same subnet.
+    Vxlan,
+    /// BIRD beside Felix: routes of pools without encapsulation are exchanged over BGP.
+    Bird,
+    /// Addresses and routes are somebody else's; only policy is Calico's.
+    None,
 }
 
 impl Settings {
@@ -35,13 +47,28 @@ impl Settings {
             node: variable("NODENAME").ok_or("NODENAME is not set")?,
             kubeconfig: variable("KUBECONFIG").unwrap_or_else(|| "/etc/kubernetes/kubelet.conf".into()),
             autodetection: variable("IP_AUTODETECTION_METHOD").unwrap_or_else(|| "first-found".into()),
-            networking: variable("CALICO_NETWORKING_BACKEND").as_deref() != Some("none"),
+            backend: match variable("CALICO_NETWORKING_BACKEND").as_deref() {
+                Some("none") => Backend::None,
+                None | Some("vxlan") => Backend::Vxlan,
+                Some("bird") => Backend::Bird,
+                Some(other) => return Err(format!("CALICO_NETWORKING_BACKEND is `{other}`: use bird, vxlan or none")),
+            },
         })
     }
 }
 
-/// The hidden command line `cknet calico-node`.
-pub fn main(_arguments: &[String]) -> ExitCode {
+/// The hidden command line `cknet calico-node [bird | -felix-ready -bird-ready]`.
+pub fn main(arguments: &[String]) -> ExitCode {
+    let given = |word: &str| arguments.iter().any(|argument| argument == word);
+    if given("bird") {
+        return complain(&format!("cannot start BIRD: {}", bird::exec()));
+    }
+    if given("-felix-ready") || given("-bird-ready") {
+        return match bird::not_ready(given("-felix-ready"), given("-bird-ready")) {
+            None => ExitCode::SUCCESS,
+            Some(why) => told(&why),
+        };
+    }
     let settings = match Settings::from_environment() {
         Ok(settings) => settings,
         Err(problem) => return complain(&problem),
@@ -59,6 +86,13 @@ pub fn main(_arguments: &[String]) -> ExitCode {
 /// Says why the container ends, on its log.
 fn complain(problem: &str) -> ExitCode {
     log("ERROR", problem);
+    ExitCode::FAILURE
+}
+
+/// Says on standard error, where probes look, what is not ready.
+fn told(why: &str) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{why}");
     ExitCode::FAILURE
 }
 

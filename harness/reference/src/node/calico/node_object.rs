@@ -10,6 +10,7 @@ use serde_json::json;
 
 const ADDRESS: &str = "projectcalico.org/IPv4Address";
 const TUNNEL_ADDRESS: &str = "projectcalico.org/IPv4VXLANTunnelAddr";
+const AS_NUMBER: &str = "projectcalico.org/ASNumber";
 const TUNNEL_MAC: &str = "projectcalico.org/VXLANTunnelMACAddr";
 
 /// A node as Calico sees it.
@@ -36,6 +37,11 @@ pub fn read(node: &Node) -> Option<CalicoNode> {
         .zip(annotation(TUNNEL_MAC))
         .and_then(|(address, mac)| Some(Tunnel { address: address.parse().ok()?, mac: parse_mac(mac)? }));
     Some(CalicoNode { name: node.name_any(), address, tunnel })
+}
+
+/// The AS that an annotation gives to a node.
+pub fn as_number(node: &Node) -> Option<u32> {
+    node.annotations().get(AS_NUMBER)?.parse().ok()
 }
 
 /// The node's InternalIP.

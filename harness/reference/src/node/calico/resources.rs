@@ -75,6 +75,40 @@ calico_kind! {
     FelixConfiguration, FelixConfigurationSpec, "felixconfigurations"
 }
 
+calico_kind! {
+    /// How the cluster speaks BGP; the object named `default` counts.
+    BGPConfiguration, BGPConfigurationSpec, "bgpconfigurations"
+}
+calico_kind! {
+    /// A router with which nodes speak BGP.
+    BGPPeer, BGPPeerSpec, "bgppeers"
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BGPConfigurationSpec {
+    pub as_number: Option<u32>,
+    pub listen_port: Option<u16>,
+    pub node_to_node_mesh_enabled: Option<bool>,
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BGPPeerSpec {
+    /// The one node that is meant; all if neither this nor a selector is given.
+    pub node: Option<String>,
+    pub node_selector: Option<String>,
+    /// Address, perhaps with a port.
+    #[serde(rename = "peerIP")]
+    pub peer_ip: Option<String>,
+    #[serde(default)]
+    pub as_number: u32,
+    #[serde(flatten)]
+    pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IPPoolSpec {
