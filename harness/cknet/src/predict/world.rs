@@ -72,6 +72,8 @@ impl World {
             Action::Firewall(_)
             | Action::Firewalld(_)
             | Action::Bird(_)
+            | Action::Proxy(_)
+            | Action::ProxySettings(_)
             | Action::NodeRun(_)
             | Action::InstallCni(_)
             | Action::StopComponent(_)

@@ -5,7 +5,7 @@ pub mod forward;
 mod settings;
 
 pub use bypass::Dialect;
-pub use settings::{at, for_url};
+pub use settings::for_url;
 
 /// The proxy for `to` that the variables of this process name.
 pub fn of_environment(dialect: Dialect, to: &crate::http::url::Url) -> Option<crate::http::url::Url> {

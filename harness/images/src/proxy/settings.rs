@@ -18,7 +18,7 @@ pub fn for_url(dialect: Dialect, to: &Url, variable: &dyn Fn(&str) -> Option<Str
 }
 
 /// The place that the text of a proxy's URL means.
-pub fn at(dialect: Dialect, text: &str) -> Option<Url> {
+fn at(dialect: Dialect, text: &str) -> Option<Url> {
     let mut proxy = url::parse(text)?;
     let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
     let has_port = crate::names::split(authority).is_some();
