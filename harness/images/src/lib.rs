@@ -12,7 +12,7 @@ mod errors;
 mod http;
 mod names;
 mod options;
-mod proxy;
+pub mod proxy;
 mod redis;
 mod say;
 mod streams;

@@ -99,7 +99,7 @@ fn config(engine: ProxyEngine, port: u16) -> Option<String> {
              logformat asked %>a: %rm %ru\naccess_log stdio:{LOG} asked\nbuffered_logs off\n\
              cache_log {FOLDER}/cache.log\ncache_store_log none\npid_filename none\ncoredump_dir {FOLDER}\n\
              netdb_filename none\npinger_enable off\nshutdown_lifetime 0 seconds\nvisible_hostname proxy\n\
-             dns_nameservers 127.0.0.1\ndns_timeout 1 seconds\n"
+             dns_nameservers 127.0.0.1\ndns_timeout 1 seconds\nconnect_timeout 1 seconds\nforward_timeout 1 seconds\n"
         )),
         ProxyEngine::Any | ProxyEngine::BuiltIn => None,
     }
