@@ -198,8 +198,7 @@ fn connect(
         }
         Err(_) => None,
     };
-    let address =
-        address.ok_or_else(|| (unresolved.0, format!("Could not resolve {}: {}", unresolved.1, url.host)))?;
+    let address = address.ok_or_else(|| (unresolved.0, format!("Could not resolve {}: {}", unresolved.1, url.host)))?;
     if given.has("verbose") {
         say::error(format_args!("*   Trying {address}..."));
     }
@@ -361,7 +360,10 @@ mod tests {
         assert_eq!(curl(&format!("{quiet} -x {at} --noproxy 127.0.0.0/8 http://{to}/directly")).1.status, 200);
         assert_eq!(curl(&format!("{quiet} -x {at} -m 1 telnet://{to}")).0, 0);
         let log = std::fs::read_to_string(log.path()).unwrap();
-        assert!(log.contains(&format!("GET http://{to}/by-proxy ")) && log.contains(&format!("CONNECT {to} ")), "{log}");
+        assert!(
+            log.contains(&format!("GET http://{to}/by-proxy ")) && log.contains(&format!("CONNECT {to} ")),
+            "{log}"
+        );
         assert!(!log.contains("by-tunnel") && !log.contains("directly"), "{log}");
         assert_eq!(curl(&format!("{quiet} -x socks5://{at} http://{to}/")).0, 7);
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -165,8 +165,7 @@ pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
         json!({"name": name.as_str(), "containerPort": port.port.get(), "protocol": protocol})
     });
     let variables = workload.environment.iter();
-    let variables: Vec<Value> =
-        variables.map(|(name, value)| json!({"name": name.as_str(), "value": value})).collect();
+    let variables: Vec<Value> = variables.map(|(name, value)| json!({"name": name.as_str(), "value": value})).collect();
     let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",

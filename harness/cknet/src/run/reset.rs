@@ -17,7 +17,8 @@ pub async fn after(stage: &Stage<'_>) -> Reuse {
         return Reuse::No;
     }
     for node in stage.cluster.nodes.by_name.values() {
-        let retired = async { firewalld::retire(stage, node.as_ref()).await.and(proxy::retire(stage, node.as_ref()).await) };
+        let retired =
+            async { firewalld::retire(stage, node.as_ref()).await.and(proxy::retire(stage, node.as_ref()).await) };
         if retired.await.is_err() {
             return Reuse::No;
         }

@@ -2,7 +2,9 @@
 //! before anything is made.
 //! Must not know which provider can do what.
 
-use super::super::model::{Action, Backend, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, ProxyEngine, Step};
+use super::super::model::{
+    Action, Backend, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, ProxyEngine, Step,
+};
 use super::{Checking, Part};
 
 pub(super) fn check(c: &mut Checking<'_>) {

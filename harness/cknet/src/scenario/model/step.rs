@@ -6,8 +6,8 @@ use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, Firewall, Firewalld, HttpProxy, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber,
-    ProxySettings, Topology, Workload, WorkloadName,
+    Address, Cidr, Firewall, Firewalld, HttpProxy, Labels, Manifest, Named, NamespaceName, NicName, NodeName,
+    PortNumber, ProxySettings, Topology, Workload, WorkloadName,
 };
 
 /// One thing that is done, and the line in which it stands.
