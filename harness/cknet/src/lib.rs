@@ -8,6 +8,7 @@ pub mod claims;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
+pub mod compare;
 pub mod diagnose;
 pub mod distribution;
 pub mod event;

@@ -5,13 +5,16 @@
 mod check;
 mod claims;
 mod clusters;
+mod diff;
 mod docs;
 mod doctor;
 mod explain;
+mod former;
 mod interrupt;
 mod list;
 mod prove;
 mod repeat;
+mod rerun;
 mod run;
 mod shell;
 mod suite;
@@ -37,6 +40,10 @@ struct Cli {
 enum Command {
     /// Run scenarios and report which claims hold.
     Run(run::Options),
+    /// Run again what failed in a former run.
+    Rerun(rerun::Options),
+    /// Say what changed between two runs.
+    Diff(diff::Options),
     /// Run scenarios with each of their sabotages and see that the named expectation fails.
     Prove(prove::Options),
     /// Say for a run what it confirms and refutes of the document, section by section.
@@ -94,6 +101,8 @@ pub fn main() -> ProcessExit {
     raise_descriptor_limit();
     let code = match cli.command {
         Command::Run(options) => with_runtime(run::run(options)),
+        Command::Rerun(options) => with_runtime(rerun::rerun(options)),
+        Command::Diff(options) => diff::diff(&options),
         Command::Prove(options) => with_runtime(prove::prove(options)),
         Command::Claims(options) => claims::claims(&options),
         Command::List(options) => list::list(&options),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::former::EVENTS;
 use super::interrupt::Interrupts;
 use super::repeat::{FailFast, Repetitions};
 use super::suite::Documents;
@@ -15,7 +16,7 @@ use crate::distribution::reference::Reference;
 use crate::event::{Artifact, RunStarted, Summary};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::ledger::{Ledger, StateDir};
-use crate::plan::{Offer, Plan, plan};
+use crate::plan::{Offer, Partition, Plan, plan};
 use crate::provider::Provider;
 use crate::provider::netns::Netns;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
@@ -30,10 +31,20 @@ const TAKE_DOWN: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    selection: Selection,
+    pub selection: Selection,
+    /// Only one share of the scenarios, by the hash of their ids: `hash:2/3` is the second of three.
+    #[arg(long, value_name = "hash:I/N")]
+    pub partition: Option<Partition>,
+    #[command(flatten)]
+    pub manner: Manner,
+}
+
+/// How scenarios are run, whichever they are.
+#[derive(Debug, clap::Args)]
+pub struct Manner {
     /// Decides about the order of scenarios; chosen by the clock and printed unless given.
     #[arg(long)]
-    seed: Option<u64>,
+    pub seed: Option<u64>,
     /// Leave clusters running after their scenarios until Ctrl-C, to look at them with `cknet shell` or kubectl.
     #[arg(long)]
     keep: bool,
@@ -95,21 +106,27 @@ enum JunitSkipped {
 }
 
 pub async fn run(options: Options) -> ExitCode {
-    let (scenarios, documents) = match suite::read_with_documents(&options.selection, "reference") {
+    let (mut scenarios, documents) = match suite::read_with_documents(&options.selection, "reference") {
         Ok(read) => read,
         Err(code) => return code,
     };
     if scenarios.is_empty() {
         return complain(ExitCode::NothingChecked, "no scenario was selected");
     }
-    let seed = options.seed.unwrap_or_else(seed_of_clock);
+    if let Some(partition) = options.partition {
+        scenarios.retain(|scenario| partition.takes(scenario));
+        if scenarios.is_empty() {
+            return complain(ExitCode::NothingChecked, &format!("no selected scenario is in the share `{partition}`"));
+        }
+    }
+    let seed = options.manner.seed.unwrap_or_else(seed_of_clock);
     // Before anything is made: a signal from now on finds somebody who takes it down.
     let interrupts = match Interrupts::listen() {
         Ok(interrupts) => interrupts,
         Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
     };
     let once = Once { options: &options, scenarios: &scenarios, documents: &documents, interrupts: &interrupts };
-    let Some(times) = options.repeat else {
+    let Some(times) = options.manner.repeat else {
         return once.carry_out(seed, None, None).await;
     };
     let repetitions = Repetitions::default();
@@ -118,7 +135,7 @@ pub async fn run(options: Options) -> ExitCode {
         super::note(&format!("repetition {} of {times}, seed {seed}", number + 1));
         let code = once.carry_out(seed, Some(number + 1), Some(&repetitions)).await;
         repetitions.done(seed, code);
-        if interrupts.which().is_some() || options.fail_fast && code != ExitCode::Passed {
+        if interrupts.which().is_some() || options.manner.fail_fast && code != ExitCode::Passed {
             break;
         }
     }
@@ -139,7 +156,8 @@ struct Once<'a> {
 impl Once<'_> {
     /// One run from beginning to end.
     async fn carry_out(&self, seed: u64, number: Option<u32>, repetitions: Option<&Repetitions>) -> ExitCode {
-        let options = self.options;
+        let options = &self.options.manner;
+        let shard = self.options.partition.map(|partition| partition.to_string());
         let workshop = match Workshop::open() {
             Ok(workshop) => workshop,
             Err(problem) => return complain(ExitCode::Infrastructure, &problem),
@@ -151,7 +169,9 @@ impl Once<'_> {
                 return complain(ExitCode::Usage, &error.to_string());
             }
         };
-        let (mut reporters, artifacts) = match options.reports.open(&workshop.ledger, number, self.documents.clone()) {
+        let documents = self.documents.clone();
+        let opened = options.reports.open(&workshop.ledger, number, documents, shard.as_deref());
+        let (mut reporters, artifacts) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 workshop.close();
@@ -166,7 +186,7 @@ impl Once<'_> {
             reporters.add(repetitions.listener(seed));
         }
         let sink = Arc::new(Sink::new(reporters));
-        sink.tell(workshop.started(seed, self.scenarios, &options.selection));
+        sink.tell(workshop.started(seed, self.scenarios, self.options));
         let job = Job {
             sink: sink.clone(),
             stop,
@@ -222,9 +242,11 @@ impl Workshop {
     }
 
     /// What is known before the first change to a network.
-    pub fn started(&self, seed: u64, scenarios: &[Scenario], selection: &Selection) -> RunStarted {
+    pub fn started(&self, seed: u64, scenarios: &[Scenario], options: &Options) -> RunStarted {
         let mut again: Vec<String> = vec!["cknet".into(), "run".into()];
-        again.extend(selection.filter.iter().cloned());
+        again.extend(options.selection.filter.iter().cloned());
+        let shard = options.partition.map(|partition| partition.to_string());
+        again.extend(shard.iter().flat_map(|shard| ["--partition".into(), shard.clone()]));
         again.extend(["--seed".into(), seed.to_string()]);
         let system = nix::sys::utsname::uname().ok();
         let told = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
@@ -246,7 +268,7 @@ impl Workshop {
                 ("provider".to_string(), self.provider.name().to_string()),
             ]
             .into(),
-            shard: None,
+            shard,
             again,
             planned: scenarios.iter().map(planned).collect(),
         }
@@ -301,6 +323,7 @@ impl Reports {
         ledger: &Ledger,
         repetition: Option<u32>,
         documents: Documents,
+        shard: Option<&str>,
     ) -> Result<(Fanout, Vec<Artifact>), ReportError> {
         // No repetition may overwrite the reports of another one.
         let folder = match (&self.reports, repetition) {
@@ -331,12 +354,12 @@ impl Reports {
                 JunitSkipped::All => SkippedReporting::All,
             },
         };
-        let events = folder.join("events.ndjson");
+        let events = folder.join(EVENTS);
         let artifact = |kind: &str, path: PathBuf| Artifact { kind: kind.into(), path: path.display().to_string() };
         let page = folder.join("report.html");
         let artifacts = vec![
             artifact("html", page.clone()),
-            artifact("junit", junit.path(None)),
+            artifact("junit", junit.path(shard)),
             artifact("ndjson", events.clone()),
         ];
         let mut fanout = Fanout::default();

@@ -2,12 +2,14 @@
 //!
 //! Pure: the same scenarios and the same seed give the same plan.
 
+mod partition;
 mod trial;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+pub use self::partition::{MOST as MOST_PARTITIONS, Partition};
 pub use self::trial::{Purpose, Sabotaged, Trial};
 
 use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Flavour, Member};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use kube::api::Patch;
 use serde_json::{Value, json};
 
-use super::firewalld;
 use super::stage::Stage;
+use super::{firewalld, proxy};
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
 use crate::provider::link::NewVxlan;
@@ -75,6 +75,8 @@ pub fn describe(action: &Action) -> String {
             change => format!("set {} of {} {change:?}", link.device, link.node),
         },
         Action::Bird(bird) => format!("start BIRD on {}", bird.node),
+        Action::Proxy(change) => proxy::describe(change),
+        Action::ProxySettings(settings) => proxy::describe_settings(settings),
         Action::InstallCni(install) => {
             let verb = if install.remove { "remove" } else { "install" };
             format!("{verb} CNI configuration {}", install.file)
@@ -144,6 +146,11 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
         Action::Bird(bird) => {
             stage.tainted = true;
             start_bird(stage, bird).await
+        }
+        Action::Proxy(change) => proxy::start(stage, change).await,
+        Action::ProxySettings(settings) => {
+            let nodes = nodes_of(stage, &settings.nodes);
+            proxy::tell(stage, &nodes, settings).await
         }
         Action::InstallCni(install) => {
             stage.tainted = true;

@@ -7,6 +7,7 @@
 
 mod api;
 mod broken;
+mod former;
 mod host;
 mod killed;
 mod output;
@@ -48,10 +49,17 @@ fn main() {
         Trial::test(name, test).with_kind(kind).with_ignored_flag(!able)
     };
     let mut trials = Vec::new();
-    for (needs, name, test) in
-        [api::TRIALS, broken::TRIALS, host::TRIALS, killed::TRIALS, output::TRIALS, signals::TRIALS, together::TRIALS]
-            .concat()
-    {
+    let all = [
+        api::TRIALS,
+        broken::TRIALS,
+        former::TRIALS,
+        host::TRIALS,
+        killed::TRIALS,
+        output::TRIALS,
+        signals::TRIALS,
+        together::TRIALS,
+    ];
+    for (needs, name, test) in all.concat() {
         trials.push(trial(needs, name, test));
     }
     let mut arguments = Arguments::from_args();

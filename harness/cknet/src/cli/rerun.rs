@@ -1,0 +1,70 @@
+//! `cknet rerun`: what failed in a former run, once more.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::run::{self, Manner};
+use super::{Selection, complain, former, note, suite};
+use crate::claims::Verdicts;
+use crate::event::{Outcome, Standing};
+use crate::exit::ExitCode;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Runs whole scenarios: those with a case that was refuted, that passed although it was expected \
+                        to fail, that could not be judged for a failure of the machinery, or that the run did not come \
+                        to.\nExit codes are those of `cknet run`; 4 also where nothing had failed."
+)]
+pub struct Options {
+    /// A run by its id, the folder of its reports, its `events.ndjson` or an archive with it, as downloaded from a
+    /// workflow; the latest run unless given.
+    run: Option<PathBuf>,
+    /// The folder of scenarios; `scenarios` here or above unless given.
+    #[arg(long, value_name = "DIR")]
+    scenarios: Option<PathBuf>,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+pub async fn rerun(options: Options) -> ExitCode {
+    let runs = match former::runs(options.run.as_deref()) {
+        Ok(runs) => runs,
+        Err(problem) => return complain(ExitCode::Usage, &problem),
+    };
+    let failed: BTreeSet<String> = runs.iter().flat_map(failed).collect();
+    if failed.is_empty() {
+        return complain(ExitCode::NothingChecked, "nothing failed in that run");
+    }
+    let known = match known(options.scenarios.clone()) {
+        Ok(known) => known,
+        Err(code) => return code,
+    };
+    let (filter, gone): (Vec<_>, Vec<_>) = failed.into_iter().partition(|id| known.contains(id));
+    for id in gone {
+        note(&format!("warning: `{id}` failed in that run, and there is no such scenario any more"));
+    }
+    if filter.is_empty() {
+        return complain(ExitCode::NothingChecked, "no scenario that failed in that run is left");
+    }
+    let mut manner = options.manner;
+    // In the order in which it failed, as far as fewer scenarios have one.
+    manner.seed = manner.seed.or_else(|| runs.iter().find_map(|run| Some(run.run.as_ref()?.seed)));
+    let selection = Selection { filter, scenarios: options.scenarios };
+    run::run(run::Options { selection, partition: None, manner }).await
+}
+
+/// Scenarios with a case that failed, or that was never judged.
+fn failed(run: &Verdicts) -> Vec<String> {
+    let again = |outcome: Option<&Outcome>| {
+        let standing = outcome.map_or(Standing::Aborted, Outcome::standing);
+        matches!(standing, Standing::Fail | Standing::XPass | Standing::Error | Standing::Aborted)
+    };
+    let cases = run.planned().filter(|case| again(run.of(&case.id).map(|judged| &judged.outcome)));
+    cases.map(|case| case.scenario.clone()).collect()
+}
+
+/// The ids of all scenarios that there are now.
+fn known(scenarios: Option<PathBuf>) -> Result<BTreeSet<String>, ExitCode> {
+    let (found, _) = suite::find(&Selection { filter: Vec::new(), scenarios }, "reference")?;
+    Ok(found.into_iter().filter_map(|found| Some(found.id?.to_string())).collect())
+}
