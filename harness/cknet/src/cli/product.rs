@@ -63,7 +63,7 @@ impl Product {
         Ok(self)
     }
 
-    /// The words that say the same again.
+    /// The words that say the same again; passwords stay out of reports.
     pub fn words(&self) -> Vec<String> {
         let value = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_string());
         let path = |path: &PathBuf| path.display().to_string();
@@ -72,7 +72,7 @@ impl Product {
             ("--channel", self.channel.clone()),
             ("--cni", self.cni.and_then(|cni| value(cni.to_possible_value()))),
             ("--package", self.package.as_ref().map(path)),
-            ("--proxy", self.proxy.clone()),
+            ("--proxy", self.proxy.as_deref().map(without_password)),
             ("--no-proxy", (!self.no_proxy.is_empty()).then(|| self.no_proxy.join(","))),
         ];
         all.extend(self.images.iter().map(|image| ("--images", Some(path(image)))));
@@ -122,6 +122,15 @@ impl Product {
             cni: self.cni.unwrap_or_default(),
             proxy: self.proxy.clone().map(|url| Proxy { url, direct: self.no_proxy.clone() }),
         }
+    }
+}
+
+/// `http://user:word@host:1` as `http://***@host:1`.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_string() };
+    match rest.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}://***@{place}"),
+        None => url.to_string(),
     }
 }
 

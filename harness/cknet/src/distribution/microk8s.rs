@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::recipe::{Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, Site, Stage, Step, Tell, Version};
+use super::recipe::{Cni, DOWNLOAD, Failure, Install, InstallError, Site, Stage, Step, Tell, Version};
 use super::snap;
 use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
@@ -54,14 +54,11 @@ impl Microk8s {
         let mut steps = vec![snap::seeded(), snap::named(&member.name)];
         steps.extend(self.install.proxy.iter().flat_map(snap::proxy));
         steps.push(Step::put(Stage::Install, "/var/snap/microk8s/common/.microk8s.yaml", 0o600, launch));
+        // Imported by the snap itself, before it needs them.
+        steps.extend(self.install.copy_images("/var/snap/microk8s/common/sideload"));
         steps.extend(snap::install("microk8s", &self.install, Stage::Install));
         let wait = [MICROK8S, "status", "--wait-ready", "--timeout", "600"];
         steps.push(Step::run(Stage::Install, wait).within(JOIN + super::recipe::QUICK));
-        for (number, image) in self.install.images.iter().enumerate() {
-            let there = format!("{FOLDER}/images-{number}.tar");
-            steps.push(Step::copy(Stage::Images, image, &there));
-            steps.push(Step::run(Stage::Images, [MICROK8S, "images", "import", &there]).within(DOWNLOAD));
-        }
         Ok(steps)
     }
 

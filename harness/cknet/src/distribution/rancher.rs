@@ -1,5 +1,6 @@
 //! K3s and RKE2 on machines: the same programs in two packings, told by the same file of settings.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -32,12 +33,15 @@ struct Packing {
     join_port: u16,
     server_unit: &'static str,
     agent_unit: &'static str,
-    kubectl: &'static str,
+    kubectl: &'static [&'static str],
     dns: &'static str,
     /// What it would start beside the network and that nobody here needs.
     disable: &'static [&'static str],
     evidence: &'static [&'static str],
 }
+
+/// K3s is one file.
+const PROGRAM: &str = "/usr/local/bin/k3s";
 
 const K3S: Packing = Packing {
     name: "k3s",
@@ -50,7 +54,7 @@ const K3S: Packing = Packing {
     join_port: 6443,
     server_unit: "k3s",
     agent_unit: "k3s-agent",
-    kubectl: "/usr/local/bin/kubectl",
+    kubectl: &[PROGRAM, "kubectl"],
     dns: "coredns",
     disable: &["traefik", "servicelb", "metrics-server", "local-storage"],
     evidence: &["journalctl --no-pager --lines 40 --unit k3s", "journalctl --no-pager --lines 40 --unit k3s-agent"],
@@ -67,7 +71,7 @@ const RKE2: Packing = Packing {
     join_port: 9345,
     server_unit: "rke2-server",
     agent_unit: "rke2-agent",
-    kubectl: "/var/lib/rancher/rke2/bin/kubectl",
+    kubectl: &["/var/lib/rancher/rke2/bin/kubectl"],
     dns: "rke2-coredns-rke2-coredns",
     disable: &["rke2-ingress-nginx", "rke2-metrics-server", "rke2-snapshot-controller"],
     evidence: &[
@@ -126,20 +130,42 @@ impl Rancher {
         }
         steps.push(Step::put(Stage::Install, packing.config, 0o600, super::yaml(&self.settings(member, spec))?));
         steps.extend(self.install.copy_images(packing.images));
+        match &self.install.package {
+            Some(file) => steps.extend(self.from_file(file, member)),
+            None => steps.extend(self.from_network(member, spec)),
+        }
+        Ok(steps)
+    }
+
+    /// The script of the project fetches what it installs.
+    fn from_network(&self, member: &Member, spec: &ClusterSpec) -> [Step; 3] {
         let script = format!("{FOLDER}/install.sh");
         let mut variables = self.installer(member);
-        if let Some(proxy) = &self.install.proxy {
-            variables.extend(proxy.variables(spec));
-        }
-        if let Some(file) = &self.install.package {
-            steps.push(Step::copy(Stage::Install, file, "/usr/local/bin/k3s"));
-            steps.push(Step::run(Stage::Install, ["chmod", "755", "/usr/local/bin/k3s"]));
-        }
-        let fetch = ["curl", "--fail", "--silent", "--show-error", "--location", "--output", &script, packing.script];
-        let fetch = Step::run(Stage::Install, fetch).within(DOWNLOAD).environment(variables.clone());
-        let run = Step::run(Stage::Install, ["sh", &script]).within(DOWNLOAD).environment(variables);
-        steps.extend([Step::run(Stage::Install, ["mkdir", "-p", FOLDER]), fetch, run]);
-        Ok(steps)
+        variables.extend(self.install.proxy.iter().flat_map(|proxy| proxy.variables(spec)));
+        let mut fetch = vec!["curl", "--fail", "--silent", "--show-error", "--location"];
+        fetch.extend(["--output", &script, self.packing.script]);
+        [
+            Step::run(Stage::Install, ["mkdir", "-p", FOLDER]),
+            Step::run(Stage::Install, fetch).within(DOWNLOAD).environment(variables.clone()),
+            Step::run(Stage::Install, ["sh", &script]).within(DOWNLOAD).environment(variables),
+        ]
+    }
+
+    /// The program and a unit of our own: the script would have to be fetched.
+    fn from_file(&self, file: &Path, member: &Member) -> [Step; 4] {
+        let (unit, role) = (self.unit(member), if member.control_plane { "server" } else { "agent" });
+        let text = format!(
+            "[Unit]\nAfter=network-online.target\nWants=network-online.target\n\n[Service]\nType=notify\n\
+             EnvironmentFile=-/etc/default/{unit}\nExecStart={PROGRAM} {role}\nKillMode=process\nDelegate=yes\n\
+             LimitNOFILE=1048576\nLimitNPROC=infinity\nLimitCORE=infinity\nTasksMax=infinity\nTimeoutStartSec=0\n\
+             Restart=always\nRestartSec=5s\n\n[Install]\nWantedBy=multi-user.target\n"
+        );
+        [
+            Step::copy(Stage::Install, file, PROGRAM),
+            Step::run(Stage::Install, ["chmod", "755", PROGRAM]),
+            Step::put(Stage::Install, format!("/etc/systemd/system/{unit}.service"), 0o644, text),
+            Step::run(Stage::Install, ["systemctl", "daemon-reload"]),
+        ]
     }
 
     /// What the script is told.
@@ -150,11 +176,7 @@ impl Rancher {
             Flavour::K3s => vec![variable("EXEC", role), variable("SKIP_START", "true")],
             _ => vec![variable("TYPE", role)],
         };
-        if self.install.package.is_some() {
-            variables.push(variable("SKIP_DOWNLOAD", "true"));
-        } else {
-            variables.push(variable("CHANNEL", &self.install.channel));
-        }
+        variables.push(variable("CHANNEL", &self.install.channel));
         variables
     }
 
@@ -186,7 +208,8 @@ impl Rancher {
         let start = ["systemctl", "enable", "--now", self.unit(member)];
         site.step(&member.name, &Step::run(stage, start).within(START)).await?;
         let first = site.first()?;
-        let kubectl = [self.packing.kubectl, "--kubeconfig", self.packing.kubeconfig, "get", "node", &member.name];
+        let look = ["--kubeconfig", self.packing.kubeconfig, "get", "node", &member.name];
+        let kubectl = [self.packing.kubectl, &look].concat();
         let awaited = format!("node `{}` is registered", member.name);
         site.await_success(stage, &first.name, &kubectl, &awaited, START).await
     }

@@ -16,7 +16,7 @@ pub fn named(name: &str) -> Step {
 /// The store is asked through the proxy.
 pub fn proxy(proxy: &Proxy) -> Vec<Step> {
     let set = |scheme: &str| format!("proxy.{scheme}={}", proxy.url);
-    vec![Step::run(Stage::Proxy, ["snap", "set", "system", &set("http"), &set("https")])]
+    vec![Step::run(Stage::Proxy, ["snap", "set", "system", &set("http"), &set("https")]).hiding(&proxy.url)]
 }
 
 /// From its channel, or from a file: that has no signature, which `--dangerous` accepts.

@@ -22,7 +22,7 @@ pub struct Recorder {
 }
 
 struct Inner {
-    lines: Mutex<Vec<String>>,
+    lines: Mutex<Vec<(String, String)>>,
     /// The stage that was last told of each node.
     stages: Mutex<BTreeMap<String, String>>,
     /// How often each command was asked for on each node.
@@ -67,8 +67,20 @@ impl Recorder {
         Nodes { by_name: spec.members.iter().map(|member| (member.name.clone(), node(member))).collect() }
     }
 
+    /// Everything in the order in which it was asked for.
     pub fn transcript(&self) -> String {
-        self.inner.lines.lock().unwrap().join("\n") + "\n"
+        let lines = self.inner.lines.lock().unwrap();
+        lines.iter().map(|(node, line)| format!("{node} {line}\n")).collect()
+    }
+
+    /// Node by node: what is done on several at the same time has no order.
+    pub fn by_node(&self) -> String {
+        let lines = self.inner.lines.lock().unwrap();
+        let mut text = BTreeMap::<&str, String>::new();
+        for (node, line) in lines.iter() {
+            text.entry(node).or_default().push_str(&format!("{line}\n"));
+        }
+        text.iter().map(|(node, lines)| format!("== {node}\n{lines}")).collect()
     }
 
     pub fn most_joining(&self) -> usize {
@@ -77,7 +89,7 @@ impl Recorder {
 
     fn note(&self, node: &str, text: &str) {
         let stage = self.inner.stages.lock().unwrap().get(node).cloned().unwrap_or_default();
-        self.inner.lines.lock().unwrap().push(format!("{node} {stage:10} {text}"));
+        self.inner.lines.lock().unwrap().push((node.to_string(), format!("{stage:10} {text}")));
     }
 }
 
@@ -190,7 +202,14 @@ pub fn member(name: &str, host: u8, control_plane: bool) -> Member {
     Member { name: name.into(), address: [192, 168, 70, host].into(), control_plane }
 }
 
-/// A control plane and two workers whose second NICs share a segment.
+/// A control plane and a worker whose second NICs share a segment.
+pub fn pair(flavour: Flavour) -> ClusterSpec {
+    let mut spec = spec(flavour);
+    spec.members.truncate(2);
+    spec
+}
+
+/// The same with two workers.
 pub fn spec(flavour: Flavour) -> ClusterSpec {
     ClusterSpec {
         flavour,

@@ -9,7 +9,7 @@ use cknet::distribution::rancher::Rancher;
 use cknet::distribution::recipe::{Cni, Install, Proxy, Tell};
 use cknet::distribution::{ClusterSpec, Distribution, Encapsulation, Flavour};
 
-use crate::recorder::{Recorder, install, member, spec};
+use crate::recorder::{Recorder, install, member, pair};
 
 /// Carries a recipe out on willing nodes.
 fn transcript(spec: &ClusterSpec, recipe: impl Fn(Tell) -> Box<dyn Distribution>) -> String {
@@ -18,7 +18,7 @@ fn transcript(spec: &ClusterSpec, recipe: impl Fn(Tell) -> Box<dyn Distribution>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let made = runtime.block_on(distribution.bootstrap(&recorder.nodes(spec), spec)).unwrap_or_else(|e| panic!("{e}"));
     assert!(made.kubeconfig.contains("127.0.0.1:40123") || distribution.name() == "canonical", "{}", made.kubeconfig);
-    recorder.transcript()
+    recorder.by_node()
 }
 
 fn canonical(install: Install, spec: &ClusterSpec) -> String {
@@ -48,9 +48,9 @@ fn without_internet(channel: &str, folder: &tempfile::TempDir) -> Install {
 fn canonical_on_every_channel() {
     for version in ["1.32", "1.33", "1.34", "1.35", "1.36"] {
         let channel = format!("{version}-classic/stable");
-        let transcript = canonical(install(&channel), &spec(Flavour::Canonical));
+        let transcript = canonical(install(&channel), &pair(Flavour::Canonical));
         insta::assert_snapshot!(format!("canonical-{version}-stock"), transcript);
-        let transcript = canonical(with_calico(&channel), &spec(Flavour::Canonical));
+        let transcript = canonical(with_calico(&channel), &pair(Flavour::Canonical));
         insta::assert_snapshot!(format!("canonical-{version}-calico"), transcript);
     }
 }
@@ -60,10 +60,11 @@ fn apart(before: &str, after: &str) -> Vec<String> {
     let only = |these: &str, those: &str, sign: char| {
         let those: Vec<&str> = those.lines().collect();
         let only = these.lines().filter(|line| !those.contains(line));
-        only.map(|line| format!("{sign} {}", line.trim_start_matches(['c', 'p', '1', 'w', '2']).trim()))
-            .collect::<Vec<_>>()
+        only.map(|line| format!("{sign} {}", line.trim())).collect::<Vec<_>>()
     };
+    // The same on both nodes.
     let mut lines = [only(before, after, '-'), only(after, before, '+')].concat();
+    lines.sort();
     lines.dedup();
     lines
 }
@@ -74,7 +75,7 @@ fn apart(before: &str, after: &str) -> Vec<String> {
 fn versions_of_canonical_differ_in_kube_proxy_alone() {
     let of = |version: &str, cni: Cni| {
         let install = Install { cni, ..install(&format!("{version}-classic/stable")) };
-        canonical(install, &spec(Flavour::Canonical))
+        canonical(install, &pair(Flavour::Canonical))
     };
     let channel = |version: &str, sign: &str| {
         format!("{sign} install    $ snap install k8s --classic --channel={version}-classic/stable  [900 s]")
@@ -82,23 +83,23 @@ fn versions_of_canonical_differ_in_kube_proxy_alone() {
     for (cni, switch) in [(Cni::Stock, "false"), (Cni::Calico, "true")] {
         let difference = apart(&of("1.32", cni), &of("1.36", cni));
         let expected =
-            vec![channel("1.32", "-"), channel("1.36", "+"), format!("+ |     kube-proxy-enabled: {switch}")];
+            vec![channel("1.36", "+"), format!("+ |     kube-proxy-enabled: {switch}"), channel("1.32", "-")];
         assert_eq!(difference, expected);
-        assert_eq!(apart(&of("1.32", cni), &of("1.35", cni)), [channel("1.32", "-"), channel("1.35", "+")]);
+        assert_eq!(apart(&of("1.32", cni), &of("1.35", cni)), [channel("1.35", "+"), channel("1.32", "-")]);
     }
 }
 
 #[test]
 fn canonical_without_internet() {
     let folder = tempfile::tempdir().unwrap();
-    let transcript = canonical(without_internet("1.36", &folder), &spec(Flavour::Canonical));
+    let transcript = canonical(without_internet("1.36", &folder), &pair(Flavour::Canonical));
     insta::assert_snapshot!("canonical-1.36-without-internet", transcript);
 }
 
 /// What a scenario says of Calico reaches the operator, and a second control plane joins as one.
 #[test]
 fn canonical_as_a_scenario_wants_it() {
-    let mut spec = spec(Flavour::Canonical);
+    let mut spec = pair(Flavour::Canonical);
     spec.pod_cidr = "10.100.0.0/16".parse().unwrap();
     spec.service_cidr = "10.200.0.0/16".parse().unwrap();
     spec.encapsulation = Encapsulation::None;
@@ -111,7 +112,7 @@ fn canonical_as_a_scenario_wants_it() {
 
 #[test]
 fn microk8s() {
-    let mut spec = spec(Flavour::Canonical);
+    let mut spec = pair(Flavour::Canonical);
     spec.autodetection = "cidr=192.168.70.0/24".into();
     let made = |install: Install| transcript(&spec, |tell| Box::new(Microk8s::new(install.clone(), tell).unwrap()));
     insta::assert_snapshot!("microk8s", made(install("1.33/stable")));
@@ -122,7 +123,7 @@ fn microk8s() {
 #[test]
 fn k3s() {
     let made = |install: Install| {
-        let spec = spec(Flavour::K3s);
+        let spec = pair(Flavour::K3s);
         transcript(&spec, |tell| Box::new(Rancher::k3s(install.clone(), tell, "a-token".into()).unwrap()))
     };
     insta::assert_snapshot!("k3s", made(install("v1.33")));
@@ -134,7 +135,7 @@ fn k3s() {
 fn rke2() {
     let folder = tempfile::tempdir().unwrap();
     let install = Install { package: None, ..without_internet("v1.33", &folder) };
-    let spec = spec(Flavour::Rke2);
+    let spec = pair(Flavour::Rke2);
     let made = transcript(&spec, |tell| Box::new(Rancher::rke2(install.clone(), tell, "a-token".into()).unwrap()));
     insta::assert_snapshot!("rke2", made);
 }
@@ -142,7 +143,7 @@ fn rke2() {
 #[test]
 fn kubeadm() {
     let made = |install: Install| {
-        transcript(&spec(Flavour::Kubeadm), |tell| Box::new(Kubeadm::new(install.clone(), tell).unwrap()))
+        transcript(&pair(Flavour::Kubeadm), |tell| Box::new(Kubeadm::new(install.clone(), tell).unwrap()))
     };
     insta::assert_snapshot!("kubeadm", made(install("v1.33")));
     let folder = tempfile::tempdir().unwrap();
