@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cknet::plan::Trial;
 use cknet::predict::{Agreement, Foreseen, Predictor};
+use cknet::scenario::model::{Action, NodeSet};
 use cknet::scenario::{Filter, Fixtures, Profile, Roots, Scenario, check, load_bytes, locate, read_suite};
 
 fn scenarios(area: &str) -> Vec<Scenario> {
@@ -73,6 +74,23 @@ fn a_policy_that_is_not_applied_is_missed() {
     );
 }
 
+/// What changes while no agent works has no effect; where only some stand still, nothing is said of them.
+#[test]
+fn without_agents_what_they_left_is_in_force() {
+    let scenario = scenarios("policy.agent-away").remove(0);
+    let away = |flows: &[(String, Foreseen)]| -> Vec<Agreement> {
+        flows.iter().filter(|(of, _)| of == "away/as-before").map(|(_, flow)| flow.agreement()).collect()
+    };
+    assert_eq!(away(&foreseen(&scenario)), [Agreement::Agree; 3]);
+    let never = scenario.sabotage.iter().find(|sabotage| sabotage.id == "never-away").unwrap();
+    let stayed = Trial::sabotage(&scenario, never).scenario;
+    assert_eq!(away(&foreseen(&stayed)), [Agreement::Differ, Agreement::Differ, Agreement::Agree]);
+    let mut some = scenario;
+    let Action::StopComponent(component) = &mut some.phases[1].steps[0].action else { panic!("another step") };
+    component.nodes = NodeSet::Named(vec!["w1".parse().unwrap()]);
+    assert_eq!(away(&foreseen(&some)), [Agreement::Open; 3]);
+}
+
 /// Labels, patches, deletions, late workloads and facts that only a run knows are followed.
 #[test]
 fn the_world_follows_every_step() {
@@ -83,6 +101,29 @@ fn the_world_follows_every_step() {
     for (of, flow) in foreseen(&scenario) {
         assert_eq!(flow.agreement(), Agreement::Agree, "{of}: {}: {}", flow.flow, flow.because());
     }
+}
+
+/// A reference to a number is one in an object, whether or not YAML wants quotes around it; a block is a text.
+#[test]
+fn a_reference_to_a_number_stays_a_number_in_a_patch() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let fixtures = fixtures(repository);
+    let object = "{vni: \"${cni.overlayVni}\", port: '${cni.overlayPort}', both: \"${cni.overlayVni}/udp\"}";
+    let step = format!(
+        "\n      - patch:\n          apiVersion: v1\n          kind: Pod\n          namespace: shop\n          \
+         name: db\n          patch:\n            inner: {object}\n            plain: ${{cni.overlayVni}}\n            \
+         text: |-\n              ${{cni.overlayVni}}\n      - label: {{workload: db, set: {{app: other}}}}"
+    );
+    let text = STEPS.replacen("\n      - label: {workload: db, set: {app: other}}", &step, 1);
+    let file = load_bytes(text, "scenarios/policy/steps.yaml", &fixtures).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let scenario = check(vec![file], &fixtures).unwrap_or_else(|wrong| panic!("{wrong}")).remove(0);
+    let patch = scenario.phases.iter().flat_map(|phase| &phase.steps).find_map(|step| match &step.action {
+        Action::Patch(patch) if patch.kind == "Pod" => Some(patch),
+        _ => None,
+    });
+    let inner = serde_json::json!({"vni": 4096, "port": 4789, "both": "4096/udp"});
+    let expected = serde_json::json!({"inner": inner, "plain": 4096, "text": "4096"});
+    assert_eq!(patch.unwrap().patch.resolve(&|_| None).unwrap(), expected);
 }
 
 const STEPS: &str = r#"

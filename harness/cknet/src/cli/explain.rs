@@ -128,7 +128,7 @@ fn sum(scenario: &Scenario) -> String {
     let mut text = format!("{agree} of {} flows are expected as the rules predict them", flows.len());
     if differ > 0 {
         text.push_str(&format!(
-            ", {differ} otherwise: the rules know NetworkPolicies and Services, and no firewall, agent, link or route"
+            ", {differ} otherwise: the rules know NetworkPolicies and Services, and no firewall, link or route"
         ));
     }
     if open > 0 {

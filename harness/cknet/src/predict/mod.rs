@@ -1,8 +1,8 @@
 //! What the rules of Kubernetes predict for the flows of a scenario, and because of which rule.
 //!
 //! Pure: the world is followed through the steps of the file, and the oracle is asked about it. It knows
-//! NetworkPolicies and Services and nothing else: a closed firewall, a stopped agent or a cut link changes no
-//! prediction. Must not know how flows are probed.
+//! NetworkPolicies and Services and nothing else: a closed firewall or a cut link changes no prediction. While the
+//! CNI's agents are stopped, what they left behind is in force. Must not know how flows are probed.
 
 mod addresses;
 mod world;
@@ -82,7 +82,7 @@ impl<'s> Predictor<'s> {
         let mut addresses = Addresses::plan(scenario);
         for passed in &scenario.phases {
             for step in &passed.steps {
-                world.follow(&step.action, &|fact: &LateFact| known(fact).or_else(|| addresses.of(fact)));
+                world.follow(scenario, &step.action, &|fact: &LateFact| known(fact).or_else(|| addresses.of(fact)));
                 addresses.seat(scenario, &world.workloads);
             }
             if passed.id == *phase {
@@ -138,6 +138,13 @@ impl<'s> Predictor<'s> {
     }
 
     fn predict(&self, from: &Endpoint, to: &Endpoint, port: PortProto, via: &Via) -> Result<Prediction, String> {
+        for end in [from, to] {
+            let Endpoint::Workload(name) = end else { continue };
+            let node = self.world.workloads.get(name).map(|workload| &workload.node);
+            if let Some(why) = node.and_then(|node| self.world.out_of_step(node)) {
+                return Err(why);
+            }
+        }
         let from = match from {
             Endpoint::Workload(name) => match self.outside(name)? {
                 Some((address, _)) => oracle::Endpoint::External(address),

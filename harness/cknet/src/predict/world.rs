@@ -4,9 +4,10 @@
 //! how patches change them; must not know what a policy means.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use cknet_oracle as oracle;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::protocol;
@@ -29,6 +30,10 @@ pub(super) struct World {
     pub workloads: BTreeMap<WorkloadName, Workload>,
     /// The nodes on which a workload is a pod.
     members: Vec<NodeName>,
+    /// The members whose CNI agent is stopped.
+    away: BTreeSet<NodeName>,
+    /// The objects as the agents left them when all stopped at once; nothing while one of them works.
+    left: Option<BTreeMap<Key, Value>>,
     /// What could not be followed.
     pub gaps: Vec<String>,
 }
@@ -40,8 +45,11 @@ impl World {
             objects: BTreeMap::new(),
             workloads: BTreeMap::new(),
             members: scenario.topology.members().cloned().collect(),
+            away: BTreeSet::new(),
+            left: None,
             gaps: Vec::new(),
         };
+        name_server(scenario).into_iter().for_each(|object| world.put(object));
         for (name, namespace) in namespaces(scenario) {
             world.put(namespace_object(&name, namespace));
         }
@@ -55,8 +63,21 @@ impl World {
     }
 
     /// What a step does to objects; steps that do nothing to them change nothing here.
-    pub fn follow(&mut self, action: &Action, lookup: Lookup<'_>) {
+    pub fn follow(&mut self, scenario: &Scenario, action: &Action, lookup: Lookup<'_>) {
         match action {
+            Action::StopComponent(component) => {
+                let at_once = self.away.is_empty();
+                self.away.extend(component.nodes.of(&scenario.topology).into_iter().cloned());
+                if at_once && self.away.len() == self.members.len() {
+                    self.left = Some(self.objects.clone());
+                }
+            }
+            Action::StartComponent(component) => {
+                for node in component.nodes.of(&scenario.topology) {
+                    self.away.remove(node);
+                    self.left = None;
+                }
+            }
             Action::Apply(manifest) => self.apply(manifest, lookup),
             Action::Delete(manifest) => self.delete(manifest),
             Action::Patch(patch) => self.patch(patch, lookup),
@@ -72,10 +93,10 @@ impl World {
             Action::Firewall(_)
             | Action::Firewalld(_)
             | Action::Bird(_)
+            | Action::Proxy(_)
+            | Action::ProxySettings(_)
             | Action::NodeRun(_)
             | Action::InstallCni(_)
-            | Action::StopComponent(_)
-            | Action::StartComponent(_)
             | Action::Link(_)
             | Action::Route(_)
             | Action::Fdb(_) => {}
@@ -151,6 +172,29 @@ impl World {
         merge(pod, json!({"metadata": {"labels": labels}}));
     }
 
+    /// The objects that take effect. Without agents that is what they left behind: policies and labels that change
+    /// meanwhile do nothing. Services are none of an agent's business.
+    fn in_force(&self) -> BTreeMap<Key, Value> {
+        let Some(left) = &self.left else { return self.objects.clone() };
+        let of_agents = |(kind, ..): &&Key| kind != "Service";
+        let mut objects = self.objects.clone();
+        objects.retain(|key, _| key.0 == "Service" || key.0 == "Pod" && left.contains_key(key));
+        for (key, object) in left.iter().filter(|(key, _)| of_agents(key)) {
+            // A pod that is gone has no flows any more.
+            if key.0 != "Pod" || objects.contains_key(key) {
+                objects.insert(key.clone(), object.clone());
+            }
+        }
+        objects
+    }
+
+    /// Why nothing can be said of a node's flows: its agent is stopped and those of others work on, so that what
+    /// changes takes effect here and not there.
+    pub fn out_of_step(&self, node: &NodeName) -> Option<String> {
+        let out = self.left.is_none() && self.away.contains(node);
+        out.then(|| format!("the agent of `{node}` is stopped, and what it missed is not followed"))
+    }
+
     /// What the oracle is told. An object that it cannot read is left out and told as a gap.
     pub fn snapshot(&mut self, scenario: &Scenario, lookup: Lookup<'_>) -> oracle::Snapshot {
         let mut snapshot = oracle::Snapshot {
@@ -159,7 +203,7 @@ impl World {
             service_ranges: vec![scenario.cluster.service_cidr.net()],
             ..oracle::Snapshot::default()
         };
-        for ((kind, namespace, name), object) in &self.objects {
+        for ((kind, namespace, name), object) in self.in_force() {
             match serde_json::from_value::<oracle::Object>(object.clone()) {
                 Ok(object) => snapshot.extend([object]),
                 Err(error) => self.gaps.push(format!("{kind} {namespace}/{name} was left out: {error}")),
@@ -186,6 +230,34 @@ impl World {
         }
         snapshot
     }
+}
+
+/// The cluster's DNS, which each cluster has before a scenario begins: at the tenth service address, as the clusters
+/// that cknet sets up have it.
+fn name_server(scenario: &Scenario) -> Vec<Value> {
+    let (IpNet::V4(services), IpNet::V4(pods)) = (scenario.cluster.service_cidr.net(), scenario.cluster.pod_cidr.net())
+    else {
+        return Vec::new();
+    };
+    // Its pod's own address is nobody's business; it is one that no block of these few nodes reaches.
+    let pod = Ipv4Addr::from(u32::from(pods.broadcast()).wrapping_sub(1)).to_string();
+    let Some(node) = scenario.topology.members().next() else { return Vec::new() };
+    let address = Ipv4Addr::from(u32::from(services.network()).wrapping_add(10)).to_string();
+    let labels = json!({"k8s-app": "kube-dns"});
+    let both = |port: &str| ["UDP", "TCP"].map(|protocol| json!({port: 53, "protocol": protocol}));
+    let at = |name: &str| json!({"name": name, "namespace": "kube-system", "labels": labels});
+    vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}}),
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": at("kube-dns"),
+            "spec": {"selector": labels, "clusterIP": address, "clusterIPs": [address], "ports": both("port")},
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": at("coredns"),
+            "spec": {"nodeName": node.as_str(), "containers": [{"name": "coredns", "ports": both("containerPort")}]},
+            "status": {"podIP": pod, "podIPs": [{"ip": pod}]},
+        }),
+    ]
 }
 
 fn listening(workload: &Workload) -> BTreeSet<oracle::PortOf> {

@@ -117,7 +117,9 @@ impl Json {
         if style == Style::Plain && !text.contains("${") {
             return plain(text).map_err(|why| r.problem(node.span, why)).ok();
         }
-        if style == Style::Plain
+        // Quotes are needed around a reference inside `{}` and say nothing; a text that looks like a number is written
+        // as a block.
+        if style != Style::Literal
             && let Some(number) = r.facts.number(text)
         {
             return Some(JsonValue::from(number));

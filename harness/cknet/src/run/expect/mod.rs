@@ -16,8 +16,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::cases::case;
-use super::millis;
 use super::stage::Stage;
+use super::{millis, proxy};
 use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome, Standing};
 use crate::judge::{Judgement, Look, Verdict, Watch};
 use crate::plan::Purpose;
@@ -175,10 +175,9 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
     let mut detail = Detail::default();
     let outcome = match &judgement.verdict {
         Verdict::Holds { note } => {
-            detail.note = Some(match stage_firewall(subject) {
-                Some(firewall) => format!("{note}; {firewall}"),
-                None => note.clone(),
-            });
+            let by = [stage_firewall(subject), proxy::engines(subject.stage)];
+            let parts: Vec<String> = std::iter::once(note.clone()).chain(by.into_iter().flatten()).collect();
+            detail.note = Some(parts.join("; "));
             Outcome::Pass
         }
         Verdict::Refuted { .. } => {
