@@ -131,14 +131,14 @@ impl Rancher {
         steps.push(Step::put(Stage::Install, packing.config, 0o600, super::yaml(&self.settings(member, spec))?));
         steps.extend(self.install.copy_images(packing.images));
         match &self.install.package {
-            Some(file) => steps.extend(self.from_file(file, member)),
-            None => steps.extend(self.from_network(member, spec)),
+            Some(file) => steps.extend(self.by_file(file, member)),
+            None => steps.extend(self.by_script(member, spec)),
         }
         Ok(steps)
     }
 
     /// The script of the project fetches what it installs.
-    fn from_network(&self, member: &Member, spec: &ClusterSpec) -> [Step; 3] {
+    fn by_script(&self, member: &Member, spec: &ClusterSpec) -> [Step; 3] {
         let script = format!("{FOLDER}/install.sh");
         let mut variables = self.installer(member);
         variables.extend(self.install.proxy.iter().flat_map(|proxy| proxy.variables(spec)));
@@ -152,7 +152,7 @@ impl Rancher {
     }
 
     /// The program and a unit of our own: the script would have to be fetched.
-    fn from_file(&self, file: &Path, member: &Member) -> [Step; 4] {
+    fn by_file(&self, file: &Path, member: &Member) -> [Step; 4] {
         let (unit, role) = (self.unit(member), if member.control_plane { "server" } else { "agent" });
         let text = format!(
             "[Unit]\nAfter=network-online.target\nWants=network-online.target\n\n[Service]\nType=notify\n\
