@@ -94,6 +94,7 @@ impl World {
             | Action::Firewalld(_)
             | Action::Bird(_)
             | Action::NodeRun(_)
+            | Action::Connect(_)
             | Action::InstallCni(_)
             | Action::Link(_)
             | Action::Route(_)
