@@ -32,7 +32,9 @@ pub(super) fn check(c: &mut Checking<'_>) {
                 let message = format!("a connection `{}` was opened already", connect.name);
                 c.problem(&[&path[..], path!["name"]].concat(), message);
             }
-            names.push(&connect.name);
+            if !names.contains(&&connect.name) {
+                names.push(&connect.name);
+            }
         }
         for (index, expectation) in found.expect.iter().enumerate() {
             let Check::Connection(connection) = &expectation.check else { continue };
