@@ -9,6 +9,7 @@ use crate::errors::{in_c_words, is_timeout};
 use crate::http::client::{self, Ask, Response};
 use crate::http::url::{self, Url};
 use crate::options::{self, Given, Known, flag, long_flag, long_value, value};
+use crate::proxy::{self, Dialect};
 use crate::{names, say, streams, time};
 
 const OPTIONS: &[Known] = &[
@@ -36,6 +37,7 @@ const OPTIONS: &[Known] = &[
     value('d', "data"),
     value('A', "user-agent"),
     value('x', "proxy"),
+    flag('p', "proxytunnel"),
     long_value("connect-timeout"),
     long_value("retry"),
     long_value("retry-delay"),
@@ -116,15 +118,26 @@ fn transfer_with_retries(text: &str, given: &Given) -> u8 {
 fn transfer(text: &str, given: &Given, begun: Instant, story: &mut Story) -> Result<(), Failure> {
     let mut url = url::parse(text).ok_or_else(|| (3, "URL rejected: Malformed input to a URL function".to_string()))?;
     for _ in 0..=MOST_REDIRECTS {
-        let stream = connect(&url, given, begun, story)?;
+        let proxy = proxy_for(&url, given)?;
+        let mut stream = connect(&url, proxy.as_ref(), given, begun, story)?;
+        let left = limit(given, begun)?;
+        stream.set_read_timeout(left).map_err(|error| (56, in_c_words(&error)))?;
+        let received = |error: io::Error| receive_failure(&error, begun);
+        let is_tunnelled = proxy.is_some() && (given.has("proxytunnel") || url.scheme != "http");
+        if is_tunnelled {
+            let tunnel = client::tunnel(stream, &url.host, url.port).map_err(received)?;
+            stream = tunnel.map_err(|status| (56, format!("CONNECT tunnel failed, response {status}")))?;
+        }
         match url.scheme.as_str() {
             "http" => {}
             "telnet" => return Ok(()),
             other => return Err((1, format!("Protocol \"{other}\" not supported here, only plain http"))),
         }
-        let left = limit(given, begun)?;
-        stream.set_read_timeout(left).map_err(|error| (56, in_c_words(&error)))?;
-        let response = client::send(stream, &url, &ask(given)).map_err(|error| receive_failure(&error, begun))?;
+        let response = match proxy {
+            Some(_) if !is_tunnelled => client::send_to_proxy(stream, &url, &ask(given)),
+            _ => client::send(stream, &url, &ask(given)),
+        };
+        let response = response.map_err(received)?;
         story.status = response.status;
         let location = response.header("location").and_then(|location| url::joined(&url, location));
         match location {
@@ -150,7 +163,31 @@ fn timed_out(what: &str, begun: Instant) -> Failure {
     (28, format!("{what} timed out after {} milliseconds", begun.elapsed().as_millis()))
 }
 
-fn connect(url: &Url, given: &Given, begun: Instant, story: &mut Story) -> Result<std::net::TcpStream, Failure> {
+/// The proxy by which `url` is asked: that of `-x`, else that of the environment, unless it is to be asked directly.
+fn proxy_for(url: &Url, given: &Given) -> Result<Option<Url>, Failure> {
+    let variable = |name: &str| match (name, given.value("proxy"), given.value("noproxy")) {
+        ("no_proxy", _, Some(list)) => Some(list.to_string()),
+        ("NO_PROXY", _, Some(_)) => None,
+        ("no_proxy" | "NO_PROXY", ..) | (_, None, _) => std::env::var(name).ok(),
+        // For every scheme; an empty one means none.
+        (_, Some(proxy), _) => Some(proxy.to_string()),
+    };
+    match proxy::for_url(Dialect::Curl, url, &variable) {
+        Some(proxy) if proxy.scheme != "http" => {
+            Err((7, format!("a proxy of `{}` is not supported here, only one of plain http", proxy.scheme)))
+        }
+        found => Ok(found),
+    }
+}
+
+fn connect(
+    url: &Url,
+    proxy: Option<&Url>,
+    given: &Given,
+    begun: Instant,
+    story: &mut Story,
+) -> Result<std::net::TcpStream, Failure> {
+    let (url, unresolved) = proxy.map_or((url, (6, "host")), |proxy| (proxy, (5, "proxy")));
     let connecting = given.value("connect-timeout").and_then(time::seconds).filter(|limit| !limit.is_zero());
     let patience = connecting.unwrap_or(CONNECTING).min(limit(given, begun)?.unwrap_or(CONNECTING));
     let resolved = names::addresses_within(&url.host, patience.min(Duration::from_secs(10)));
@@ -161,7 +198,7 @@ fn connect(url: &Url, given: &Given, begun: Instant, story: &mut Story) -> Resul
         }
         Err(_) => None,
     };
-    let address = address.ok_or_else(|| (6, format!("Could not resolve host: {}", url.host)))?;
+    let address = address.ok_or_else(|| (unresolved.0, format!("Could not resolve {}: {}", unresolved.1, url.host)))?;
     if given.has("verbose") {
         say::error(format_args!("*   Trying {address}..."));
     }
@@ -275,7 +312,9 @@ mod tests {
     use std::net::TcpListener;
 
     fn curl(line: &str) -> (u8, Story) {
-        let words: Vec<String> = line.split_whitespace().map(String::from).collect();
+        // Where the tests are run there may be a proxy.
+        let own = if line.contains(" -x ") { "" } else { " --noproxy *" };
+        let words: Vec<String> = format!("{line}{own}").split_whitespace().map(String::from).collect();
         let given = options::read(&words, OPTIONS).unwrap();
         let mut story = Story::default();
         let outcome = transfer(&given.operands[0], &given, Instant::now(), &mut story);
@@ -304,6 +343,32 @@ mod tests {
         assert_eq!(curl(&format!("{to} http://{closed}/")).0, 7);
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(curl(&format!("{to} -m 0.2 http://{}/", silent.local_addr().unwrap())).0, 28);
+    }
+
+    #[test]
+    fn a_proxy_is_asked_unless_the_host_is_excepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (at, log) = (listener.local_addr().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        let written = log.reopen().unwrap();
+        std::thread::spawn(move || proxy::forward::serve(&listener, written));
+        let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = origin.local_addr().unwrap();
+        std::thread::spawn(move || server::serve(&origin, |request| Reply::text(request.path.clone())));
+        let quiet = "-s -o /dev/null";
+        assert_eq!(curl(&format!("{quiet} -x {at} http://{to}/by-proxy")).1.status, 200);
+        assert_eq!(curl(&format!("{quiet} -x {at} -p http://{to}/by-tunnel")).1.status, 200);
+        assert_eq!(curl(&format!("{quiet} -x {at} --noproxy 127.0.0.0/8 http://{to}/directly")).1.status, 200);
+        assert_eq!(curl(&format!("{quiet} -x {at} -m 1 telnet://{to}")).0, 0);
+        let log = std::fs::read_to_string(log.path()).unwrap();
+        assert!(
+            log.contains(&format!("GET http://{to}/by-proxy ")) && log.contains(&format!("CONNECT {to} ")),
+            "{log}"
+        );
+        assert!(!log.contains("by-tunnel") && !log.contains("directly"), "{log}");
+        assert_eq!(curl(&format!("{quiet} -x socks5://{at} http://{to}/")).0, 7);
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert_eq!(curl(&format!("{quiet} -x {at} -p http://{closed}/")).0, 56);
+        assert_eq!(curl(&format!("{quiet} -x {closed} http://{to}/")).0, 7);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod errors;
 mod http;
 mod names;
 mod options;
+pub mod proxy;
 mod redis;
 mod say;
 mod streams;
@@ -55,6 +56,7 @@ pub fn run(name: &str, arguments: &[String]) -> Option<ExitCode> {
         "ash" => entrypoint::shell(arguments),
         "curl" => curl::run(arguments),
         "entrypoint" => entrypoint::run(arguments),
+        "forward-proxy" => proxy::forward::run(arguments),
         "hello-app" => web::hello_app(),
         "http-echo" => web::http_echo(arguments),
         "httpd" => busybox::httpd::run(arguments),

@@ -170,7 +170,9 @@ pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
         let protocol = port.protocol.to_string().to_uppercase();
         json!({"name": name.as_str(), "containerPort": port.port.get(), "protocol": protocol})
     });
-    json!({
+    let variables = workload.environment.iter();
+    let variables: Vec<Value> = variables.map(|(name, value)| json!({"name": name.as_str(), "value": value})).collect();
+    let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
@@ -191,7 +193,11 @@ pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
                 "ports": named.collect::<Vec<_>>(),
             }],
         },
-    })
+    });
+    if !variables.is_empty() {
+        pod["spec"]["containers"][0]["env"] = json!(variables);
+    }
+    pod
 }
 
 pub(crate) fn service_object(name: &str, service: &Service) -> Value {

@@ -93,6 +93,8 @@ impl World {
             Action::Firewall(_)
             | Action::Firewalld(_)
             | Action::Bird(_)
+            | Action::Proxy(_)
+            | Action::ProxySettings(_)
             | Action::NodeRun(_)
             | Action::Connect(_)
             | Action::InstallCni(_)

@@ -7,6 +7,7 @@ mod cases;
 mod expect;
 mod firewalld;
 mod pace;
+mod proxy;
 mod queue;
 mod reset;
 mod scenario;

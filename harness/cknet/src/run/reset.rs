@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::firewalld;
 use super::stage::{Reuse, Stage};
+use super::{firewalld, proxy};
 use crate::cluster::workloads;
 use crate::provider::Invocation;
 
@@ -21,7 +21,9 @@ pub async fn after(stage: &Stage<'_>) -> Reuse {
         return Reuse::No;
     }
     for node in stage.cluster.nodes.by_name.values() {
-        if firewalld::retire(stage, node.as_ref()).await.is_err() {
+        let retired =
+            async { firewalld::retire(stage, node.as_ref()).await.and(proxy::retire(stage, node.as_ref()).await) };
+        if retired.await.is_err() {
             return Reuse::No;
         }
         let clear = node.run(Invocation::new(["cknet", "node-firewall", "clear"]), CLEAR).await;

@@ -70,8 +70,22 @@ async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Re
     let provision = |error: &dyn std::fmt::Display| (InfraKind::Bootstrap, error.to_string());
     let (placed, made) = workloads::create(cluster, scenario).await.map_err(|error| provision(&error))?;
     let facts = RunFacts::gather(cluster, scenario, &placed).await.map_err(|error| provision(&error))?;
-    let (behind, waiting, held) = (BTreeMap::new(), Waiting::default(), BTreeMap::new());
-    let stage = Stage { run, cluster, scenario, purpose, placed, facts, made, behind, tainted: false, waiting, held };
+    let stage = Stage {
+        run,
+        cluster,
+        scenario,
+        purpose,
+        placed,
+        facts,
+        made,
+        behind: BTreeMap::new(),
+        proxies: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        replaced: Vec::new(),
+        tainted: false,
+        waiting: Waiting::default(),
+        held: BTreeMap::new(),
+    };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)
 }

@@ -33,6 +33,12 @@ pub struct Stage<'a> {
     pub made: Vec<Coordinates>,
     /// Nodes that were put behind firewalld, or the rules that it would make.
     pub behind: BTreeMap<String, Behind>,
+    /// Machines on which a proxy was started, and which it is, in words.
+    pub proxies: BTreeMap<String, String>,
+    /// Nodes that were told of a proxy: the variables with which commands are run there.
+    pub environment: BTreeMap<String, Vec<(String, String)>>,
+    /// Files of nodes that were replaced, each with its node and what it was before; `None`: it was not there.
+    pub replaced: Vec<(String, String, Option<Vec<u8>>)>,
     /// Something was done that cannot be undone by deleting objects and opening firewalls.
     pub tainted: bool,
     pub waiting: Waiting,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use kube::api::Patch;
 use serde_json::{Value, json};
 
-use super::firewalld;
 use super::stage::Stage;
+use super::{firewalld, proxy};
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
 use crate::provider::link::NewVxlan;
@@ -75,6 +75,8 @@ pub fn describe(action: &Action) -> String {
             change => format!("set {} of {} {change:?}", link.device, link.node),
         },
         Action::Bird(bird) => format!("start BIRD on {}", bird.node),
+        Action::Proxy(change) => proxy::describe(change),
+        Action::ProxySettings(settings) => proxy::describe_settings(settings),
         Action::InstallCni(install) => {
             let verb = if install.remove { "remove" } else { "install" };
             format!("{verb} CNI configuration {}", install.file)
@@ -148,6 +150,11 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
             stage.tainted = true;
             start_bird(stage, bird).await
         }
+        Action::Proxy(change) => proxy::start(stage, change).await,
+        Action::ProxySettings(settings) => {
+            let nodes = nodes_of(stage, &settings.nodes);
+            proxy::tell(stage, &nodes, settings).await
+        }
         Action::InstallCni(install) => {
             stage.tainted = true;
             install_cni(stage, install).await
@@ -161,6 +168,8 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
 async fn apply(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {
     for object in &manifest.objects {
         let value = object.resolve(&|fact| stage.facts.lookup(fact)).map_err(text)?;
+        // What a container writes into a folder of its node stays there when its pod goes.
+        stage.tainted |= mentions(&value, "hostPath");
         let at = stage.cluster.objects.apply(&value).await.map_err(text)?;
         // Objects of the cluster's own were there before and cannot simply be deleted.
         if at.namespace.as_deref() == Some("kube-system") || at.namespace.is_none() && at.kind != "Namespace" {
@@ -170,6 +179,15 @@ async fn apply(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {
         }
     }
     Ok(())
+}
+
+/// Whether an object has a field of this name at any depth.
+fn mentions(value: &Value, field: &str) -> bool {
+    match value {
+        Value::Object(fields) => fields.contains_key(field) || fields.values().any(|value| mentions(value, field)),
+        Value::Array(items) => items.iter().any(|value| mentions(value, field)),
+        _ => false,
+    }
 }
 
 async fn delete(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {

@@ -10,6 +10,7 @@ use crate::errors::{in_c_words, is_timeout};
 use crate::http::client::{self, Ask, Response};
 use crate::http::url::{self, Url};
 use crate::options::{Given, Known, flag, long_flag, long_value, value};
+use crate::proxy::{self, Dialect};
 use crate::{names, say, streams, time};
 
 const OPTIONS: &[Known] = &[
@@ -78,12 +79,14 @@ fn ask(url: &Url, given: &Given, patience: Duration) -> Result<Response, String>
     if url.scheme != "http" {
         return Err(format!("{}: only plain http is spoken here", url.scheme));
     }
+    let proxy = if given.value("proxy") == Some("off") { None } else { proxy::of_environment(Dialect::Busybox, url) };
+    let peer = proxy.as_ref().unwrap_or(url);
     // The name is looked up before the clock starts.
-    let addresses = names::addresses(&url.host).map_err(|_| format!("bad address '{}'", url.authority))?;
-    let address = addresses.first().map(|ip| SocketAddr::new(*ip, url.port));
-    let address = address.ok_or_else(|| format!("bad address '{}'", url.authority))?;
+    let addresses = names::addresses(&peer.host).map_err(|_| format!("bad address '{}'", peer.authority))?;
+    let address = addresses.first().map(|ip| SocketAddr::new(*ip, peer.port));
+    let address = address.ok_or_else(|| format!("bad address '{}'", peer.authority))?;
     if !given.has("quiet") {
-        say::error(format_args!("Connecting to {} ({address})", url.authority));
+        say::error(format_args!("Connecting to {} ({address})", peer.authority));
     }
     let stream = streams::connect(address, patience).map_err(|error| {
         if is_timeout(&error) {
@@ -102,7 +105,11 @@ fn ask(url: &Url, given: &Given, patience: Duration) -> Result<Response, String>
         ask.headers.push(("Content-Type".into(), "application/x-www-form-urlencoded".into()));
         ask.body = data.as_bytes().to_vec();
     }
-    client::send(stream, url, &ask).map_err(|error| match error.kind() {
+    let response = match proxy {
+        Some(_) => client::send_to_proxy(stream, url, &ask),
+        None => client::send(stream, url, &ask),
+    };
+    response.map_err(|error| match error.kind() {
         _ if is_timeout(&error) => "download timed out".into(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => "error getting response".into(),
         _ => format!("error getting response: {}", in_c_words(&error)),
@@ -175,7 +182,8 @@ mod tests {
     fn fetched(line: &str) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let line = format!("-q -O {} {line}", out.display());
+        // Where the tests are run there may be a proxy.
+        let line = format!("-q -Y off -O {} {line}", out.display());
         let words: Vec<String> = line.split_whitespace().map(String::from).collect();
         let given = crate::options::read(&words, OPTIONS).unwrap();
         fetch(&given.operands[0], &given, Duration::from_millis(300))?;

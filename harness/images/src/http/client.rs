@@ -37,10 +37,37 @@ pub enum Body {
     UntilClosed(BufReader<TcpStream>),
 }
 
-/// Sends a request for `url` and reads the head of its response.
+/// Sends a request for `url` to its server and reads the head of the response.
 pub fn send(stream: TcpStream, url: &Url, ask: &Ask) -> io::Result<Response> {
+    send_for(stream, &url.path, url, ask)
+}
+
+/// Sends a request for `url` to a proxy, which is asked with the whole of it.
+pub fn send_to_proxy(stream: TcpStream, url: &Url, ask: &Ask) -> io::Result<Response> {
+    send_for(stream, &format!("{}://{}{}", url.scheme, url.authority, url.path), url, ask)
+}
+
+/// Has a proxy open a tunnel to `host`; the inner error is the status with which it refuses.
+pub fn tunnel(stream: TcpStream, host: &str, port: u16) -> io::Result<Result<TcpStream, u16>> {
+    let to = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    (&stream).write_all(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").as_bytes())?;
+    // Byte by byte: what follows the head belongs to whoever speaks next.
+    let mut unbuffered = BufReader::with_capacity(1, &stream);
+    let Some((line, _)) = head(&mut unbuffered)? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+    match status_of(&line) {
+        Some(200..=299) => Ok(Ok(stream)),
+        Some(refusal) => Ok(Err(refusal)),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn status_of(line: &str) -> Option<u16> {
+    line.split(' ').nth(1).and_then(|status| status.parse().ok()).filter(|_| line.starts_with("HTTP/"))
+}
+
+fn send_for(stream: TcpStream, target: &str, url: &Url, ask: &Ask) -> io::Result<Response> {
     let method = ask.method.as_deref().unwrap_or("GET");
-    let mut text = format!("{method} {} HTTP/1.1\r\n", url.path);
+    let mut text = format!("{method} {target} HTTP/1.1\r\n");
     let has = |name: &str| ask.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
     if !has("host") {
         text += &format!("Host: {}\r\n", url.authority);
@@ -57,8 +84,7 @@ pub fn send(stream: TcpStream, url: &Url, ask: &Ask) -> io::Result<Response> {
     (&stream).write_all(&bytes)?;
     let mut reader = BufReader::new(stream);
     let Some((line, headers)) = head(&mut reader)? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.filter(|_| line.starts_with("HTTP/")).ok_or(io::ErrorKind::InvalidData)?;
+    let status = status_of(&line).ok_or(io::ErrorKind::InvalidData)?;
     let header = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let length = header("content-length").and_then(|length| length.parse().ok());
     let body = if method == "HEAD" || status == 204 || status == 304 {

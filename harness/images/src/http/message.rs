@@ -64,7 +64,7 @@ impl Request {
 }
 
 /// The first line and the headers; `None` at the end of the stream.
-pub(super) fn head(from: &mut impl BufRead) -> io::Result<Option<(String, Headers)>> {
+pub(crate) fn head(from: &mut impl BufRead) -> io::Result<Option<(String, Headers)>> {
     let mut bounded = from.take(LONGEST_HEAD);
     let mut line = String::new();
     if bounded.read_line(&mut line)? == 0 {

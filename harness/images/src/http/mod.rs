@@ -5,4 +5,5 @@ mod message;
 pub mod server;
 pub mod url;
 
-pub use message::{Reply, Request};
+pub(crate) use message::head;
+pub use message::{Headers, Reply, Request};

@@ -55,11 +55,17 @@ impl Provider for Netns {
         let mut all =
             vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands];
         all.extend(preflight::has_bird().then_some(Capability::Bgp));
+        all.extend(preflight::has_tinyproxy().then_some(Capability::Tinyproxy));
+        all.extend(preflight::has_squid().then_some(Capability::Squid));
         all.extend(preflight::has_firewalld().then_some(Capability::Firewalld));
         if cknet_probe::engine::knows_sctp() {
             all.push(Capability::Sctp);
         }
         all
+    }
+
+    fn gives_machines(&self) -> bool {
+        false
     }
 
     fn preflight(&self) -> Vec<Finding> {

@@ -53,6 +53,16 @@ pub fn has_bird() -> bool {
     found_by_nodes("bird")
 }
 
+/// Whether nodes find tinyproxy, a small HTTP proxy.
+pub fn has_tinyproxy() -> bool {
+    found_by_nodes("tinyproxy")
+}
+
+/// Whether nodes find squid, which works as its own user and can become that only where root may become anybody.
+pub fn has_squid() -> bool {
+    nix::unistd::geteuid().is_root() && found_by_nodes("squid")
+}
+
 fn found_by_nodes(program: &str) -> bool {
     PROGRAMS.iter().any(|folder| Path::new(folder).join(program).is_file())
 }

@@ -103,7 +103,9 @@ fn about_the_kubelet(expected: Kubelet, why: String) -> Look {
 
 async fn on_node(stage: &Stage<'_>, node: &str, argv: Vec<String>) -> Result<(i32, String), String> {
     let machine = stage.cluster.nodes.get(node).ok_or_else(|| format!("no node is called `{node}`"))?;
-    let output = machine.run(Invocation::new(argv), RUN).await.map_err(|error| error.to_string())?;
+    let environment = stage.environment.get(node).cloned().unwrap_or_default();
+    let invocation = Invocation { environment, ..Invocation::new(argv) };
+    let output = machine.run(invocation, RUN).await.map_err(|error| error.to_string())?;
     let printed = [output.stdout, output.stderr].concat();
     match output.exit {
         Exit::Code(code) => Ok((code, String::from_utf8_lossy(&printed).into_owned())),

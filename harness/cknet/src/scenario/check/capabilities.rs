@@ -2,7 +2,9 @@
 //! before anything is made.
 //! Must not know which provider can do what.
 
-use super::super::model::{Action, Backend, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, Step};
+use super::super::model::{
+    Action, Backend, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, ProxyEngine, Step,
+};
 use super::{Checking, Part};
 
 pub(super) fn check(c: &mut Checking<'_>) {
@@ -54,8 +56,13 @@ fn of_step(step: &Step) -> Vec<Capability> {
         }
         Action::Firewalld(_) => vec![Capability::NodeFirewall],
         Action::Bird(_) => vec![Capability::Bgp],
+        Action::Proxy(proxy) => match proxy.engine {
+            ProxyEngine::Tinyproxy => vec![Capability::NodeCommands, Capability::Tinyproxy],
+            ProxyEngine::Squid => vec![Capability::NodeCommands, Capability::Squid],
+            ProxyEngine::Any | ProxyEngine::BuiltIn => vec![Capability::NodeCommands],
+        },
         Action::Link(_) | Action::Route(_) | Action::Fdb(_) => vec![Capability::NodeLinks],
-        Action::InstallCni(_) | Action::NodeRun(_) => vec![Capability::NodeCommands],
+        Action::InstallCni(_) | Action::NodeRun(_) | Action::ProxySettings(_) => vec![Capability::NodeCommands],
         Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],
         Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {
             vec![Capability::NetworkPolicy]

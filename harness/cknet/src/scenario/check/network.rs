@@ -169,6 +169,7 @@ pub(super) fn outside_workload(c: &mut Checking<'_>, workload: &Workload, path: 
         ("labels", !workload.labels.is_empty()),
         ("hostNetwork", workload.host_network),
         ("namedPorts", !workload.named_ports.is_empty()),
+        ("environment", !workload.environment.is_empty()),
     ];
     for (key, _) in pod_like.iter().filter(|(_, given)| *given) {
         let message = format!(

@@ -2,8 +2,8 @@
 //! Must not know what is expected afterwards.
 
 use super::super::model::{
-    Action, Direction, Firewall, FirewallChange, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName, Place,
-    Step, WorkloadName,
+    Action, Direction, Firewall, FirewallChange, HttpProxy, InstallCni, LabelKey, LinkChange, LinkState, NewLink,
+    NodeName, Place, Protocol, ProxySettings, Step, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::{Checking, Part};
@@ -57,6 +57,8 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
             );
             c.problem(&[&here[..], path!["node"]].concat(), message);
         }
+        Action::Proxy(proxy) => free_port(c, proxy, alive, &here),
+        Action::ProxySettings(settings) => proxy_settings(c, settings, &here),
         Action::InstallCni(install) => configuration(c, install, &here),
         Action::StopComponent(change) | Action::StartComponent(change) => {
             let strange = change.nodes.of(&c.scenario.topology).into_iter().find(|n| !c.scenario.topology.is_member(n));
@@ -159,6 +161,36 @@ fn new_device(c: &mut Checking<'_>, new: &NewLink, here: &[Part<'_>]) {
     if let Some(address) = new.address.as_ref().filter(|address| address.parse::<ipnet::Ipv4Net>().is_err()) {
         let message = format!("`{address}` is not an IPv4 address with its prefix length, like `10.250.0.1/24`");
         c.problem(&[here, path!["address"]].concat(), message);
+    }
+}
+
+/// No workload has the proxy's port.
+fn free_port(c: &mut Checking<'_>, proxy: &HttpProxy, alive: &[WorkloadName], here: &[Part<'_>]) {
+    let port = proxy.port.map_or(3128, |port| port.get());
+    let taken = alive.iter().find(|name| {
+        super::network::workload(c, name).is_some_and(|workload| {
+            let on_the_machine = workload.host_network || !c.scenario.topology.is_member(&workload.node);
+            let listens = workload.listen.iter().any(|at| at.protocol == Protocol::Tcp && at.port.get() == port);
+            workload.node == proxy.node && on_the_machine && listens
+        })
+    });
+    if let Some(name) = taken {
+        c.problem(here, format!("workload `{name}` listens on TCP port {port} of `{}`", proxy.node));
+    }
+}
+
+fn proxy_settings(c: &mut Checking<'_>, settings: &ProxySettings, here: &[Part<'_>]) {
+    let authority = settings.proxy.strip_prefix("http://").unwrap_or_default();
+    let place = authority.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if place.is_none() || authority.contains(['/', '@', ' ', '"', ',']) {
+        let message = format!("`{}` is not a proxy; write `http://HOST:PORT`", settings.proxy);
+        c.problem(&[here, path!["proxy"]].concat(), message);
+    }
+    for (index, entry) in settings.no_proxy.iter().enumerate() {
+        if entry.is_empty() || entry.contains([',', '"']) || entry.contains(char::is_whitespace) {
+            let message = format!("`{entry}` is not one entry of `NO_PROXY`; the list has an item for each");
+            c.problem(&[here, path!["noProxy", index]].concat(), message);
+        }
     }
 }
 

@@ -131,6 +131,10 @@ words! {
         NodeFirewall = "node-firewall",
         /// firewalld itself can be run on a node.
         Firewalld = "firewalld",
+        /// tinyproxy can be run on a node.
+        Tinyproxy = "tinyproxy",
+        /// squid can be run on a node.
+        Squid = "squid",
         /// Nodes can have more than one interface, in segments of their own.
         NodeInterfaces = "node-interfaces",
         /// Devices of a node can be changed.
@@ -152,6 +156,8 @@ impl Capability {
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Firewalld => Some("apt-get install firewalld dbus-daemon"),
+            Self::Tinyproxy => Some("apt-get install tinyproxy-bin"),
+            Self::Squid => Some("apt-get install squid, and run as root"),
             Self::Bgp => Some("apt-get install bird2"),
             Self::Sctp => Some("where the kernel has SCTP as a module, modprobe sctp"),
             _ => None,

@@ -16,6 +16,7 @@ mod names;
 mod object;
 mod output;
 mod ports;
+mod proxy;
 mod refusal;
 mod sabotage;
 mod step;
@@ -44,6 +45,7 @@ pub use names::{
 pub use object::{Manifest, Object};
 pub use output::{Command, Kubelet, Log};
 pub use ports::{PortNumber, PortProto, PortRange, Protocol};
+pub use proxy::{HttpProxy, ProxyEngine, ProxySettings, VariableName};
 pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{

@@ -6,8 +6,8 @@ use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, Connect, Firewall, Firewalld, Labels, Manifest, Named, NamespaceName, NicName, NodeName, PortNumber,
-    Topology, Workload, WorkloadName,
+    Address, Cidr, Connect, Firewall, Firewalld, HttpProxy, Labels, Manifest, Named, NamespaceName, NicName, NodeName,
+    PortNumber, ProxySettings, Topology, Workload, WorkloadName,
 };
 
 /// One thing that is done, and the line in which it stands.
@@ -45,6 +45,10 @@ choice! {
         Link(LinkChange) as "link",
         /// Starts BIRD on a machine that is no member of the cluster.
         Bird(Bird) as "bird",
+        /// Starts an HTTP proxy on a machine.
+        Proxy(HttpProxy) as "proxy",
+        /// Has the programs of nodes use a proxy.
+        ProxySettings(ProxySettings) as "proxySettings",
         /// Installs or removes a CNI configuration on nodes.
         InstallCni(InstallCni) as "installCni",
         /// Sets or removes a route of a node.

@@ -71,7 +71,7 @@ fn answer_for_gateway(interface: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::print_stderr)]
     use super::*;
 
     /// A pod may be gone for the API while its processes still end, and its successor has its name: the host's end of

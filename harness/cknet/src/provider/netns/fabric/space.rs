@@ -52,7 +52,7 @@ fn furnish(name: &str, forwards: bool) -> io::Result<()> {
 }
 
 /// Folders of `/etc` that a node fills by itself, whatever the host has there.
-const FILLED_BY_THE_NODE: [&str; 2] = ["cni", "kubernetes"];
+const FILLED_BY_THE_NODE: [&str; 3] = ["cni", "kubernetes", "systemd"];
 
 /// Gives the node an `/etc` in which it can write without the host seeing it.
 ///
