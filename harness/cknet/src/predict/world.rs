@@ -96,6 +96,7 @@ impl World {
             | Action::Proxy(_)
             | Action::ProxySettings(_)
             | Action::NodeRun(_)
+            | Action::Connect(_)
             | Action::InstallCni(_)
             | Action::Link(_)
             | Action::Route(_)

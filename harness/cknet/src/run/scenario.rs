@@ -84,6 +84,7 @@ async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Re
         replaced: Vec::new(),
         tainted: false,
         waiting: Waiting::default(),
+        held: BTreeMap::new(),
     };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)

@@ -11,6 +11,7 @@ use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads::{Placed, PlacedPod};
 use crate::plan::Purpose;
 use crate::scenario::Scenario;
+use crate::scenario::model::{ConnectionName, Protocol};
 use crate::vantage::{Place, Vantage};
 
 /// Whether the cluster can be used for another scenario.
@@ -41,6 +42,17 @@ pub struct Stage<'a> {
     /// Something was done that cannot be undone by deleting objects and opening firewalls.
     pub tainted: bool,
     pub waiting: Waiting,
+    /// Connections that were opened and stay open.
+    pub held: BTreeMap<ConnectionName, HeldConnection>,
+}
+
+/// A connection that an agent holds.
+pub struct HeldConnection {
+    /// From where it was opened.
+    pub from: Vantage,
+    /// The identity that took it.
+    pub peer: String,
+    pub protocol: Protocol,
 }
 
 /// The place of a workload's pod.

@@ -82,6 +82,9 @@ pub fn describe(action: &Action) -> String {
             format!("{verb} CNI configuration {}", install.file)
         }
         Action::Label(relabel) => format!("label {}", relabel.workload),
+        Action::Connect(connect) => {
+            format!("connect {}: {} -> {} {}", connect.name, connect.from, connect.to, connect.port)
+        }
         Action::Workload(_) => "change workloads".into(),
     }
 }
@@ -156,6 +159,7 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
             stage.tainted = true;
             install_cni(stage, install).await
         }
+        Action::Connect(connect) => super::expect::connection::open(stage, connect).await,
         Action::Label(relabel) => label(stage, relabel).await,
         Action::Workload(change) => change_workloads(stage, change).await,
     }
@@ -440,6 +444,10 @@ async fn label(stage: &mut Stage<'_>, relabel: &Relabel) -> Done {
 }
 
 async fn change_workloads(stage: &mut Stage<'_>, change: &WorkloadChange) -> Done {
+    for name in &change.terminate {
+        let pod = stage.placed.pods.get(name).ok_or_else(|| format!("no workload `{name}`"))?;
+        workloads::terminate(stage.cluster, name, pod).await.map_err(text)?;
+    }
     for name in &change.remove {
         if let Some(pod) = stage.placed.pods.remove(name) {
             workloads::remove(stage.cluster, name, &pod).await.map_err(text)?;

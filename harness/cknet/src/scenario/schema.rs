@@ -121,6 +121,9 @@ mod tests {
         agree::<Dns>();
         agree::<Refused>();
         agree::<PathMtu>();
+        agree::<Connect>();
+        agree::<Connection>();
+        agree::<Ping>();
         agree::<Sabotage>();
         agree::<ExtraStep>();
         agree::<Profile>();

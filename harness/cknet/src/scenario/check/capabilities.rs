@@ -67,7 +67,12 @@ fn of_step(step: &Step) -> Vec<Capability> {
         Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {
             vec![Capability::NetworkPolicy]
         }
-        Action::Apply(_) | Action::Patch(_) | Action::Delete(_) | Action::Label(_) | Action::Workload(_) => Vec::new(),
+        Action::Apply(_)
+        | Action::Patch(_)
+        | Action::Delete(_)
+        | Action::Connect(_)
+        | Action::Label(_)
+        | Action::Workload(_) => Vec::new(),
     }
 }
 

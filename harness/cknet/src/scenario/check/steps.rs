@@ -100,6 +100,14 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
             for (index, name) in change.remove.iter().enumerate() {
                 exists(c, name, alive, &[&here[..], path!["remove", index]].concat());
             }
+            for (index, name) in change.terminate.iter().enumerate() {
+                let path = [&here[..], path!["terminate", index]].concat();
+                exists(c, name, alive, &path);
+                if super::network::workload(c, name).is_some_and(|workload| workload.linger.is_none()) {
+                    let message = format!("`{name}` ends as soon as it is told to; give it `linger`, or `remove` it");
+                    c.problem(&path, message);
+                }
+            }
             for name in change.add.names() {
                 if alive.contains(name) && !change.remove.contains(name) {
                     let path = [&here[..], path!["add", name.as_str()]].concat();
