@@ -166,6 +166,8 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
 async fn apply(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {
     for object in &manifest.objects {
         let value = object.resolve(&|fact| stage.facts.lookup(fact)).map_err(text)?;
+        // What a container writes into a folder of its node stays there when its pod goes.
+        stage.tainted |= mentions(&value, "hostPath");
         let at = stage.cluster.objects.apply(&value).await.map_err(text)?;
         // Objects of the cluster's own were there before and cannot simply be deleted.
         if at.namespace.as_deref() == Some("kube-system") || at.namespace.is_none() && at.kind != "Namespace" {
@@ -175,6 +177,15 @@ async fn apply(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {
         }
     }
     Ok(())
+}
+
+/// Whether an object has a field of this name at any depth.
+fn mentions(value: &Value, field: &str) -> bool {
+    match value {
+        Value::Object(fields) => fields.contains_key(field) || fields.values().any(|value| mentions(value, field)),
+        Value::Array(items) => items.iter().any(|value| mentions(value, field)),
+        _ => false,
+    }
 }
 
 async fn delete(stage: &mut Stage<'_>, manifest: &Manifest) -> Done {

@@ -138,7 +138,8 @@ fn the_first_cni_configuration_wins() {
         let said = space.ok("get events --field-selector involvedObject.name=first,reason=FailedCreatePodSandBox -o 'jsonpath={.items[*].message}'");
         if said.is_empty() { Err("no event".into()) } else { Ok(said) }
     });
-    assert!(said.contains("failed to find plugin \"flannel\" in path [/opt/cni/bin]"), "{said}");
+    let why = "plugin type=\"flannel\" failed (add): failed to load flannel 'subnet.env' file: open /run/flannel/subnet.env: no such file or directory";
+    assert!(said.contains(why), "{said}");
     drop(first);
     space.ok("wait --for=condition=Ready pod/first --timeout=60s");
 }
