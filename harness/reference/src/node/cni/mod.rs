@@ -9,7 +9,7 @@ pub mod config;
 pub mod flannel;
 mod host_local;
 pub mod ipam;
-mod plumbing;
+pub mod plumbing;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -140,8 +140,8 @@ impl Plugins {
 
     /// Undoes [`Plugins::add`], whichever plugin that was; doing it twice, or without an add before, is no failure.
     pub async fn delete(&self, sandbox: &PodSandbox<'_>) -> Result<(), CniError> {
-        plumbing::disconnect(&interface_name(sandbox.namespace, sandbox.name)).await?;
-        plumbing::disconnect(&bridge::interface_name(sandbox.container_id)).await?;
+        plumbing::disconnect(sandbox.netns).await?;
+        plumbing::remove(&bridge::interface_name(sandbox.container_id)).await?;
         self.release(sandbox).await
     }
 
