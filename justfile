@@ -64,6 +64,11 @@ repeat times="3":
 write-schema:
     UPDATE_SCHEMA=1 cargo test --package cknet --test scenario_suite the_committed_schema_is_current
 
+# the workflows against their schemas and for what is unsafe, and the scripts that they call
+workflows:
+    .ci/recipe workflows
+    .ci/recipe ci-scripts
+
 # benchmarks
 bench:
     .ci/recipe bench

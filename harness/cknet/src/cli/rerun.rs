@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::product::Product;
 use super::run::{self, Manner};
 use super::{Selection, complain, former, note, suite};
 use crate::claims::Verdicts;
@@ -22,6 +23,8 @@ pub struct Options {
     /// The folder of scenarios; `scenarios` here or above unless given.
     #[arg(long, value_name = "DIR")]
     scenarios: Option<PathBuf>,
+    #[command(flatten)]
+    product: Product,
     #[command(flatten)]
     manner: Manner,
 }
@@ -46,11 +49,24 @@ pub async fn rerun(options: Options) -> ExitCode {
     if filter.is_empty() {
         return complain(ExitCode::NothingChecked, "no scenario that failed in that run is left");
     }
+    let mut abouts = runs.iter().filter_map(|run| Some((&run.run.as_ref()?.distribution, &run.run.as_ref()?.variant)));
+    let first = abouts.next();
+    if abouts.any(|about| Some(about) != first) {
+        return complain(ExitCode::Usage, "runs on several distributions or channels are there; name one of them");
+    }
+    let product = match runs.iter().find_map(|run| run.run.as_ref()) {
+        Some(run) => options.product.or_that_of(run),
+        None => Ok(options.product),
+    };
+    let product = match product {
+        Ok(product) => product,
+        Err(problem) => return complain(ExitCode::Usage, &problem),
+    };
     let mut manner = options.manner;
     // In the order in which it failed, as far as fewer scenarios have one.
     manner.seed = manner.seed.or_else(|| runs.iter().find_map(|run| Some(run.run.as_ref()?.seed)));
     let selection = Selection { filter, scenarios: options.scenarios };
-    run::run(run::Options { selection, partition: None, manner }).await
+    run::run(run::Options { selection, partition: None, product, manner }).await
 }
 
 /// Scenarios with a case that failed, or that was never judged.

@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::former::EVENTS;
 use super::interrupt::Interrupts;
+use super::product::{self, Product};
 use super::repeat::{FailFast, Repetitions};
 use super::suite::Documents;
 use super::{Selection, complain, print, suite};
 use tokio_util::sync::CancellationToken;
 
 use crate::distribution::Distribution;
+use crate::distribution::recipe::Tell;
 use crate::distribution::reference::Reference;
-use crate::event::{Artifact, RunStarted, Summary};
+use crate::event::{Artifact, Fidelity, RunStarted, Summary};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::ledger::{Ledger, StateDir};
 use crate::plan::{Offer, Partition, Plan, plan};
@@ -35,6 +37,8 @@ pub struct Options {
     /// Only one share of the scenarios, by the hash of their ids: `hash:2/3` is the second of three.
     #[arg(long, value_name = "hash:I/N")]
     pub partition: Option<Partition>,
+    #[command(flatten)]
+    pub product: Product,
     #[command(flatten)]
     pub manner: Manner,
 }
@@ -106,7 +110,11 @@ enum JunitSkipped {
 }
 
 pub async fn run(options: Options) -> ExitCode {
-    let (mut scenarios, documents) = match suite::read_with_documents(&options.selection, "reference") {
+    let distribution = match options.product.distribution(telling()) {
+        Ok(distribution) => distribution,
+        Err(problem) => return complain(ExitCode::Usage, &problem),
+    };
+    let (mut scenarios, documents) = match suite::read_with_documents(&options.selection, distribution.profile()) {
         Ok(read) => read,
         Err(code) => return code,
     };
@@ -125,7 +133,8 @@ pub async fn run(options: Options) -> ExitCode {
         Ok(interrupts) => interrupts,
         Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
     };
-    let once = Once { options: &options, scenarios: &scenarios, documents: &documents, interrupts: &interrupts };
+    let once =
+        Once { options: &options, distribution, scenarios: &scenarios, documents: &documents, interrupts: &interrupts };
     let Some(times) = options.manner.repeat else {
         return once.carry_out(seed, None, None).await;
     };
@@ -148,6 +157,7 @@ pub async fn run(options: Options) -> ExitCode {
 /// What each repetition has in common.
 struct Once<'a> {
     options: &'a Options,
+    distribution: Arc<dyn Distribution>,
     scenarios: &'a [Scenario],
     documents: &'a Documents,
     interrupts: &'a Interrupts,
@@ -158,10 +168,14 @@ impl Once<'_> {
     async fn carry_out(&self, seed: u64, number: Option<u32>, repetitions: Option<&Repetitions>) -> ExitCode {
         let options = &self.options.manner;
         let shard = self.options.partition.map(|partition| partition.to_string());
-        let workshop = match Workshop::open() {
+        let workshop = match Workshop::open_with(self.distribution.clone()) {
             Ok(workshop) => workshop,
             Err(problem) => return complain(ExitCode::Infrastructure, &problem),
         };
+        if let Err(problem) = product::fits(workshop.provider(), workshop.distribution()) {
+            workshop.close();
+            return complain(ExitCode::Usage, &problem);
+        }
         let plan = match plan(self.scenarios.to_vec(), seed, &workshop.offer()) {
             Ok(plan) => plan,
             Err(error) => {
@@ -220,12 +234,17 @@ pub struct Job {
 }
 
 impl Workshop {
-    /// Begins a ledger in the state directory.
+    /// Begins a ledger in the state directory, for the reference distribution.
     pub fn open() -> Result<Self, String> {
+        Self::open_with(Arc::new(Reference))
+    }
+
+    /// Begins a ledger in the state directory.
+    pub fn open_with(distribution: Arc<dyn Distribution>) -> Result<Self, String> {
         let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
         let ledger = Arc::new(state.begin().map_err(|error| error.to_string())?);
         let provider = Netns { executable: "/proc/self/exe".into(), folder: ledger.folder().to_path_buf() };
-        Ok(Self { ledger, provider: Arc::new(provider), distribution: Arc::new(Reference) })
+        Ok(Self { ledger, provider: Arc::new(provider), distribution })
     }
 
     pub fn provider(&self) -> &dyn Provider {
@@ -247,6 +266,7 @@ impl Workshop {
         again.extend(options.selection.filter.iter().cloned());
         let shard = options.partition.map(|partition| partition.to_string());
         again.extend(shard.iter().flat_map(|shard| ["--partition".into(), shard.clone()]));
+        again.extend(options.product.words());
         again.extend(["--seed".into(), seed.to_string()]);
         let system = nix::sys::utsname::uname().ok();
         let told = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
@@ -261,16 +281,26 @@ impl Workshop {
             host: told(|system| system.nodename()),
             kernel: told(|system| system.release()),
             arch: told(|system| system.machine()),
-            cni: Some("calico (model)".into()),
+            cni: Some(self.cni()),
             versions: [("cknet".to_string(), env!("CARGO_PKG_VERSION").to_string())].into(),
             variant: [
                 ("distribution".to_string(), self.distribution.name().to_string()),
                 ("provider".to_string(), self.provider.name().to_string()),
             ]
-            .into(),
+            .into_iter()
+            .chain(options.product.variant())
+            .collect(),
             shard,
             again,
             planned: scenarios.iter().map(planned).collect(),
+        }
+    }
+
+    /// The network of pods, for the record.
+    fn cni(&self) -> String {
+        match self.distribution.fidelity() {
+            Fidelity::Cluster => self.distribution.profile().into(),
+            Fidelity::Model | Fidelity::Dataplane => "calico (model)".into(),
         }
     }
 
@@ -370,6 +400,11 @@ impl Reports {
         fanout.add(Terminal::stdio(TerminalOptions { verbosity, policy: ExitPolicy::default() }));
         Ok((fanout, artifacts))
     }
+}
+
+/// An installation takes minutes: what is done on which node is told as it begins.
+fn telling() -> Tell {
+    Arc::new(|told| super::note(&format!("{} {}: {}", told.node, told.stage, told.doing)))
 }
 
 /// A seed for runs that name none.

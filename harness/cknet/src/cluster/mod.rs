@@ -91,7 +91,14 @@ impl Cluster {
             .and_then(Result::ok)
             .ok_or_else(|| ClusterError::Profile(bootstrapped.profile.to_string()))?;
         let objects = Objects::new(client.clone());
-        ready::await_ready(&client, spec, &profile, &nodes).await?;
+        match ready::await_ready(&client, spec, &profile, &nodes, &bootstrapped).await {
+            Err(ClusterError::NotReady { deadline, last }) => {
+                let evidence = distribution.evidence(&nodes, spec).await;
+                let last = if evidence.is_empty() { last } else { format!("{last}\nevidence:\n{evidence}") };
+                return Err(ClusterError::NotReady { deadline, last });
+            }
+            opened => opened?,
+        }
         let ready = started.elapsed() - provision - bootstrap;
         let timings = Timings { provision, bootstrap, ready };
         let prober = Arc::new(Prober::new(nodes.clone()));

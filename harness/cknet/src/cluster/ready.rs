@@ -3,8 +3,6 @@
 //! One Ready node is not enough and a Ready node is not a working network (facts about `k8s status`): the gate asks
 //! for all three and says what was missing when it gives up.
 
-use std::time::Duration;
-
 use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Node;
@@ -14,12 +12,9 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
 use super::ClusterError;
-use crate::distribution::{ClusterSpec, Flavour};
+use crate::distribution::{Bootstrapped, ClusterSpec, Flavour};
 use crate::provider::Nodes;
 use crate::scenario::Profile;
-
-/// Longest wait for a cluster whose API server answers already.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until the cluster is ready.
 pub async fn await_ready(
@@ -27,8 +22,10 @@ pub async fn await_ready(
     spec: &ClusterSpec,
     profile: &Profile,
     nodes: &Nodes,
+    bootstrapped: &Bootstrapped,
 ) -> Result<(), ClusterError> {
-    let (gate, mut changes) = Gate::watch(client, profile, spec.flavour);
+    let (gate, mut changes) = Gate::watch(client, profile, spec.flavour, bootstrapped.dns);
+    let deadline = bootstrapped.ready_within;
     let mut last = String::from("the API has not answered");
     let opened = async {
         while let Some(change) = changes.next().await {
@@ -42,11 +39,11 @@ pub async fn await_ready(
         }
         false
     };
-    match tokio::time::timeout(DEADLINE, opened).await {
+    match tokio::time::timeout(deadline, opened).await {
         Ok(true) => Ok(()),
         _ => {
             let last = format!("{last}{}", ended_services(nodes).await);
-            Err(ClusterError::NotReady { deadline: DEADLINE, last })
+            Err(ClusterError::NotReady { deadline, last })
         }
     }
 }
@@ -58,21 +55,23 @@ struct Gate {
     dns: Store<Deployment>,
     /// The DaemonSet that has to be ready on each node, if there is one.
     agent_name: Option<String>,
+    dns_name: &'static str,
 }
 
 /// One item for each change of anything that the gate looks at.
 type Changes = BoxStream<'static, Result<(), watcher::Error>>;
 
 impl Gate {
-    fn watch(client: &Client, profile: &Profile, flavour: Flavour) -> (Self, Changes) {
+    fn watch(client: &Client, profile: &Profile, flavour: Flavour, dns_name: &'static str) -> (Self, Changes) {
         let flavour_has_agents = flavour != Flavour::Kubeadm;
         let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let agents = Api::namespaced(client.clone(), &profile.namespace);
         let deployments = Api::namespaced(client.clone(), "kube-system");
         let (nodes, node_changes) = kept(Api::all(client.clone()), watcher::Config::default());
         let (agents, agent_changes) = kept(agents, named(profile.daemon_set.as_deref().unwrap_or_default()));
-        let (dns, dns_changes) = kept(deployments, named("coredns"));
-        let gate = Self { nodes, agents, dns, agent_name: profile.daemon_set.clone().filter(|_| flavour_has_agents) };
+        let (dns, dns_changes) = kept(deployments, named(dns_name));
+        let agent_name = profile.daemon_set.clone().filter(|_| flavour_has_agents);
+        let gate = Self { nodes, agents, dns, agent_name, dns_name };
         (gate, select_all([node_changes, agent_changes, dns_changes]).boxed())
     }
 
@@ -104,7 +103,7 @@ impl Gate {
         }
         let dns = self.dns.state();
         let available = dns.first().and_then(|dns| dns.status.as_ref()?.available_replicas).unwrap_or(0);
-        (available < 1).then(|| "Deployment `coredns` has no available replica".to_string())
+        (available < 1).then(|| format!("Deployment `{}` has no available replica", self.dns_name))
     }
 }
 

@@ -2,14 +2,22 @@
 //!
 //! A distribution gets nodes on which it can run commands and put files; how they were made it does not know.
 
+pub mod canonical;
+pub mod kubeadm;
+pub mod microk8s;
+pub mod rancher;
+pub mod recipe;
 pub mod reference;
+mod snap;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use ipnet::Ipv4Net;
 
+use self::recipe::{Failure, Site, StageError, Step, silent};
 use crate::event::Fidelity;
 use crate::provider::{NodeError, Nodes};
 use crate::scenario::model::Capability;
@@ -48,6 +56,16 @@ pub enum Flavour {
 }
 
 impl Flavour {
+    /// The product's name.
+    pub fn product(self) -> &'static str {
+        match self {
+            Self::Canonical => "Canonical Kubernetes",
+            Self::Kubeadm => "kubeadm",
+            Self::K3s => "K3s",
+            Self::Rke2 => "RKE2",
+        }
+    }
+
     /// What its clusters are called beside their nodes; it says that they are models and nothing else.
     pub fn label(self) -> Option<&'static str> {
         match self {
@@ -76,12 +94,48 @@ pub enum Encapsulation {
     None,
 }
 
+impl Encapsulation {
+    /// The word in scenario files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::VxlanCrossSubnet => "vxlanCrossSubnet",
+            Self::None => "none",
+        }
+    }
+}
+
 /// A cluster that answers.
 pub struct Bootstrapped {
     /// A kubeconfig whose server can be reached from this machine.
     pub kubeconfig: String,
     /// The name of the CNI profile in fixtures/profiles.
     pub profile: &'static str,
+    /// The Deployment of cluster DNS in `kube-system`.
+    pub dns: &'static str,
+    /// Longest time until all of it is ready, now that its API server answers.
+    pub ready_within: Duration,
+}
+
+/// Which clusters a distribution can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carries {
+    pub flavours: Vec<Flavour>,
+    pub encapsulations: Vec<Encapsulation>,
+    pub bird: bool,
+}
+
+impl Carries {
+    /// What the cluster asks for beyond that.
+    pub fn lacks(&self, spec: &ClusterSpec) -> Option<String> {
+        if !self.flavours.contains(&spec.flavour) {
+            return Some(format!("a cluster of {}", spec.flavour.product()));
+        }
+        if !self.encapsulations.contains(&spec.encapsulation) {
+            return Some(format!("`encapsulation: {}`", spec.encapsulation.word()));
+        }
+        (spec.bird && !self.bird).then(|| "`backend: bird`".to_string())
+    }
 }
 
 /// Makes a cluster of nodes.
@@ -93,6 +147,22 @@ pub trait Distribution: Send + Sync {
 
     /// What its clusters can do.
     fn capabilities(&self) -> Vec<Capability>;
+
+    /// The names of its CNI, in fixtures/profiles.
+    fn profile(&self) -> &'static str;
+
+    /// The channel or version that is installed, where there are several.
+    fn channel(&self) -> Option<&str> {
+        None
+    }
+
+    /// Which clusters it can be.
+    fn carries(&self) -> Carries;
+
+    /// What the nodes themselves say, when a cluster does not become ready.
+    fn evidence<'a>(&'a self, _nodes: &'a Nodes, _spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
+        futures::future::ready(String::new()).boxed()
+    }
 
     /// Installs and starts the cluster; returns when its API server answers. Nodes need not be Ready yet.
     fn bootstrap<'a>(
@@ -111,6 +181,58 @@ pub enum DistributionError {
     NoNode(String),
     #[error("cannot make the cluster's certificates: {0}")]
     Certificates(String),
+    #[error(transparent)]
+    Stage(#[from] Box<StageError>),
+    #[error("{distribution}: {why}")]
+    Impossible { distribution: &'static str, why: String },
+    #[error("cannot write a file of settings: {0}")]
+    Settings(String),
     #[error("the API server did not answer within {deadline:?}: {last}{log}")]
     ApiServer { deadline: Duration, last: String, log: String },
+}
+
+/// What a cluster of any product can do.
+fn capabilities_of_a_cluster() -> Vec<Capability> {
+    vec![Capability::Overlay, Capability::NetworkPolicy, Capability::Services, Capability::Dns, Capability::CustomCidrs]
+}
+
+/// A file of settings.
+fn yaml(value: &serde_json::Value) -> Result<String, DistributionError> {
+    serde_saphyr::to_string(value).map_err(|error| DistributionError::Settings(error.to_string()))
+}
+
+/// The kubeconfig that a command prints, for clients that reach the API server at `reach`.
+async fn kubeconfig(
+    site: &Site<'_>,
+    first: &Member,
+    config: &Step,
+    reach: SocketAddr,
+) -> Result<String, DistributionError> {
+    let printed = site.step(&first.name, config).await?;
+    match recipe::point_at(&printed, reach) {
+        Some(kubeconfig) => Ok(kubeconfig),
+        None => {
+            // It may hold keys: none of it is shown.
+            let found = format!("{} lines without a server", printed.lines().count());
+            let command = config.action.to_string();
+            let failure = Failure::Answer { command, wanted: "a kubeconfig", found };
+            Err(site.failed(config.stage, &first.name, failure).await)
+        }
+    }
+}
+
+/// The ends of the logs of all nodes.
+fn evidence<'a>(
+    distribution: &'static str,
+    nodes: &'a Nodes,
+    spec: &'a ClusterSpec,
+    commands: &'static [&'static str],
+) -> BoxFuture<'a, String> {
+    async move {
+        let tell = silent();
+        let site = Site { distribution, nodes, spec, tell: &tell, evidence: commands };
+        let all = join_all(spec.members.iter().map(|member| site.evidence_of(&member.name))).await;
+        all.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+    .boxed()
 }

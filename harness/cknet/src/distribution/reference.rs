@@ -13,7 +13,7 @@ use futures::future::{BoxFuture, try_join_all};
 use ipnet::Ipv4Net;
 use serde_json::json;
 
-use super::{Bootstrapped, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
+use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
 use crate::provider::{Invocation, Node, Nodes};
 use crate::scenario::model::Capability;
@@ -23,6 +23,9 @@ const API_PORT: u16 = 6443;
 
 /// Longest time from the start of the API server to its first answer.
 const API_ANSWERS: Duration = Duration::from_secs(15);
+
+/// Longest time from there until the cluster is ready.
+const READY: Duration = Duration::from_secs(60);
 
 /// How often the API server is asked whether it answers.
 const ASK_AGAIN: Duration = Duration::from_millis(4);
@@ -50,6 +53,18 @@ impl Distribution for Reference {
         ]
     }
 
+    fn profile(&self) -> &'static str {
+        "reference"
+    }
+
+    fn carries(&self) -> Carries {
+        Carries {
+            flavours: vec![Flavour::Canonical, Flavour::Kubeadm, Flavour::K3s, Flavour::Rke2],
+            encapsulations: vec![Encapsulation::Vxlan, Encapsulation::VxlanCrossSubnet, Encapsulation::None],
+            bird: true,
+        }
+    }
+
     fn bootstrap<'a>(
         &'a self,
         nodes: &'a Nodes,
@@ -66,7 +81,8 @@ impl Distribution for Reference {
             let starts = spec.members.iter().map(|member| credentials.start_node(nodes, spec, member, &server));
             try_join_all(starts).await?;
             let kubeconfig = credentials.kubeconfig(&format!("https://{reach}"), &credentials.admin_token);
-            Ok(Bootstrapped { kubeconfig, profile: profile_of(spec.flavour) })
+            let profile = profile_of(spec.flavour);
+            Ok(Bootstrapped { kubeconfig, profile, dns: "coredns", ready_within: READY })
         }
         .boxed()
     }
@@ -239,7 +255,7 @@ fn certificates(error: impl std::fmt::Display) -> DistributionError {
 }
 
 /// 128 random bits in hexadecimal.
-fn random_token() -> Result<String, DistributionError> {
+pub fn random_token() -> Result<String, DistributionError> {
     let mut bytes = [0; 16];
     let read =
         std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));

@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 pub use self::partition::{MOST as MOST_PARTITIONS, Partition};
 pub use self::trial::{Purpose, Sabotaged, Trial};
 
-use crate::distribution::{ClusterSpec, Distribution, Encapsulation, Flavour, Member};
+use crate::distribution::{Carries, ClusterSpec, Distribution, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
 use crate::provider::{Nic, NodeSpec, Provider, Segment, StaticRoute, Topology};
 use crate::scenario::Scenario;
@@ -36,6 +36,8 @@ pub struct Offer {
     pub name: String,
     pub capabilities: Vec<Capability>,
     pub fidelity: Fidelity,
+    /// The clusters that can be had.
+    pub carries: Carries,
 }
 
 impl Offer {
@@ -44,6 +46,7 @@ impl Offer {
             name: format!("{} on {}", distribution.name(), provider.name()),
             capabilities: [provider.capabilities(), distribution.capabilities()].concat(),
             fidelity: distribution.fidelity(),
+            carries: distribution.carries(),
         }
     }
 
@@ -68,9 +71,13 @@ impl Offer {
                 if remedies.is_empty() { String::new() } else { format!("; to have it: {}", remedies.join(", ")) };
             return Some(format!("requires {}; {} lacks it{remedy}", missing.join(", "), self.name));
         }
-        (least > self.fidelity).then(|| {
-            format!("requires fidelity {}; {} is of fidelity {}", least.as_str(), self.name, self.fidelity.as_str())
-        })
+        if least > self.fidelity {
+            let (least, own) = (least.as_str(), self.fidelity.as_str());
+            return Some(format!("requires fidelity {least}; {} is of fidelity {own}", self.name));
+        }
+        // What cannot be planned at all is told where it is planned.
+        let (_, spec) = cluster_of(scenario).ok()?;
+        self.carries.lacks(&spec).map(|lacking| format!("requires {lacking}; {} cannot be that", self.name))
     }
 }
 

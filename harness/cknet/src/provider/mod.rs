@@ -206,6 +206,11 @@ pub trait Provider: Send + Sync {
     /// What its nodes can do.
     fn capabilities(&self) -> Vec<Capability>;
 
+    /// Whether its nodes are machines with an init of their own, on which any distribution can be installed.
+    fn gives_machines(&self) -> bool {
+        true
+    }
+
     /// What is missing on this machine; empty when nodes can be made.
     fn preflight(&self) -> Vec<Finding>;
 

@@ -15,11 +15,12 @@ use super::source::Source;
 use super::tree;
 
 /// The profiles that are compiled in, by name.
-const EMBEDDED: [(&str, &str); 6] = [
+const EMBEDDED: [(&str, &str); 7] = [
     ("reference", include_str!("../../../../fixtures/profiles/reference.yaml")),
     ("calico", include_str!("../../../../fixtures/profiles/calico.yaml")),
     ("cilium", include_str!("../../../../fixtures/profiles/cilium.yaml")),
     ("kubeadm", include_str!("../../../../fixtures/profiles/kubeadm.yaml")),
+    ("microk8s", include_str!("../../../../fixtures/profiles/microk8s.yaml")),
     ("k3s", include_str!("../../../../fixtures/profiles/k3s.yaml")),
     ("rke2", include_str!("../../../../fixtures/profiles/rke2.yaml")),
 ];

@@ -11,6 +11,7 @@ mod former;
 mod host;
 mod killed;
 mod output;
+mod product;
 mod scenario;
 mod signals;
 mod together;
@@ -56,6 +57,7 @@ fn main() {
         host::TRIALS,
         killed::TRIALS,
         output::TRIALS,
+        product::TRIALS,
         signals::TRIALS,
         together::TRIALS,
     ];

@@ -64,6 +64,10 @@ impl Provider for Netns {
         all
     }
 
+    fn gives_machines(&self) -> bool {
+        false
+    }
+
     fn preflight(&self) -> Vec<Finding> {
         preflight::findings()
     }

@@ -221,8 +221,27 @@ pub fn deviation<'s>(stage: &Stage<'s>, phase: &Phase, expectation: &Expectation
         deviation.expectation.phase == phase.id
             && deviation.expectation.expectation == expectation.id
             && deviation.distribution.as_deref().is_none_or(|named| named == distribution)
-            // The reference distribution has no channels; what is said of one is not said of it.
-            && deviation.channel.is_none()
+            && deviation.channel.as_deref().is_none_or(|named| is_on(named, stage.run.distribution.channel()))
             && deviation.until.is_none_or(|until| jiff::Zoned::now().date() <= until.0)
     })
+}
+
+/// Whether what is said of the channel or version `named` is said of this one: `1.36` is any channel of that version.
+/// A distribution without channels is on none.
+fn is_on(named: &str, channel: Option<&str>) -> bool {
+    let Some(rest) = channel.and_then(|channel| channel.strip_prefix(named)) else { return false };
+    rest.is_empty() || rest.starts_with(['-', '/'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_on;
+
+    #[test]
+    fn a_deviation_of_a_version_is_one_of_its_channels() {
+        let channel = Some("1.36-classic/stable");
+        assert!(is_on("1.36", channel) && is_on("1.36-classic", channel) && is_on("1.36-classic/stable", channel));
+        assert!(!is_on("1.3", channel) && !is_on("1.35", channel) && !is_on("1.36-classic/edge", channel));
+        assert!(!is_on("1.36", None), "the reference distribution is on no channel");
+    }
 }

@@ -1,0 +1,147 @@
+//! Which distribution a run is about: from words on the command line to a recipe.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use crate::distribution::Distribution;
+use crate::distribution::canonical::Canonical;
+use crate::distribution::kubeadm::Kubeadm;
+use crate::distribution::microk8s::Microk8s;
+use crate::distribution::rancher::Rancher;
+use crate::distribution::recipe::{Cni, Install, Proxy, Tell};
+use crate::distribution::reference::{Reference, random_token};
+use crate::event::RunStarted;
+use crate::provider::Provider;
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Product {
+    /// What is installed on the nodes; `reference` unless given. All others need machines and not namespaces.
+    #[arg(long, value_enum)]
+    distribution: Option<Name>,
+    /// Its channel or version: 1.36-classic/stable, 1.33/stable, v1.33.
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<String>,
+    /// The network of pods.
+    #[arg(long, value_enum)]
+    cni: Option<Cni>,
+    /// The snap, or the program of K3s, as a file of this machine instead of a download.
+    #[arg(long, value_name = "FILE")]
+    package: Option<PathBuf>,
+    /// An archive of images that nodes get instead of pulling them; repeatable.
+    #[arg(long, value_name = "FILE")]
+    images: Vec<PathBuf>,
+    /// The proxy that nodes use for downloads and images: http://proxy.example:3128.
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// What nodes reach without the proxy, besides the cluster itself, with commas between.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "proxy")]
+    no_proxy: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    Reference,
+    Canonical,
+    Microk8s,
+    K3s,
+    Rke2,
+    Kubeadm,
+}
+
+impl Product {
+    /// What a former run was about, where the command line says nothing of it.
+    pub fn or_that_of(mut self, run: &RunStarted) -> Result<Self, String> {
+        if self.distribution.is_none() {
+            let name = Name::from_str(&run.distribution, false);
+            self.distribution = Some(name.map_err(|_| format!("no distribution is called `{}`", run.distribution))?);
+            self.channel = self.channel.or_else(|| run.variant.get("channel").cloned());
+            let cni = run.variant.get("cni").and_then(|name| Cni::from_str(name, false).ok());
+            self.cni = self.cni.or(cni);
+        }
+        Ok(self)
+    }
+
+    /// The words that say the same again; passwords stay out of reports.
+    pub fn words(&self) -> Vec<String> {
+        let value = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_string());
+        let path = |path: &PathBuf| path.display().to_string();
+        let mut all = vec![
+            ("--distribution", self.distribution.and_then(|name| value(name.to_possible_value()))),
+            ("--channel", self.channel.clone()),
+            ("--cni", self.cni.and_then(|cni| value(cni.to_possible_value()))),
+            ("--package", self.package.as_ref().map(path)),
+            ("--proxy", self.proxy.as_deref().map(without_password)),
+            ("--no-proxy", (!self.no_proxy.is_empty()).then(|| self.no_proxy.join(","))),
+        ];
+        all.extend(self.images.iter().map(|image| ("--images", Some(path(image)))));
+        all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
+    }
+
+    /// What tells results apart, beside distribution and provider.
+    pub fn variant(&self) -> impl Iterator<Item = (String, String)> {
+        let channel = self.channel.clone().map(|channel| ("channel".to_string(), channel));
+        let calico = (self.cni == Some(Cni::Calico)).then(|| ("cni".to_string(), "calico".to_string()));
+        channel.into_iter().chain(calico)
+    }
+
+    /// The distribution; or why there is none such.
+    pub fn distribution(&self, tell: Tell) -> Result<Arc<dyn Distribution>, String> {
+        let name = self.distribution.unwrap_or(Name::Reference);
+        if name == Name::Reference {
+            return match self.words().iter().find(|word| word.starts_with("--") && *word != "--distribution") {
+                Some(flag) => Err(format!("`{flag}` is for real distributions; name one with `--distribution`")),
+                None => Ok(Arc::new(Reference)),
+            };
+        }
+        // Found out now, and not when machines have been made.
+        if let Some(file) = self.package.iter().chain(&self.images).find(|file| !file.is_file()) {
+            return Err(format!("there is no file `{}`", file.display()));
+        }
+        let install = self.install();
+        let token = || random_token().map_err(|error| error.to_string());
+        let problem = |error: crate::distribution::recipe::InstallError| error.to_string();
+        Ok(match name {
+            Name::Reference => Arc::new(Reference),
+            Name::Canonical => Arc::new(Canonical::new(install, tell).map_err(problem)?),
+            Name::Microk8s => Arc::new(Microk8s::new(install, tell).map_err(problem)?),
+            Name::K3s => Arc::new(Rancher::k3s(install, tell, token()?).map_err(problem)?),
+            Name::Rke2 => Arc::new(Rancher::rke2(install, tell, token()?).map_err(problem)?),
+            Name::Kubeadm => Arc::new(Kubeadm::new(install, tell).map_err(problem)?),
+        })
+    }
+
+    fn install(&self) -> Install {
+        let channel = self.channel.clone().unwrap_or_default();
+        Install {
+            version: channel.parse().ok(),
+            channel,
+            package: self.package.clone(),
+            images: self.images.clone(),
+            cni: self.cni.unwrap_or_default(),
+            proxy: self.proxy.clone().map(|url| Proxy { url, direct: self.no_proxy.clone() }),
+        }
+    }
+}
+
+/// `http://user:word@host:1` as `http://***@host:1`.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_string() };
+    match rest.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}://***@{place}"),
+        None => url.to_string(),
+    }
+}
+
+/// Whether the distribution can be installed on this provider's nodes.
+pub fn fits(provider: &dyn Provider, distribution: &dyn Distribution) -> Result<(), String> {
+    if provider.gives_machines() || distribution.name() == Reference.name() {
+        return Ok(());
+    }
+    let (name, place) = (distribution.name(), provider.name());
+    Err(format!(
+        "distribution `{name}` cannot be installed on provider `{place}`: it needs machines with systemd and a package \
+         or snap daemon of their own, and `{place}` gives namespaces of this machine"
+    ))
+}

@@ -1,0 +1,290 @@
+//! Canonical Kubernetes as the `k8s` snap on machines: what each node gets and which commands run there.
+//!
+//! Everything is said by the bootstrap file and by `--address`: with `--file`, a feature that is not named is off, and
+//! an unknown key is an error, so that the file follows the version.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::recipe::{Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, Site, Stage, Step, Tell, Version};
+use super::snap;
+use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
+use crate::event::Fidelity;
+use crate::provider::Nodes;
+use crate::scenario::model::Capability;
+
+const NAME: &str = "canonical";
+const K8S: &str = "/snap/bin/k8s";
+const API_PORT: u16 = 6443;
+
+/// The snap takes longer than its own 90 s where images have to be pulled.
+const TIMEOUT: &str = "10m";
+
+/// A little more, so that it is the snap that gives up and says why.
+const LONGER_THAN_TIMEOUT: Duration = Duration::from_secs(11 * 60);
+
+/// How often a node is given a fresh token.
+const TOKENS: u32 = 3;
+
+/// What `join-cluster` says when the token is not known yet, not known any more, or too old: another one may do.
+const WITH_ANOTHER_TOKEN: [&str; 3] = ["CoreTokenRecord not found", "token has expired", "invalid token"];
+
+/// The first version whose kube-proxy can be switched, and has to be.
+const KUBE_PROXY_KEY: Version = Version::new(1, 36);
+
+/// The chart for which the values below were written.
+const CALICO_CHART: &str = "v3.28.0";
+
+const EVIDENCE: &[&str] = &[
+    "snap changes",
+    "journalctl --no-pager --lines 40 --unit snap.k8s.k8sd",
+    "journalctl --no-pager --lines 40 --unit snap.k8s.containerd",
+    "/snap/bin/k8s status",
+];
+
+/// The `k8s` snap.
+pub struct Canonical {
+    install: Install,
+    version: Version,
+    tell: Tell,
+}
+
+impl Canonical {
+    /// # Errors
+    /// When the channel is none that this recipe was written for.
+    pub fn new(install: Install, tell: Tell) -> Result<Self, InstallError> {
+        let version = install.within(NAME, "1.36-classic/stable", Version::new(1, 32), Version::new(1, 36))?;
+        Ok(Self { install, version, tell })
+    }
+
+    /// Steps before the node is part of anything.
+    fn prepare(&self, member: &Member, spec: &ClusterSpec) -> Vec<Step> {
+        let mut steps = vec![
+            snap::seeded(),
+            snap::named(&member.name),
+            Step::run(Stage::Preflight, ["test", "!", "-e", "/run/containerd"])
+                .means("the snap does not run beside another containerd: /run/containerd is there"),
+            Step::run(Stage::Preflight, ["test", "!", "-e", "/snap/microk8s"])
+                .means("the snap does not run beside microk8s"),
+        ];
+        if let Some(proxy) = &self.install.proxy {
+            steps.extend(snap::proxy(proxy));
+            let path = "/etc/systemd/system/snap.k8s.containerd.service.d/http-proxy.conf";
+            steps.push(Step::put(Stage::Proxy, path, 0o644, proxy.drop_in(spec)));
+        }
+        steps.extend(snap::install("k8s", &self.install, Stage::Install));
+        steps.extend(self.install.copy_images("/var/snap/k8s/common/images"));
+        steps
+    }
+
+    /// The bootstrap file, whole.
+    fn bootstrap_file(&self, spec: &ClusterSpec, first: &Member) -> Value {
+        let stock = self.install.cni == Cni::Stock;
+        let mut network = json!({"enabled": stock});
+        if self.version >= KUBE_PROXY_KEY {
+            // Cilium does its work; with the network off there is nobody else.
+            network["kube-proxy-enabled"] = json!(!stock);
+        }
+        let off = json!({"enabled": false});
+        json!({
+            "cluster-config": {
+                "network": network,
+                "dns": {"enabled": true, "cluster-domain": "cluster.local"},
+                "load-balancer": off,
+                "gateway": off,
+                "ingress": off,
+                "local-storage": off,
+                "metrics-server": off,
+            },
+            "pod-cidr": spec.pod_cidr,
+            "service-cidr": spec.service_cidr,
+            "secure-port": API_PORT,
+            // Clients come over a forwarded port of this machine.
+            "extra-sans": ["127.0.0.1", first.address],
+        })
+    }
+
+    async fn bootstrap_first(&self, site: &Site<'_>, first: &Member) -> Result<(), DistributionError> {
+        let file = format!("{FOLDER}/bootstrap.yaml");
+        let address = site.segment(first)?.to_string();
+        let content = super::yaml(&self.bootstrap_file(site.spec, first))?;
+        let argv = [K8S, "bootstrap", "--file", &file, "--address", &address, "--timeout", TIMEOUT];
+        let steps = [
+            Step::put(Stage::Bootstrap, &file, 0o600, content),
+            Step::run(Stage::Bootstrap, argv)
+                .within(LONGER_THAN_TIMEOUT)
+                .means("a failed bootstrap leaves state behind"),
+        ];
+        site.all(&first.name, &steps).await?;
+        let ready = [K8S, "kubectl", "get", "--raw", "/readyz"];
+        site.await_success(Stage::Bootstrap, &first.name, &ready, "the API server is ready", DOWNLOAD).await
+    }
+
+    /// The operator and its values; the operator does the rest.
+    fn calico(&self, spec: &ClusterSpec) -> Result<Vec<Step>, DistributionError> {
+        let values = format!("{FOLDER}/calico-values.yaml");
+        let mut helm = vec!["/snap/bin/helm", "install", "calico", "tigera-operator"];
+        helm.extend(["--repo", "https://docs.tigera.io/calico/charts", "--version", CALICO_CHART]);
+        helm.extend(["--namespace", "tigera-operator", "--create-namespace", "--values", &values]);
+        helm.extend(["--kubeconfig", "/etc/kubernetes/admin.conf"]);
+        Ok(vec![
+            Step::put(Stage::Cni, &values, 0o600, super::yaml(&calico_values(spec))?),
+            Step::run(Stage::Cni, ["snap", "install", "helm", "--classic"]).within(DOWNLOAD),
+            Step::run(Stage::Cni, helm).within(DOWNLOAD).environment(self.variables(spec)),
+        ])
+    }
+
+    /// What programs that are no services are told of a proxy.
+    fn variables(&self, spec: &ClusterSpec) -> Vec<(String, String)> {
+        self.install.proxy.iter().flat_map(|proxy| proxy.variables(spec)).collect()
+    }
+
+    /// One node after the other: nodes that join at the same time fail. A token may be refused for reasons that pass.
+    async fn join(&self, site: &Site<'_>, first: &Member, member: &Member) -> Result<(), DistributionError> {
+        let address = site.segment(member)?.to_string();
+        let mut ask = vec![K8S, "get-join-token", &member.name];
+        ask.extend((!member.control_plane).then_some("--worker"));
+        let mut last = String::new();
+        for _ in 0..TOKENS {
+            let token = site.step(&first.name, &Step::run(Stage::Join, ask.iter().copied())).await?;
+            let Some(token) = single_word(&token) else {
+                let failure = Failure::Answer {
+                    command: ask.join(" "),
+                    wanted: "a token",
+                    found: format!("{} words", token.split_whitespace().count()),
+                };
+                return Err(site.failed(Stage::Join, &first.name, failure).await);
+            };
+            let argv = [K8S, "join-cluster", token, "--address", &address, "--timeout", TIMEOUT];
+            let join = Step::run(Stage::Join, argv).within(LONGER_THAN_TIMEOUT).hiding(token);
+            match site.attempt(&member.name, &join).await? {
+                Ok(_) => return self.await_member(site, first, member).await,
+                Err(failure) => match &failure {
+                    Failure::Command { said, .. } if WITH_ANOTHER_TOKEN.iter().any(|words| said.contains(words)) => {
+                        last.clone_from(said);
+                    }
+                    _ => return Err(site.failed(Stage::Join, &member.name, failure).await),
+                },
+            }
+        }
+        let failure = Failure::TokensRefused { attempts: TOKENS, last };
+        Err(site.failed(Stage::Join, &member.name, failure).await)
+    }
+
+    /// The next one may join when the cluster knows this one.
+    async fn await_member(&self, site: &Site<'_>, first: &Member, member: &Member) -> Result<(), DistributionError> {
+        let look = [K8S, "kubectl", "get", "node", &member.name];
+        site.await_success(Stage::Join, &first.name, &look, &format!("node `{}` is registered", member.name), DOWNLOAD)
+            .await
+    }
+}
+
+fn single_word(text: &str) -> Option<&str> {
+    let mut words = text.split_whitespace();
+    words.next().filter(|_| words.next().is_none())
+}
+
+/// The values of Calico's chart.
+fn calico_values(spec: &ClusterSpec) -> Value {
+    json!({
+        "apiServer": {"enabled": false},
+        "installation": {
+            "registry": "ghcr.io/canonical/k8s-snap",
+            "serviceCIDRs": [spec.service_cidr],
+            "calicoNetwork": {
+                "bgp": if spec.bird { "Enabled" } else { "Disabled" },
+                "ipPools": [{
+                    "name": "ipv4-ippool",
+                    "cidr": spec.pod_cidr,
+                    "blockSize": spec.block_size,
+                    "encapsulation": match spec.encapsulation {
+                        Encapsulation::Vxlan => "VXLAN",
+                        Encapsulation::VxlanCrossSubnet => "VXLANCrossSubnet",
+                        Encapsulation::None => "None",
+                    },
+                }],
+                "nodeAddressAutodetectionV4": autodetection(&spec.autodetection),
+            },
+        },
+    })
+}
+
+/// The operator's words for Calico's `IP_AUTODETECTION_METHOD`.
+fn autodetection(method: &str) -> Value {
+    match method.split_once('=') {
+        Some(("interface", pattern)) => json!({"interface": pattern}),
+        Some(("skip-interface", pattern)) => json!({"skipInterface": pattern}),
+        Some(("can-reach", address)) => json!({"canReach": address}),
+        Some(("cidr", block)) => json!({"cidrs": [block]}),
+        _ if method == "kubernetes-internal-ip" => json!({"kubernetes": "NodeInternalIP"}),
+        _ => json!({"firstFound": true}),
+    }
+}
+
+impl Distribution for Canonical {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn fidelity(&self) -> Fidelity {
+        Fidelity::Cluster
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        let mut all = super::capabilities_of_a_cluster();
+        // Calico's agent is a DaemonSet of its own; Cilium is also what services go through.
+        all.extend((self.install.cni == Cni::Calico).then_some(Capability::ComponentControl));
+        all
+    }
+
+    fn profile(&self) -> &'static str {
+        match self.install.cni {
+            Cni::Stock => "cilium",
+            Cni::Calico => "calico",
+        }
+    }
+
+    fn channel(&self) -> Option<&str> {
+        Some(&self.install.channel)
+    }
+
+    fn carries(&self) -> Carries {
+        let (encapsulations, bird) = match self.install.cni {
+            Cni::Stock => (vec![Encapsulation::Vxlan], false),
+            Cni::Calico => (vec![Encapsulation::Vxlan, Encapsulation::VxlanCrossSubnet, Encapsulation::None], true),
+        };
+        Carries { flavours: vec![Flavour::Canonical], encapsulations, bird }
+    }
+
+    fn bootstrap<'a>(
+        &'a self,
+        nodes: &'a Nodes,
+        spec: &'a ClusterSpec,
+    ) -> BoxFuture<'a, Result<Bootstrapped, DistributionError>> {
+        async move {
+            let site = Site { distribution: NAME, nodes, spec, tell: &self.tell, evidence: EVIDENCE };
+            let first = site.first()?;
+            site.everywhere(|member| Ok(self.prepare(member, spec))).await?;
+            self.bootstrap_first(&site, first).await?;
+            if self.install.cni == Cni::Calico {
+                site.all(&first.name, &self.calico(spec)?).await?;
+            }
+            for member in site.others() {
+                self.join(&site, first, member).await?;
+            }
+            let reach = site.node(&first.name)?.forward(API_PORT).await?;
+            let server = reach.to_string();
+            let config = Step::run(Stage::Kubeconfig, [K8S, "config", "--server", &server]);
+            let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;
+            Ok(Bootstrapped { kubeconfig, profile: self.profile(), dns: "coredns", ready_within: DOWNLOAD })
+        }
+        .boxed()
+    }
+
+    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
+        super::evidence(NAME, nodes, spec, EVIDENCE)
+    }
+}

@@ -1,0 +1,268 @@
+//! K3s and RKE2 on machines: the same programs in two packings, told by the same file of settings.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::recipe::{Cni, DOWNLOAD, FOLDER, Install, InstallError, QUICK, Site, Stage, Step, Tell};
+use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
+use crate::event::Fidelity;
+use crate::provider::Nodes;
+use crate::scenario::model::Capability;
+
+const API_PORT: u16 = 6443;
+
+/// Longest time for a service to say that it has started: it pulls images before it does.
+const START: Duration = Duration::from_secs(10 * 60);
+
+/// What tells the two apart.
+struct Packing {
+    name: &'static str,
+    flavour: Flavour,
+    /// Where the script that installs it is had.
+    script: &'static str,
+    /// What that script's variables begin with.
+    prefix: &'static str,
+    config: &'static str,
+    images: &'static str,
+    kubeconfig: &'static str,
+    /// Where a server takes others in.
+    join_port: u16,
+    server_unit: &'static str,
+    agent_unit: &'static str,
+    kubectl: &'static [&'static str],
+    dns: &'static str,
+    /// What it would start beside the network and that nobody here needs.
+    disable: &'static [&'static str],
+    evidence: &'static [&'static str],
+}
+
+/// K3s is one file.
+const PROGRAM: &str = "/usr/local/bin/k3s";
+
+const K3S: Packing = Packing {
+    name: "k3s",
+    flavour: Flavour::K3s,
+    script: "https://get.k3s.io",
+    prefix: "INSTALL_K3S",
+    config: "/etc/rancher/k3s/config.yaml",
+    images: "/var/lib/rancher/k3s/agent/images",
+    kubeconfig: "/etc/rancher/k3s/k3s.yaml",
+    join_port: 6443,
+    server_unit: "k3s",
+    agent_unit: "k3s-agent",
+    kubectl: &[PROGRAM, "kubectl"],
+    dns: "coredns",
+    disable: &["traefik", "servicelb", "metrics-server", "local-storage"],
+    evidence: &["journalctl --no-pager --lines 40 --unit k3s", "journalctl --no-pager --lines 40 --unit k3s-agent"],
+};
+
+const RKE2: Packing = Packing {
+    name: "rke2",
+    flavour: Flavour::Rke2,
+    script: "https://get.rke2.io",
+    prefix: "INSTALL_RKE2",
+    config: "/etc/rancher/rke2/config.yaml",
+    images: "/var/lib/rancher/rke2/agent/images",
+    kubeconfig: "/etc/rancher/rke2/rke2.yaml",
+    join_port: 9345,
+    server_unit: "rke2-server",
+    agent_unit: "rke2-agent",
+    kubectl: &["/var/lib/rancher/rke2/bin/kubectl"],
+    dns: "rke2-coredns-rke2-coredns",
+    disable: &["rke2-ingress-nginx", "rke2-metrics-server", "rke2-snapshot-controller"],
+    evidence: &[
+        "journalctl --no-pager --lines 40 --unit rke2-server",
+        "journalctl --no-pager --lines 40 --unit rke2-agent",
+    ],
+};
+
+/// K3s, or RKE2.
+pub struct Rancher {
+    packing: &'static Packing,
+    install: Install,
+    tell: Tell,
+    /// What a node shows to be taken in; chosen by us, so that it needs not be fetched.
+    token: String,
+}
+
+impl Rancher {
+    /// # Errors
+    /// When something is asked for that it does not have.
+    pub fn k3s(install: Install, tell: Tell, token: String) -> Result<Self, InstallError> {
+        Self::new(&K3S, install, tell, token)
+    }
+
+    /// # Errors
+    /// When something is asked for that it does not have.
+    pub fn rke2(install: Install, tell: Tell, token: String) -> Result<Self, InstallError> {
+        Self::new(&RKE2, install, tell, token)
+    }
+
+    fn new(packing: &'static Packing, install: Install, tell: Tell, token: String) -> Result<Self, InstallError> {
+        if install.channel.is_empty() {
+            return Err(InstallError::NoChannel { distribution: packing.name, example: "v1.33" });
+        }
+        if install.cni == Cni::Calico {
+            return Err(InstallError::NoAlternative { distribution: packing.name });
+        }
+        if install.package.is_some() && packing.flavour == Flavour::Rke2 {
+            // Its package is a folder of several files.
+            return Err(InstallError::NoPackage { distribution: packing.name });
+        }
+        Ok(Self { packing, install, tell, token })
+    }
+
+    fn unit(&self, member: &Member) -> &'static str {
+        if member.control_plane { self.packing.server_unit } else { self.packing.agent_unit }
+    }
+
+    /// Puts everything onto the node and starts nothing.
+    fn prepare(&self, member: &Member, spec: &ClusterSpec) -> Result<Vec<Step>, DistributionError> {
+        let packing = self.packing;
+        let mut steps = Vec::new();
+        if let Some(proxy) = &self.install.proxy {
+            let path = format!("/etc/default/{}", self.unit(member));
+            steps.push(Step::put(Stage::Proxy, path, 0o600, proxy.environment_file(spec)));
+        }
+        steps.push(Step::put(Stage::Install, packing.config, 0o600, super::yaml(&self.settings(member, spec))?));
+        steps.extend(self.install.copy_images(packing.images));
+        match &self.install.package {
+            Some(file) => steps.extend(self.by_file(file, member)),
+            None => steps.extend(self.by_script(member, spec)),
+        }
+        Ok(steps)
+    }
+
+    /// The script of the project fetches what it installs.
+    fn by_script(&self, member: &Member, spec: &ClusterSpec) -> [Step; 3] {
+        let script = format!("{FOLDER}/install.sh");
+        let mut variables = self.installer(member);
+        variables.extend(self.install.proxy.iter().flat_map(|proxy| proxy.variables(spec)));
+        let mut fetch = vec!["curl", "--fail", "--silent", "--show-error", "--location"];
+        fetch.extend(["--output", &script, self.packing.script]);
+        [
+            Step::run(Stage::Install, ["mkdir", "-p", FOLDER]),
+            Step::run(Stage::Install, fetch).within(DOWNLOAD).environment(variables.clone()),
+            Step::run(Stage::Install, ["sh", &script]).within(DOWNLOAD).environment(variables),
+        ]
+    }
+
+    /// The program and a unit of our own: the script would have to be fetched.
+    fn by_file(&self, file: &Path, member: &Member) -> [Step; 4] {
+        let (unit, role) = (self.unit(member), if member.control_plane { "server" } else { "agent" });
+        let text = format!(
+            "[Unit]\nAfter=network-online.target\nWants=network-online.target\n\n[Service]\nType=notify\n\
+             EnvironmentFile=-/etc/default/{unit}\nExecStart={PROGRAM} {role}\nKillMode=process\nDelegate=yes\n\
+             LimitNOFILE=1048576\nLimitNPROC=infinity\nLimitCORE=infinity\nTasksMax=infinity\nTimeoutStartSec=0\n\
+             Restart=always\nRestartSec=5s\n\n[Install]\nWantedBy=multi-user.target\n"
+        );
+        [
+            Step::copy(Stage::Install, file, PROGRAM),
+            Step::run(Stage::Install, ["chmod", "755", PROGRAM]),
+            Step::put(Stage::Install, format!("/etc/systemd/system/{unit}.service"), 0o644, text),
+            Step::run(Stage::Install, ["systemctl", "daemon-reload"]),
+        ]
+    }
+
+    /// What the script is told.
+    fn installer(&self, member: &Member) -> Vec<(String, String)> {
+        let variable = |name: &str, value: &str| (format!("{}_{name}", self.packing.prefix), value.to_string());
+        let role = if member.control_plane { "server" } else { "agent" };
+        let mut variables = match self.packing.flavour {
+            Flavour::K3s => vec![variable("EXEC", role), variable("SKIP_START", "true")],
+            _ => vec![variable("TYPE", role)],
+        };
+        variables.push(variable("CHANNEL", &self.install.channel));
+        variables
+    }
+
+    fn settings(&self, member: &Member, spec: &ClusterSpec) -> Value {
+        let mut settings = json!({
+            "node-name": member.name,
+            "node-ip": member.address,
+            "token": self.token,
+        });
+        let first = spec.members.iter().find(|one| one.name == spec.control_plane).map(|one| one.address);
+        if let Some(first) = first.filter(|_| member.name != spec.control_plane) {
+            settings["server"] = json!(format!("https://{first}:{}", self.packing.join_port));
+        }
+        if member.control_plane {
+            let service = u32::from(spec.service_cidr.network());
+            settings["cluster-cidr"] = json!(spec.pod_cidr);
+            settings["service-cidr"] = json!(spec.service_cidr);
+            settings["cluster-dns"] = json!(std::net::Ipv4Addr::from(service + 10));
+            settings["tls-san"] = json!(["127.0.0.1", member.address]);
+            settings["disable"] = json!(self.packing.disable);
+            if self.packing.flavour == Flavour::K3s && spec.members.iter().filter(|one| one.control_plane).count() > 1 {
+                settings["cluster-init"] = json!(member.name == spec.control_plane);
+            }
+        }
+        settings
+    }
+
+    async fn start(&self, site: &Site<'_>, stage: Stage, member: &Member) -> Result<(), DistributionError> {
+        let start = ["systemctl", "enable", "--now", self.unit(member)];
+        site.step(&member.name, &Step::run(stage, start).within(START)).await?;
+        let first = site.first()?;
+        let look = ["--kubeconfig", self.packing.kubeconfig, "get", "node", &member.name];
+        let kubectl = [self.packing.kubectl, &look].concat();
+        let awaited = format!("node `{}` is registered", member.name);
+        site.await_success(stage, &first.name, &kubectl, &awaited, START).await
+    }
+}
+
+impl Distribution for Rancher {
+    fn name(&self) -> &'static str {
+        self.packing.name
+    }
+
+    fn fidelity(&self) -> Fidelity {
+        Fidelity::Cluster
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        super::capabilities_of_a_cluster()
+    }
+
+    fn profile(&self) -> &'static str {
+        self.packing.name
+    }
+
+    fn channel(&self) -> Option<&str> {
+        Some(&self.install.channel)
+    }
+
+    fn carries(&self) -> Carries {
+        Carries { flavours: vec![self.packing.flavour], encapsulations: vec![Encapsulation::Vxlan], bird: false }
+    }
+
+    fn bootstrap<'a>(
+        &'a self,
+        nodes: &'a Nodes,
+        spec: &'a ClusterSpec,
+    ) -> BoxFuture<'a, Result<Bootstrapped, DistributionError>> {
+        async move {
+            let packing = self.packing;
+            let site = Site { distribution: packing.name, nodes, spec, tell: &self.tell, evidence: packing.evidence };
+            let first = site.first()?;
+            site.everywhere(|member| self.prepare(member, spec)).await?;
+            self.start(&site, Stage::Bootstrap, first).await?;
+            for member in site.others() {
+                self.start(&site, Stage::Join, member).await?;
+            }
+            let reach = site.node(&first.name)?.forward(API_PORT).await?;
+            let config = Step::run(Stage::Kubeconfig, ["cat", packing.kubeconfig]).within(QUICK);
+            let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;
+            Ok(Bootstrapped { kubeconfig, profile: self.profile(), dns: packing.dns, ready_within: DOWNLOAD })
+        }
+        .boxed()
+    }
+
+    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
+        super::evidence(self.packing.name, nodes, spec, self.packing.evidence)
+    }
+}

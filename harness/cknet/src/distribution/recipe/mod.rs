@@ -1,0 +1,180 @@
+//! What all recipes of real distributions share: steps as data, and the one place that carries them out on a node.
+//!
+//! A recipe says which files a node gets and which commands run there, in stages. It must not know how nodes were
+//! made, and runs nothing itself.
+
+mod install;
+mod kubeconfig;
+mod proxy;
+mod site;
+
+pub use self::install::{Cni, Install, InstallError, Version};
+pub use self::kubeconfig::point_at;
+pub use self::proxy::Proxy;
+pub use self::site::{Site, Tell, Told, silent};
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::provider::{Exit, Invocation, NodeError};
+
+/// Where on a node our own files lie.
+pub const FOLDER: &str = "/var/lib/cknet";
+
+/// Longest time for a command that changes one setting.
+pub const QUICK: Duration = Duration::from_secs(60);
+
+/// Longest time for what downloads packages or images.
+pub const DOWNLOAD: Duration = Duration::from_secs(15 * 60);
+
+/// The parts of making a cluster, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The node is looked at; nothing is changed.
+    Preflight,
+    /// Proxies are set where the distribution reads them.
+    Proxy,
+    /// The distribution's programs come onto the node.
+    Install,
+    /// Images from files.
+    Images,
+    /// The first node becomes a cluster.
+    Bootstrap,
+    /// The network of pods.
+    Cni,
+    /// Another node becomes a member.
+    Join,
+    /// The way for clients is fetched.
+    Kubeconfig,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Preflight => "preflight",
+            Self::Proxy => "proxy",
+            Self::Install => "install",
+            Self::Images => "images",
+            Self::Bootstrap => "bootstrap",
+            Self::Cni => "cni",
+            Self::Join => "join",
+            Self::Kubeconfig => "kubeconfig",
+        })
+    }
+}
+
+/// One thing done on a node.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub stage: Stage,
+    pub action: Action,
+    pub deadline: Duration,
+    /// What it means when the command says no, where that is not plain from what it prints.
+    pub means: Option<&'static str>,
+    /// A word that lets somebody into the cluster: it is shown nowhere.
+    pub secret: Option<String>,
+}
+
+/// What is done on a node.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// A file with this content.
+    Put { path: String, mode: u32, content: String },
+    /// A file of this machine.
+    Copy { from: PathBuf, to: String },
+    /// A command that has to end with exit code 0.
+    Run(Invocation),
+}
+
+impl Step {
+    pub fn run<S: Into<String>>(stage: Stage, argv: impl IntoIterator<Item = S>) -> Self {
+        Self { stage, action: Action::Run(Invocation::new(argv)), deadline: QUICK, means: None, secret: None }
+    }
+
+    pub fn put(stage: Stage, path: impl Into<String>, mode: u32, content: impl Into<String>) -> Self {
+        let action = Action::Put { path: path.into(), mode, content: content.into() };
+        Self { stage, action, deadline: QUICK, means: None, secret: None }
+    }
+
+    pub fn copy(stage: Stage, from: impl Into<PathBuf>, to: impl Into<String>) -> Self {
+        Self {
+            stage,
+            action: Action::Copy { from: from.into(), to: to.into() },
+            deadline: DOWNLOAD,
+            means: None,
+            secret: None,
+        }
+    }
+
+    pub fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    pub fn means(self, means: &'static str) -> Self {
+        Self { means: Some(means), ..self }
+    }
+
+    /// Keeps a word of the command to ourselves.
+    pub fn hiding(self, secret: impl Into<String>) -> Self {
+        Self { secret: Some(secret.into()), ..self }
+    }
+
+    /// The same text without the secret.
+    pub fn discreet(&self, text: &str) -> String {
+        match &self.secret {
+            Some(secret) => text.replace(secret.as_str(), "***"),
+            None => text.to_string(),
+        }
+    }
+
+    pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        if let Action::Run(invocation) = &mut self.action {
+            invocation.environment.extend(variables);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put { path, .. } => write!(f, "write {path}"),
+            Self::Copy { from, to } => write!(f, "copy {} to {to}", from.display()),
+            Self::Run(invocation) => invocation.fmt(f),
+        }
+    }
+}
+
+/// A stage of a recipe did not come to its end on a node.
+#[derive(Debug, thiserror::Error)]
+#[error("{distribution}: stage `{stage}` on node `{node}`: {failure}{}", told(.evidence))]
+pub struct StageError {
+    pub distribution: &'static str,
+    pub stage: Stage,
+    pub node: String,
+    pub failure: Failure,
+    /// What the node's own logs say, shortened.
+    pub evidence: String,
+}
+
+fn told(evidence: &str) -> String {
+    if evidence.is_empty() { String::new() } else { format!("\nevidence:\n{evidence}") }
+}
+
+/// What went wrong on a node.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Node(NodeError),
+    #[error("`{command}` ended with {exit}: {said}{}", .means.map(|means| format!(" ({means})")).unwrap_or_default())]
+    Command { command: String, exit: Exit, said: String, means: Option<&'static str> },
+    #[error("{awaited}: not within {deadline:?}; last seen: {last}")]
+    Awaited { awaited: String, deadline: Duration, last: String },
+    #[error("it did not join with {attempts} tokens, each of them fresh: {last}")]
+    TokensRefused { attempts: u32, last: String },
+    #[error("`{command}` did not print {wanted}: `{found}`")]
+    Answer { command: String, wanted: &'static str, found: String },
+    #[error("cannot read `{}`: {cause}", path.display())]
+    File { path: PathBuf, cause: String },
+}

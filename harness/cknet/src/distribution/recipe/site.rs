@@ -1,0 +1,191 @@
+//! Carries steps out on nodes: the only part of a recipe that does something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use ipnet::Ipv4Net;
+use tokio::time::Instant;
+
+use super::{Action, Failure, QUICK, Stage, StageError, Step};
+use crate::distribution::{ClusterSpec, DistributionError, Member};
+use crate::provider::{Invocation, Node, NodeError, Nodes, Output};
+
+/// How often is looked at what is awaited.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Longest single look.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Lines of each log that are kept as evidence.
+const EVIDENCE_LINES: usize = 15;
+
+/// Something that is about to be done on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub stage: Stage,
+    pub node: String,
+    pub doing: String,
+}
+
+/// Is told of each step before it is done: an installation takes minutes.
+pub type Tell = Arc<dyn Fn(&Told) + Send + Sync>;
+
+/// For whom nothing is to be told.
+pub fn silent() -> Tell {
+    Arc::new(|_| {})
+}
+
+/// The nodes on which a recipe is carried out.
+pub struct Site<'a> {
+    pub distribution: &'static str,
+    pub nodes: &'a Nodes,
+    pub spec: &'a ClusterSpec,
+    pub tell: &'a Tell,
+    /// Commands whose output says why something went wrong.
+    pub evidence: &'static [&'static str],
+}
+
+impl<'a> Site<'a> {
+    pub fn node(&self, name: &str) -> Result<&'a dyn Node, DistributionError> {
+        self.nodes.get(name).map(|node| &**node).ok_or_else(|| DistributionError::NoNode(name.into()))
+    }
+
+    /// The first control plane.
+    pub fn first(&self) -> Result<&'a Member, DistributionError> {
+        let name = &self.spec.control_plane;
+        self.spec
+            .members
+            .iter()
+            .find(|member| member.name == *name)
+            .ok_or_else(|| DistributionError::NoNode(name.clone()))
+    }
+
+    /// All members but the first control plane.
+    pub fn others(&self) -> impl Iterator<Item = &'a Member> {
+        self.spec.members.iter().filter(|member| member.name != self.spec.control_plane)
+    }
+
+    /// The block of the segment from which a member's address is: on machines whose first NIC has the same address
+    /// everywhere nothing else tells them apart.
+    pub fn segment(&self, member: &Member) -> Result<Ipv4Net, DistributionError> {
+        let node = self.node(&member.name)?;
+        let own = node.addresses().values().find(|network| network.addr() == member.address);
+        Ok(own.map_or_else(|| Ipv4Net::from(member.address), Ipv4Net::trunc))
+    }
+
+    /// Carries out the same kind of steps on all members at the same time.
+    pub async fn everywhere<F>(&self, steps: F) -> Result<(), DistributionError>
+    where
+        F: Fn(&Member) -> Result<Vec<Step>, DistributionError>,
+    {
+        let each = self.spec.members.iter().map(|member| {
+            let steps = steps(member);
+            async move { self.all(&member.name, &steps?).await }
+        });
+        try_join_all(each).await.map(|_| ())
+    }
+
+    /// Carries out steps one after the other.
+    pub async fn all(&self, node: &str, steps: &[Step]) -> Result<(), DistributionError> {
+        for step in steps {
+            self.step(node, step).await?;
+        }
+        Ok(())
+    }
+
+    /// Carries out one step; what a command printed is returned.
+    pub async fn step(&self, node: &str, step: &Step) -> Result<String, DistributionError> {
+        match self.attempt(node, step).await? {
+            Ok(said) => Ok(said),
+            Err(failure) => Err(self.failed(step.stage, node, failure).await),
+        }
+    }
+
+    /// Carries out one step that may fail.
+    pub async fn attempt(&self, name: &str, step: &Step) -> Result<Result<String, Failure>, DistributionError> {
+        let node = self.node(name)?;
+        let doing = step.discreet(&step.action.to_string());
+        (self.tell)(&Told { stage: step.stage, node: name.into(), doing });
+        Ok(match &step.action {
+            Action::Put { path, mode, content } => put(node, path, *mode, content.clone().into_bytes()).await,
+            Action::Copy { from, to } => match tokio::fs::read(from).await {
+                Ok(content) => put(node, to, 0o644, content).await,
+                Err(cause) => Err(Failure::File { path: from.clone(), cause: cause.to_string() }),
+            },
+            Action::Run(invocation) => match node.run(invocation.clone(), step.deadline).await {
+                Ok(output) if output.succeeded() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+                Ok(output) => Err(refused(step, invocation, &output)),
+                Err(error) => Err(Failure::Node(error)),
+            },
+        })
+    }
+
+    /// Asks again and again until the command ends with exit code 0.
+    pub async fn await_success(
+        &self,
+        stage: Stage,
+        node: &str,
+        argv: &[&str],
+        awaited: &str,
+        deadline: Duration,
+    ) -> Result<(), DistributionError> {
+        let until = Instant::now() + deadline;
+        let look = Step::run(stage, argv.iter().copied()).within(LOOK);
+        (self.tell)(&Told { stage, node: node.into(), doing: format!("await: {awaited}") });
+        loop {
+            let last = match self.attempt(node, &look).await? {
+                Ok(_) => return Ok(()),
+                Err(failure) => failure.to_string(),
+            };
+            if Instant::now() + LOOK_AGAIN > until {
+                let failure = Failure::Awaited { awaited: awaited.into(), deadline, last };
+                return Err(self.failed(stage, node, failure).await);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// An error that has the node's own words beside it.
+    pub async fn failed(&self, stage: Stage, node: &str, failure: Failure) -> DistributionError {
+        let evidence = match &failure {
+            // A node that does not answer has no more to say, and asking it would only take longer.
+            Failure::Node(NodeError::Gone { .. }) | Failure::File { .. } => String::new(),
+            _ => self.evidence_of(node).await,
+        };
+        let (distribution, node) = (self.distribution, node.to_string());
+        DistributionError::Stage(Box::new(StageError { distribution, stage, node, failure, evidence }))
+    }
+
+    /// The ends of a node's logs.
+    pub async fn evidence_of(&self, name: &str) -> String {
+        let Some(node) = self.nodes.get(name) else { return String::new() };
+        let mut text = String::new();
+        for command in self.evidence {
+            let Ok(output) = node.run(Invocation::new(command.split(' ')), QUICK).await else { continue };
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+            let shown = &lines[lines.len().saturating_sub(EVIDENCE_LINES)..];
+            if !shown.is_empty() {
+                text.push_str(&format!("  {name}: {command}\n"));
+                text.extend(shown.iter().map(|line| format!("    {line}\n")));
+            }
+        }
+        text.trim_end().to_string()
+    }
+}
+
+async fn put(node: &dyn Node, path: &str, mode: u32, content: Vec<u8>) -> Result<String, Failure> {
+    node.put(path, mode, content).await.map(|()| String::new()).map_err(Failure::Node)
+}
+
+fn refused(step: &Step, invocation: &Invocation, output: &Output) -> Failure {
+    let said = match output.complaint() {
+        nothing if nothing.is_empty() => String::from_utf8_lossy(&output.stdout).trim().to_string(),
+        said => said,
+    };
+    let said = if said.is_empty() { "it said nothing".into() } else { step.discreet(&said) };
+    let command = step.discreet(&invocation.to_string());
+    Failure::Command { command, exit: output.exit, said, means: step.means }
+}

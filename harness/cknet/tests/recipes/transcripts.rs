@@ -1,0 +1,154 @@
+//! What each recipe asks of nodes that do as they should, for every channel that it supports.
+
+use std::fs;
+
+use cknet::distribution::canonical::Canonical;
+use cknet::distribution::kubeadm::Kubeadm;
+use cknet::distribution::microk8s::Microk8s;
+use cknet::distribution::rancher::Rancher;
+use cknet::distribution::recipe::{Cni, Install, Proxy, Tell};
+use cknet::distribution::{ClusterSpec, Distribution, Encapsulation, Flavour};
+
+use crate::recorder::{Recorder, install, member, pair};
+
+/// Carries a recipe out on willing nodes.
+fn transcript(spec: &ClusterSpec, recipe: impl Fn(Tell) -> Box<dyn Distribution>) -> String {
+    let recorder = Recorder::willing();
+    let distribution = recipe(recorder.tell());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let made = runtime.block_on(distribution.bootstrap(&recorder.nodes(spec), spec)).unwrap_or_else(|e| panic!("{e}"));
+    assert!(made.kubeconfig.contains("127.0.0.1:40123") || distribution.name() == "canonical", "{}", made.kubeconfig);
+    recorder.by_node()
+}
+
+fn canonical(install: Install, spec: &ClusterSpec) -> String {
+    transcript(spec, |tell| Box::new(Canonical::new(install.clone(), tell).unwrap()))
+}
+
+fn with_calico(channel: &str) -> Install {
+    Install { cni: Cni::Calico, ..install(channel) }
+}
+
+/// Nothing is downloaded, and what has to leave goes through a proxy.
+fn without_internet(channel: &str, folder: &tempfile::TempDir) -> Install {
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    Install {
+        package: Some(file("package", "the program")),
+        images: vec![file("core.tar", "some images"), file("more.tar", "other images")],
+        proxy: Some(Proxy { url: "http://u:p%40s@proxy.example:3128".into(), direct: vec!["registry.example".into()] }),
+        ..install(channel)
+    }
+}
+
+#[test]
+fn canonical_on_every_channel() {
+    for version in ["1.32", "1.33", "1.34", "1.35", "1.36"] {
+        let channel = format!("{version}-classic/stable");
+        let transcript = canonical(install(&channel), &pair(Flavour::Canonical));
+        insta::assert_snapshot!(format!("canonical-{version}-stock"), transcript);
+        let transcript = canonical(with_calico(&channel), &pair(Flavour::Canonical));
+        insta::assert_snapshot!(format!("canonical-{version}-calico"), transcript);
+    }
+}
+
+/// Lines that only one of the two has.
+fn apart(before: &str, after: &str) -> Vec<String> {
+    let only = |these: &str, those: &str, sign: char| {
+        let those: Vec<&str> = those.lines().collect();
+        let only = these.lines().filter(|line| !those.contains(line));
+        only.map(|line| format!("{sign} {}", line.trim())).collect::<Vec<_>>()
+    };
+    // The same on both nodes.
+    let mut lines = [only(before, after, '-'), only(after, before, '+')].concat();
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+/// The one thing that a version changes: from 1.36 on kube-proxy has a switch, which an older version would refuse as
+/// an unknown key, and which has to be on where Cilium does not do its work.
+#[test]
+fn versions_of_canonical_differ_in_kube_proxy_alone() {
+    let of = |version: &str, cni: Cni| {
+        let install = Install { cni, ..install(&format!("{version}-classic/stable")) };
+        canonical(install, &pair(Flavour::Canonical))
+    };
+    let channel = |version: &str, sign: &str| {
+        format!("{sign} install    $ snap install k8s --classic --channel={version}-classic/stable  [900 s]")
+    };
+    for (cni, switch) in [(Cni::Stock, "false"), (Cni::Calico, "true")] {
+        let difference = apart(&of("1.32", cni), &of("1.36", cni));
+        let expected =
+            vec![channel("1.36", "+"), format!("+ |     kube-proxy-enabled: {switch}"), channel("1.32", "-")];
+        assert_eq!(difference, expected);
+        assert_eq!(apart(&of("1.32", cni), &of("1.35", cni)), [channel("1.35", "+"), channel("1.32", "-")]);
+    }
+}
+
+#[test]
+fn canonical_without_internet() {
+    let folder = tempfile::tempdir().unwrap();
+    let transcript = canonical(without_internet("1.36", &folder), &pair(Flavour::Canonical));
+    insta::assert_snapshot!("canonical-1.36-without-internet", transcript);
+}
+
+/// What a scenario says of Calico reaches the operator, and a second control plane joins as one.
+#[test]
+fn canonical_as_a_scenario_wants_it() {
+    let mut spec = pair(Flavour::Canonical);
+    spec.pod_cidr = "10.100.0.0/16".parse().unwrap();
+    spec.service_cidr = "10.200.0.0/16".parse().unwrap();
+    spec.encapsulation = Encapsulation::None;
+    spec.bird = true;
+    spec.block_size = 24;
+    spec.autodetection = "interface=eth1".into();
+    spec.members[1] = member("cp2", 12, true);
+    insta::assert_snapshot!("canonical-1.36-bgp", canonical(with_calico("1.36-classic/edge"), &spec));
+}
+
+#[test]
+fn microk8s() {
+    let mut spec = pair(Flavour::Canonical);
+    spec.autodetection = "cidr=192.168.70.0/24".into();
+    let made = |install: Install| transcript(&spec, |tell| Box::new(Microk8s::new(install.clone(), tell).unwrap()));
+    insta::assert_snapshot!("microk8s", made(install("1.33/stable")));
+    let folder = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!("microk8s-without-internet", made(without_internet("1.33", &folder)));
+}
+
+#[test]
+fn k3s() {
+    let made = |install: Install| {
+        let spec = pair(Flavour::K3s);
+        transcript(&spec, |tell| Box::new(Rancher::k3s(install.clone(), tell, "a-token".into()).unwrap()))
+    };
+    insta::assert_snapshot!("k3s", made(install("v1.33")));
+    let folder = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!("k3s-without-internet", made(without_internet("v1.33", &folder)));
+}
+
+#[test]
+fn rke2() {
+    let folder = tempfile::tempdir().unwrap();
+    let install = Install { package: None, ..without_internet("v1.33", &folder) };
+    let spec = pair(Flavour::Rke2);
+    let made = transcript(&spec, |tell| Box::new(Rancher::rke2(install.clone(), tell, "a-token".into()).unwrap()));
+    insta::assert_snapshot!("rke2", made);
+}
+
+#[test]
+fn kubeadm() {
+    let made = |install: Install| {
+        transcript(&pair(Flavour::Kubeadm), |tell| Box::new(Kubeadm::new(install.clone(), tell).unwrap()))
+    };
+    insta::assert_snapshot!("kubeadm", made(install("v1.33")));
+    let folder = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(
+        "kubeadm-behind-proxy",
+        made(Install { package: None, ..without_internet("v1.33", &folder) })
+    );
+}
