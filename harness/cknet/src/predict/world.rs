@@ -95,6 +95,7 @@ impl World {
             | Action::Bird(_)
             | Action::Proxy(_)
             | Action::ProxySettings(_)
+            | Action::Registry(_)
             | Action::NodeRun(_)
             | Action::Connect(_)
             | Action::InstallCni(_)

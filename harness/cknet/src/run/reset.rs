@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::stage::{Reuse, Stage};
-use super::{firewalld, proxy};
+use super::{firewalld, proxy, service};
 use crate::cluster::workloads;
 use crate::provider::Invocation;
 
@@ -21,8 +21,11 @@ pub async fn after(stage: &Stage<'_>) -> Reuse {
         return Reuse::No;
     }
     for node in stage.cluster.nodes.by_name.values() {
-        let retired =
-            async { firewalld::retire(stage, node.as_ref()).await.and(proxy::retire(stage, node.as_ref()).await) };
+        let retired = async {
+            firewalld::retire(stage, node.as_ref()).await?;
+            service::retire(stage, node.as_ref()).await?;
+            proxy::retire(stage, node.as_ref()).await
+        };
         if retired.await.is_err() {
             return Reuse::No;
         }

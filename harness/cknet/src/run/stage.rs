@@ -1,6 +1,6 @@
 //! A scenario under way: what its steps change and its expectations look at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Run;
 use super::firewalld::Behind;
@@ -37,6 +37,8 @@ pub struct Stage<'a> {
     pub proxies: BTreeMap<String, String>,
     /// Nodes that were told of a proxy: the variables with which commands are run there.
     pub environment: BTreeMap<String, Vec<(String, String)>>,
+    /// Programs that were started on machines: the machine and the service's name.
+    pub services: BTreeSet<(String, &'static str)>,
     /// Files of nodes that were replaced, each with its node and what it was before; `None`: it was not there.
     pub replaced: Vec<(String, String, Option<Vec<u8>>)>,
     /// Something was done that cannot be undone by deleting objects and opening firewalls.

@@ -7,7 +7,7 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 
 use super::stage::Stage;
-use super::{firewalld, proxy};
+use super::{firewalld, proxy, registry};
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
 use crate::provider::link::NewVxlan;
@@ -77,6 +77,7 @@ pub fn describe(action: &Action) -> String {
         Action::Bird(bird) => format!("start BIRD on {}", bird.node),
         Action::Proxy(change) => proxy::describe(change),
         Action::ProxySettings(settings) => proxy::describe_settings(settings),
+        Action::Registry(registry) => registry::describe(registry),
         Action::InstallCni(install) => {
             let verb = if install.remove { "remove" } else { "install" };
             format!("{verb} CNI configuration {}", install.file)
@@ -151,6 +152,7 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
             start_bird(stage, bird).await
         }
         Action::Proxy(change) => proxy::start(stage, change).await,
+        Action::Registry(registry) => registry::start(stage, registry).await,
         Action::ProxySettings(settings) => {
             let nodes = nodes_of(stage, &settings.nodes);
             proxy::tell(stage, &nodes, settings).await

@@ -62,7 +62,9 @@ fn of_step(step: &Step) -> Vec<Capability> {
             ProxyEngine::Any | ProxyEngine::BuiltIn => vec![Capability::NodeCommands],
         },
         Action::Link(_) | Action::Route(_) | Action::Fdb(_) => vec![Capability::NodeLinks],
-        Action::InstallCni(_) | Action::NodeRun(_) | Action::ProxySettings(_) => vec![Capability::NodeCommands],
+        Action::InstallCni(_) | Action::NodeRun(_) | Action::ProxySettings(_) | Action::Registry(_) => {
+            vec![Capability::NodeCommands]
+        }
         Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],
         Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {
             vec![Capability::NetworkPolicy]

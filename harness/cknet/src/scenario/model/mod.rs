@@ -45,7 +45,7 @@ pub use names::{
 pub use object::{Manifest, Object};
 pub use output::{Command, Kubelet, Log};
 pub use ports::{PortNumber, PortProto, PortRange, Protocol};
-pub use proxy::{HttpProxy, ProxyEngine, ProxySettings, VariableName};
+pub use proxy::{HttpProxy, ImageRegistry, ProxyEngine, ProxySettings, VariableName};
 pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{

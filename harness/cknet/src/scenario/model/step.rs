@@ -6,8 +6,8 @@ use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, Connect, Firewall, Firewalld, HttpProxy, Labels, Manifest, Named, NamespaceName, NicName, NodeName,
-    PortNumber, ProxySettings, Topology, Workload, WorkloadName,
+    Address, Cidr, Connect, Firewall, Firewalld, HttpProxy, ImageRegistry, Labels, Manifest, Named, NamespaceName,
+    NicName, NodeName, PortNumber, ProxySettings, Topology, Workload, WorkloadName,
 };
 
 /// One thing that is done, and the line in which it stands.
@@ -47,6 +47,8 @@ choice! {
         Bird(Bird) as "bird",
         /// Starts an HTTP proxy on a machine.
         Proxy(HttpProxy) as "proxy",
+        /// Starts an image registry on a machine.
+        Registry(ImageRegistry) as "registry",
         /// Has the programs of nodes use a proxy.
         ProxySettings(ProxySettings) as "proxySettings",
         /// Installs or removes a CNI configuration on nodes.

@@ -9,7 +9,7 @@ pub mod config;
 pub mod flannel;
 mod host_local;
 pub mod ipam;
-mod plumbing;
+pub mod plumbing;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
