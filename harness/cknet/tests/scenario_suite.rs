@@ -72,7 +72,7 @@ fn name_of(scenario: &Scenario, name: &str) -> ExpectationRef {
 fn references_to_the_cni_follow_the_profile() {
     for (profile, ports) in [("reference", "4789/udp"), ("cilium", "8472/udp")] {
         let roots = Roots::find(None, &repository()).unwrap();
-        let filter = Filter { words: vec!["interfaces".to_owned()] };
+        let filter = Filter { words: vec!["interfaces.overlay-on-second-nic".to_owned()] };
         let found = locate(&roots, &filter).unwrap();
         let scenario = read_suite(&found, &fixtures(profile)).unwrap().remove(0);
         let Action::Firewall(firewall) = &scenario.phases[1].steps[0].action else { panic!("no firewall") };
