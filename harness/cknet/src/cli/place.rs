@@ -8,13 +8,14 @@ use clap::ValueEnum;
 use crate::provider::Provider;
 use crate::provider::lxd::{self, Lxd};
 use crate::provider::netns::Netns;
+use crate::provider::vagrant::{self, Vagrant};
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Place {
     /// What nodes are made of; `netns`, namespaces of this machine, unless given.
     #[arg(long, value_enum)]
     provider: Option<Name>,
-    /// The image of machines: for lxd and incus one that `image list` or a remote knows.
+    /// The image of machines: for lxd and incus one that `image list` or a remote knows, for vagrant a box.
     #[arg(long, value_name = "IMAGE", requires = "provider")]
     machine_image: Option<String>,
 }
@@ -24,6 +25,7 @@ pub enum Name {
     Netns,
     Lxd,
     Incus,
+    Vagrant,
 }
 
 /// What a provider is made for.
@@ -54,11 +56,6 @@ impl Place {
         all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
     }
 
-    /// Whether nodes are namespaces of this machine.
-    pub fn is_here(&self) -> bool {
-        self.provider.is_none_or(|name| name == Name::Netns)
-    }
-
     pub fn provider(&self, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
         provider(self.provider.unwrap_or(Name::Netns), self.machine_image.as_deref(), purpose)
     }
@@ -75,6 +72,10 @@ fn provider(name: Name, image: Option<&str>, purpose: &Purpose<'_>) -> Arc<dyn P
         Name::Netns => Arc::new(Netns { executable: executable(), folder: purpose.folder.to_path_buf() }),
         Name::Lxd => lxd(lxd::Product::Lxd),
         Name::Incus => lxd(lxd::Product::Incus),
+        Name::Vagrant => {
+            let settings = vagrant::Settings { hypervisor: None, image: image.map(String::from) };
+            Arc::new(Vagrant::new(purpose.run, purpose.folder, executable(), settings))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod machine;
 pub mod netns;
 pub mod pipes;
 pub mod route;
+pub mod vagrant;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -160,9 +160,15 @@ fn settings(forwards: bool) -> Result<(), String> {
         ("net/ipv4/conf/default/send_redirects", "0"),
         ("net/ipv4/conf/all/rp_filter", "0"),
         ("net/ipv4/conf/default/rp_filter", "0"),
+        ("net/ipv6/conf/all/disable_ipv6", "1"),
+        ("net/ipv6/conf/default/disable_ipv6", "1"),
     ] {
         let path = Path::new("/proc/sys").join(key);
-        std::fs::write(&path, value).map_err(|error| format!("`{}`: {error}", path.display()))?;
+        let written = std::fs::write(&path, value);
+        // IPv6 may be absent from the kernel altogether.
+        if !key.starts_with("net/ipv6") {
+            written.map_err(|error| format!("`{}`: {error}", path.display()))?;
+        }
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod node;
 mod prepare;
 pub mod relay;
 mod script;
+pub mod ssh;
 mod tool;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ pub trait Transport: Send + Sync {
     fn dial(&self, port: u16) -> Command {
         self.shell(&format!("exec {FOLDER}/bin/cknet relay {port}"))
     }
+
+    /// Is told that the machine has answered for the first time.
+    fn answered(&self) {}
 }
 
 /// A machine that was made, before it is prepared.

@@ -80,6 +80,7 @@ async fn become_node(
     let addresses = spec.nics.iter().map(|nic| (nic.name.clone(), nic.address)).collect();
     let node = MachineNode::new(spec.name.clone(), addresses, machine.transport.clone());
     await_shell(&node, machine, boot.within).await?;
+    machine.transport.answered();
     let program = format!("{FOLDER}/bin/cknet");
     node.put(&program, 0o755, executable.to_vec()).await?;
     let called = || machine.called.clone();

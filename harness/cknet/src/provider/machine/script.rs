@@ -69,9 +69,10 @@ pub fn stop(service: &str) -> String {
 /// Says `running`, `gone`, or the exit code of a started program.
 pub fn look(service: &str) -> String {
     let file = format!("{SERVICES}/{}", quoted(service));
+    // The process and not its group: it is there from the start, the group only when `setsid` has made it.
     format!(
         "if [ -s {file}.ended ]; then cat {file}.ended; \
-         elif kill -0 -- -$(cat {file}.pid 2>/dev/null || echo 0) 2>/dev/null && [ -e {file}.pid ]; then echo running; \
+         elif p=$(cat {file}.pid 2>/dev/null) && kill -0 $p 2>/dev/null; then echo running; \
          else echo gone; fi"
     )
 }
@@ -124,7 +125,8 @@ mod tests {
 
     #[test]
     fn the_mark_tells_how_it_ended_and_the_shell_always_ends_well() {
-        for (script, wanted) in [("exit 4", Exit::Code(4)), ("kill -TERM $$", Exit::Signal(15)), ("true", Exit::Code(0))]
+        for (script, wanted) in
+            [("exit 4", Exit::Code(4)), ("kill -TERM $$", Exit::Signal(15)), ("true", Exit::Code(0))]
         {
             let invocation = Invocation::new(["sh", "-c", &format!("echo complaint >&2; {script}")]);
             let output = sh(&run(&invocation, Duration::from_secs(5), "m4rk"));

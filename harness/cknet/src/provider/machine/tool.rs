@@ -63,10 +63,8 @@ impl Tool {
     /// Calls it and reads the JSON that it prints.
     pub async fn read(&self, arguments: &[&str], deadline: Duration) -> Result<serde_json::Value, ToolError> {
         let text = self.call(arguments, deadline).await?;
-        serde_json::from_str(&text).map_err(|error| ToolError::Unreadable {
-            command: self.line(arguments),
-            problem: error.to_string(),
-        })
+        serde_json::from_str(&text)
+            .map_err(|error| ToolError::Unreadable { command: self.line(arguments), problem: error.to_string() })
     }
 
     /// The error of a call that was refused.
