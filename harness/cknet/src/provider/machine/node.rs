@@ -124,17 +124,17 @@ impl Node for MachineNode {
     }
 
     fn start(&self, service: &str, invocation: Invocation) -> BoxFuture<'_, Result<(), NodeError>> {
-        let line = script::start(service, &invocation);
+        let line = script::start(script::RUN, service, &invocation);
         async move { self.must(&format!("start `{invocation}`"), &line, Vec::new(), QUICK).await.map(|_| ()) }.boxed()
     }
 
     fn stop(&self, service: &str) -> BoxFuture<'_, Result<(), NodeError>> {
-        let (doing, line) = (format!("stop `{service}`"), script::stop(service));
+        let (doing, line) = (format!("stop `{service}`"), script::stop(script::RUN, service));
         async move { self.must(&doing, &line, Vec::new(), QUICK).await.map(|_| ()) }.boxed()
     }
 
     fn ended(&self, service: &str) -> BoxFuture<'_, Option<Exit>> {
-        let line = script::look(service);
+        let line = script::look(script::RUN, service);
         async move {
             // A machine that cannot be asked has not said that it ended.
             let said = self.must("look at a service", &line, Vec::new(), QUICK).await.ok()?;
