@@ -7,17 +7,26 @@ use clap::ValueEnum;
 
 use crate::provider::Provider;
 use crate::provider::lxd::{self, Lxd};
+use crate::provider::machine::Image;
+use crate::provider::multipass::Multipass;
 use crate::provider::netns::Netns;
-use crate::provider::vagrant::{self, Vagrant};
+use crate::provider::vagrant::Vagrant;
+use crate::scenario::model::Capability;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Place {
     /// What nodes are made of; `netns`, namespaces of this machine, unless given.
     #[arg(long, value_enum)]
     provider: Option<Name>,
-    /// The image of machines: for lxd and incus one that `image list` or a remote knows, for vagrant a box.
+    /// The image of machines: for lxd, incus and multipass one that they know, for vagrant a box.
     #[arg(long, value_name = "IMAGE", requires = "provider")]
     machine_image: Option<String>,
+    /// What that image has installed, with commas between; scenarios that need it are run and not skipped.
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', requires = "provider")]
+    machine_has: Vec<Has>,
+    /// A bridge of this machine for the next segment of each topology, for multipass; repeatable.
+    #[arg(long, value_name = "BRIDGE", requires = "provider")]
+    machine_network: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,7 +34,28 @@ pub enum Name {
     Netns,
     Lxd,
     Incus,
+    Multipass,
     Vagrant,
+}
+
+/// Programs by which an image makes a scenario possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Has {
+    Bird,
+    Firewalld,
+    Squid,
+    Tinyproxy,
+}
+
+impl Has {
+    fn capability(self) -> Capability {
+        match self {
+            Self::Bird => Capability::Bgp,
+            Self::Firewalld => Capability::Firewalld,
+            Self::Squid => Capability::Squid,
+            Self::Tinyproxy => Capability::Tinyproxy,
+        }
+    }
 }
 
 /// What a provider is made for.
@@ -50,37 +80,48 @@ impl Place {
 
     /// The words that say the same again.
     pub fn words(&self) -> Vec<String> {
-        let provider = self.provider.filter(|name| *name != Name::Netns).and_then(|name| name.to_possible_value());
-        let provider = provider.map(|value| value.get_name().to_string());
-        let all = [("--provider", provider), ("--machine-image", self.machine_image.clone())];
+        let word = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_string());
+        let provider =
+            self.provider.filter(|name| *name != Name::Netns).and_then(|name| word(name.to_possible_value()));
+        let has: Vec<String> = self.machine_has.iter().filter_map(|has| word(has.to_possible_value())).collect();
+        let mut all = vec![
+            ("--provider", provider),
+            ("--machine-image", self.machine_image.clone()),
+            ("--machine-has", (!has.is_empty()).then(|| has.join(","))),
+        ];
+        all.extend(self.machine_network.iter().map(|bridge| ("--machine-network", Some(bridge.clone()))));
         all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
     }
 
     pub fn provider(&self, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
-        provider(self.provider.unwrap_or(Name::Netns), self.machine_image.as_deref(), purpose)
+        let has = self.machine_has.iter().map(|has| has.capability()).collect();
+        let image = Image { name: self.machine_image.clone(), has };
+        provider(self.provider.unwrap_or(Name::Netns), &image, &self.machine_network, purpose)
     }
 }
 
 /// The executable as the path by which this process can be started again, whatever happened to its file.
-pub fn executable() -> PathBuf {
+fn executable() -> PathBuf {
     "/proc/self/exe".into()
 }
 
-fn provider(name: Name, image: Option<&str>, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
+fn provider(name: Name, image: &Image, bridges: &[String], purpose: &Purpose<'_>) -> Arc<dyn Provider> {
     let lxd = |product| Arc::new(Lxd::new(product, purpose.run, executable(), image, purpose.way_out));
     match name {
         Name::Netns => Arc::new(Netns { executable: executable(), folder: purpose.folder.to_path_buf() }),
         Name::Lxd => lxd(lxd::Product::Lxd),
         Name::Incus => lxd(lxd::Product::Incus),
-        Name::Vagrant => {
-            let settings = vagrant::Settings { hypervisor: None, image: image.map(String::from) };
-            Arc::new(Vagrant::new(purpose.run, purpose.folder, executable(), settings))
+        Name::Multipass => {
+            // Beside the folders of runs, so that two runs find the same locks.
+            let shared = purpose.folder.parent().unwrap_or(purpose.folder);
+            Arc::new(Multipass::new(purpose.run, shared, executable(), image, bridges))
         }
+        Name::Vagrant => Arc::new(Vagrant::new(purpose.run, purpose.folder, executable(), image)),
     }
 }
 
 /// Providers whose machines outlive the process that made them.
 pub fn lasting(purpose: &Purpose<'_>) -> Vec<Arc<dyn Provider>> {
     let all = Name::value_variants().iter().filter(|name| **name != Name::Netns);
-    all.map(|name| provider(*name, None, purpose)).collect()
+    all.map(|name| provider(*name, &Image::default(), &[], purpose)).collect()
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
 use serde_json::{Value, json};
 
-use super::machine::{Boot, Machine, Tool, ToolError, Transport, hardware_address, prepare};
+use super::machine::{self, Boot, Image, Machine, Tool, ToolError, Within, hardware_address, prepare};
 use super::{Finding, Lease, NodeSpec, Provider, ProviderError, Release, Topology};
 use crate::scenario::model::Capability;
 
@@ -75,15 +74,24 @@ pub struct Lxd {
     run: String,
     image: String,
     boot: Boot,
+    /// What the image has beyond what every machine has.
+    has: Vec<Capability>,
 }
 
 impl Lxd {
     /// With `way_out` each machine has one NIC more than the topology says, on the bridge of the default profile, by
     /// which packages and images come.
-    pub fn new(product: Product, run: &str, executable: PathBuf, image: Option<&str>, way_out: bool) -> Self {
+    pub fn new(product: Product, run: &str, executable: PathBuf, image: &Image, way_out: bool) -> Self {
         let tool = Tool { program: product.program().into(), given: Arc::default() };
         let boot = Boot { executable, within: SHELL, has_way_out: way_out };
-        Self { product, tool, run: run.into(), image: image.unwrap_or(IMAGE).into(), boot }
+        Self {
+            product,
+            tool,
+            run: run.into(),
+            image: image.name.clone().unwrap_or_else(|| IMAGE.into()),
+            boot,
+            has: image.has.clone(),
+        }
     }
 
     fn failed(&self, doing: impl Into<String>) -> impl FnOnce(ToolError) -> ProviderError {
@@ -177,7 +185,8 @@ impl Lxd {
         let text = description.to_string().into_bytes();
         self.tool.call_with(&init, &text, INIT).await.map_err(self.failed(doing()))?;
         self.tool.call(&["start", &name], CHANGE).await.map_err(self.failed(format!("start `{name}`")))?;
-        let transport = Arc::new(Exec { program: self.tool.program.clone(), instance: name.clone() });
+        let arguments = ["exec", "--mode=non-interactive", &name, "--"].map(String::from).to_vec();
+        let transport = Arc::new(Within { program: self.tool.program.clone(), arguments });
         Ok(Machine { node: node.name.clone(), called: name, transport, macs })
     }
 
@@ -214,7 +223,7 @@ impl Provider for Lxd {
     }
 
     fn capabilities(&self) -> Vec<Capability> {
-        vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands]
+        machine::capabilities(&self.has)
     }
 
     fn preflight(&self) -> Vec<Finding> {
@@ -272,19 +281,5 @@ impl Release for Made {
 
     fn holder(&self) -> Option<u32> {
         None
-    }
-}
-
-/// A shell by the daemon; the machine needs no network for it.
-struct Exec {
-    program: PathBuf,
-    instance: String,
-}
-
-impl Transport for Exec {
-    fn shell(&self, script: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["exec", "--mode=non-interactive", &self.instance, "--", "sh", "-c", script]);
-        command
     }
 }

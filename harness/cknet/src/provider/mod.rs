@@ -7,6 +7,7 @@ pub mod file;
 pub mod link;
 pub mod lxd;
 pub mod machine;
+pub mod multipass;
 pub mod netns;
 pub mod pipes;
 pub mod route;

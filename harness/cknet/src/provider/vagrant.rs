@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::machine::ssh::{Ssh, Target};
-use super::machine::{Boot, Machine, Tool, ToolError, hardware_address, prepare};
+use super::machine::{self, Boot, Image, Machine, Tool, ToolError, hardware_address, prepare};
 use super::{Finding, Lease, NodeSpec, Provider, ProviderError, Release, Topology};
 use crate::commands::Given;
 use crate::scenario::model::Capability;
@@ -35,31 +35,23 @@ const DESTROY: Duration = Duration::from_secs(5 * 60);
 /// Longest time from the end of `vagrant up` to a shell.
 const SHELL: Duration = Duration::from_secs(60);
 
-/// The hypervisor that Vagrant drives, and how.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// `libvirt` or `virtualbox`; what the environment says (`VAGRANT_DEFAULT_PROVIDER`), else libvirt.
-    pub hypervisor: Option<String>,
-    /// The box of the machines.
-    pub image: Option<String>,
-}
-
 /// The provider.
 #[derive(Clone)]
 pub struct Vagrant {
     run: String,
     folder: PathBuf,
     hypervisor: String,
-    image: Option<String>,
+    image: Image,
     boot: Boot,
 }
 
 impl Vagrant {
-    pub fn new(run: &str, folder: &Path, executable: PathBuf, settings: Settings) -> Self {
-        let default = || std::env::var("VAGRANT_DEFAULT_PROVIDER").ok().filter(|name| !name.is_empty());
-        let hypervisor = settings.hypervisor.or_else(default).unwrap_or_else(|| "libvirt".into());
+    /// The hypervisor is what Vagrant's own variable says, else libvirt.
+    pub fn new(run: &str, folder: &Path, executable: PathBuf, image: &Image) -> Self {
+        let named = std::env::var("VAGRANT_DEFAULT_PROVIDER").ok().filter(|name| !name.is_empty());
+        let hypervisor = named.unwrap_or_else(|| "libvirt".into());
         let boot = Boot { executable, within: SHELL, has_way_out: true };
-        Self { run: run.into(), folder: folder.into(), hypervisor, image: settings.image, boot }
+        Self { run: run.into(), folder: folder.into(), hypervisor, image: image.clone(), boot }
     }
 
     fn failed(&self, doing: impl Into<String>) -> impl FnOnce(ToolError) -> ProviderError {
@@ -112,7 +104,7 @@ impl Vagrant {
         if !processor_runs_guests() {
             settings.insert("driver".into(), json!("qemu"));
         }
-        settings.extend(self.image.clone().map(|image| ("box".to_string(), json!(image))));
+        settings.extend(self.image.name.clone().map(|image| ("box".to_string(), json!(image))));
         // What is set by hand in the environment: `CKNET_VAGRANT_MEMORY=768`.
         for (name, numeric) in
             [("memory", true), ("cpus", true), ("storage_pool", false), ("boot_timeout", true), ("insert_key", true)]
@@ -212,7 +204,7 @@ impl Provider for Vagrant {
     }
 
     fn capabilities(&self) -> Vec<Capability> {
-        vec![Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands]
+        machine::capabilities(&self.image.has)
     }
 
     fn preflight(&self) -> Vec<Finding> {

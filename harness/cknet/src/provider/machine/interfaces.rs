@@ -32,6 +32,9 @@ pub struct Wanted {
     pub forwards: bool,
     pub nics: Vec<WantedNic>,
     pub routes: Vec<StaticRoute>,
+    /// A default route by an interface that is none of the NICs stays instead of the topology's: packages and images
+    /// come that way.
+    pub keeps_way_out: bool,
 }
 
 /// A NIC that a machine shall have.
@@ -81,12 +84,25 @@ async fn apply(wanted: &Wanted) -> Result<(), String> {
         }
         netlink.up(*index).await.map_err(|error| doing(&error))?;
     }
+    let has_way_out = wanted.keeps_way_out && leaves_otherwise(&netlink, &devices).await?;
     for route in &wanted.routes {
+        if has_way_out && route.destination.prefix_len() == 0 {
+            continue;
+        }
         let near = wanted.nics.iter().zip(&devices).find(|(nic, _)| nic.address.contains(&route.via));
         let (_, device) = near.ok_or_else(|| format!("gateway {} is in no network of this machine", route.via))?;
         set_route(&netlink, route.destination, route.via, *device).await?;
     }
     Ok(())
+}
+
+/// Whether there is a default route by another interface than these.
+async fn leaves_otherwise(netlink: &Netlink, devices: &[u32]) -> Result<bool, String> {
+    let other = |route: &Route| match route.kind {
+        RouteKind::Via { device, .. } => route.destination.prefix_len() == 0 && !devices.contains(&device),
+        _ => false,
+    };
+    Ok(netlink.routes().await.map_err(said)?.iter().any(other))
 }
 
 async fn set_route(netlink: &Netlink, destination: Ipv4Net, gateway: Ipv4Addr, device: u32) -> Result<(), String> {

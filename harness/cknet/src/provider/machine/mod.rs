@@ -13,8 +13,11 @@ pub mod ssh;
 mod tool;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+
+use crate::scenario::model::Capability;
 
 pub use self::node::MachineNode;
 pub use self::prepare::{Boot, prepare};
@@ -38,6 +41,21 @@ pub trait Transport: Send + Sync {
     fn answered(&self) {}
 }
 
+/// A shell by a program of the provider's: `lxc exec NAME --`, `multipass exec NAME -- sudo`.
+pub struct Within {
+    pub program: PathBuf,
+    /// Everything before `sh`.
+    pub arguments: Vec<String>,
+}
+
+impl Transport for Within {
+    fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).args(["sh", "-c", script]);
+        command
+    }
+}
+
 /// A machine that was made, before it is prepared.
 pub struct Machine {
     /// The node that it will be.
@@ -47,6 +65,21 @@ pub struct Machine {
     pub transport: Arc<dyn Transport>,
     /// The hardware addresses of its NICs, by the names that they will have.
     pub macs: BTreeMap<String, [u8; 6]>,
+}
+
+/// What machines are made from.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// Its name in the provider's words; the provider's own choice unless given.
+    pub name: Option<String>,
+    /// What its machines can do beyond [`capabilities`], because programs are installed in it.
+    pub has: Vec<Capability>,
+}
+
+/// What every machine can do, and what those of an image can.
+pub fn capabilities(has: &[Capability]) -> Vec<Capability> {
+    let every = [Capability::NodeFirewall, Capability::NodeInterfaces, Capability::NodeLinks, Capability::NodeCommands];
+    every.into_iter().chain(has.iter().copied()).collect()
 }
 
 /// A hardware address that tells what it belongs to: locally administered (second bit of the first octet, IEEE 802),

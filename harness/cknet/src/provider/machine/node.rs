@@ -139,7 +139,7 @@ impl Node for MachineNode {
             // A machine that cannot be asked has not said that it ended.
             let said = self.must("look at a service", &line, Vec::new(), QUICK).await.ok()?;
             match String::from_utf8_lossy(&said).trim() {
-                "running" => None,
+                "running" | "never" => None,
                 "gone" => Some(Exit::Signal(nix::libc::SIGKILL)),
                 code => code.parse().ok().map(script::exit),
             }

@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 
 use super::interfaces::{Wanted, WantedNic};
 use super::{FOLDER, Machine, MachineNode};
-use crate::provider::{Invocation, Node, NodeError, NodeSpec, Nodes, Topology};
+use crate::provider::{Invocation, Nic, Node, NodeError, NodeSpec, Nodes, Topology};
 
 /// Longest single try to have a shell on a machine that starts.
 const TRY: Duration = Duration::from_secs(15);
@@ -104,19 +104,18 @@ fn interfaces(machine: &Machine, said: String) -> PrepareError {
 /// What the machine's network has to be like.
 fn wanted(machine: &Machine, spec: &NodeSpec, topology: &Topology, boot: &Boot) -> Wanted {
     let mtu = |segment: &str| topology.segments.iter().find(|known| known.name == segment).map(|known| known.mtu);
-    let nic = |nic: &crate::provider::Nic| WantedNic {
+    let nic = |nic: &Nic| WantedNic {
         mac: machine.macs.get(&nic.name).copied(),
         name: nic.name.clone(),
         address: nic.address,
         mtu: mtu(&nic.segment),
     };
-    // Where packages and images come over an interface of the provider's own, that way stays.
-    let stays = |route: &&crate::provider::StaticRoute| !(boot.has_way_out && route.destination.prefix_len() == 0);
     Wanted {
         host: spec.name.clone(),
         forwards: spec.forwards,
         nics: spec.nics.iter().map(nic).collect(),
-        routes: spec.routes.iter().filter(stays).cloned().collect(),
+        routes: spec.routes.clone(),
+        keeps_way_out: boot.has_way_out,
     }
 }
 

@@ -69,14 +69,14 @@ pub fn stop(folder: &str, service: &str) -> String {
     )
 }
 
-/// Says `running`, `gone`, or the exit code of a started program.
+/// Says `running`, `gone`, or the exit code of a started program; `never` of one that was not started.
 pub fn look(folder: &str, service: &str) -> String {
     let file = quoted(&format!("{folder}/services/{service}"));
     // The process and not its group: it is there from the start, the group only when `setsid` has made it.
     format!(
         "if [ -s {file}.ended ]; then cat {file}.ended; \
-         elif p=$(cat {file}.pid 2>/dev/null) && kill -0 $p 2>/dev/null; then echo running; \
-         else echo gone; fi"
+         elif ! p=$(cat {file}.pid 2>/dev/null); then echo never; \
+         elif kill -0 $p 2>/dev/null; then echo running; else echo gone; fi"
     )
 }
 
@@ -190,7 +190,7 @@ mod tests {
         }
         assert!(sh(&stop(folder, "site")).status.success());
         assert!(!alive(), "its group is gone when stopping ends");
-        assert_eq!(said(&look(folder, "site")), "gone");
+        assert_eq!(said(&look(folder, "site")), "never");
         assert_eq!(std::fs::read_to_string(format!("{folder}/log/site.log")).unwrap(), "up\n");
         sh(&start(folder, "site", &Invocation::new(["sh", "-c", "exit 7"])));
         await_said("7");
