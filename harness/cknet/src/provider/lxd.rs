@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cknet_kernel::route::mac_text;
 use futures::FutureExt;
@@ -25,6 +25,9 @@ const INIT: Duration = Duration::from_secs(15 * 60);
 
 /// Longest time to start or to delete an instance.
 const CHANGE: Duration = Duration::from_secs(180);
+
+/// Between two looks at what the daemon has under way.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Longest time from the start of an instance to a shell on it.
 const SHELL: Duration = Duration::from_secs(120);
@@ -202,7 +205,27 @@ impl Lxd {
         Ok(all.as_array().into_iter().flatten().filter(ours).filter_map(named).collect())
     }
 
+    /// Waits until the daemon has nothing under way for instances of a key: what it was asked for by somebody who has
+    /// ended since goes on, and nothing can be deleted before.
+    async fn settled(&self, key: &str) -> Result<(), ToolError> {
+        let ours = format!("/{}", self.instance(key, ""));
+        let started = Instant::now();
+        loop {
+            let all = self.tool.read(&["query", "/1.0/operations?recursion=1"], QUICK).await?;
+            let lists = all.as_object().into_iter().flat_map(serde_json::Map::values).filter_map(Value::as_array);
+            let running = |operation: &&Value| operation.get("status").and_then(Value::as_str) == Some("Running");
+            let resources = lists.flatten().filter(running).filter_map(|operation| operation.get("resources"));
+            // Operations of other kinds have other resources.
+            let busy = resources.into_iter().any(|resources| resources.to_string().contains(&ours));
+            if !busy || started.elapsed() >= CHANGE {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     async fn remove(&self, key: &str) -> Result<(), ProviderError> {
+        self.settled(key).await.map_err(self.failed("list operations"))?;
         let instances = self.made("instances", key).await.map_err(self.failed("list instances"))?;
         let each = instances.iter().map(|name| async move {
             let deleted = self.tool.call(&["delete", "--force", name], CHANGE).await;

@@ -32,6 +32,9 @@ const UP: Duration = Duration::from_secs(20 * 60);
 /// Longest time to remove them.
 const DESTROY: Duration = Duration::from_secs(5 * 60);
 
+/// Between two looks whether what was killed is gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Longest time from the end of `vagrant up` to a shell.
 const SHELL: Duration = Duration::from_secs(60);
 
@@ -171,13 +174,79 @@ impl Vagrant {
         if !place.join("Vagrantfile").is_file() {
             return Ok(());
         }
+        end_strays(&place).await;
         let tool = self.tool(&place);
         tool.call(&["destroy", "--force"], DESTROY).await.map_err(self.failed("remove its machines"))?;
+        if self.hypervisor == "libvirt" {
+            self.sweep(key, &place).await.map_err(self.failed("remove what Vagrant has forgotten"))?;
+        }
         std::fs::remove_dir_all(&place).map_err(|error| ProviderError::Failed {
             provider: "vagrant",
             doing: format!("remove `{}`", place.display()),
             cause: error.to_string(),
         })
+    }
+
+    /// Vagrant writes down what it has made, and one that was killed has not written everything: domains and volumes
+    /// are known by their names, networks by the topology.
+    async fn sweep(&self, key: &str, place: &Path) -> Result<(), ToolError> {
+        let given = Given { environment: Vec::new(), folder: Some(place.to_path_buf()) };
+        let virsh = Tool { program: "virsh".into(), given: Arc::new(given) };
+        let uri = std::env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| "qemu:///system".into());
+        let uri = uri.as_str();
+        let Ok(domains) = virsh.call(&["-c", uri, "list", "--all", "--name"], QUICK).await else {
+            // Without it there is only what Vagrant knows.
+            return Ok(());
+        };
+        let prefix = format!("cknet-{}-{key}-", self.run);
+        for domain in domains.lines().map(str::trim).filter(|name| name.starts_with(&prefix)) {
+            // One that does not run cannot be stopped, and is undefined all the same.
+            let _ = virsh.ask(&["-c", uri, "destroy", domain], &[], QUICK).await?;
+            virsh.call(&["-c", uri, "undefine", domain, "--nvram", "--snapshots-metadata"], QUICK).await?;
+        }
+        let pool = std::env::var("CKNET_VAGRANT_STORAGE_POOL").unwrap_or_else(|_| "default".into());
+        let volumes = virsh.call(&["-c", uri, "vol-list", &pool], QUICK).await?;
+        let names = volumes.lines().filter_map(|line| line.split_whitespace().next());
+        for volume in names.filter(|name| name.starts_with(&prefix)) {
+            virsh.call(&["-c", uri, "vol-delete", volume, "--pool", &pool], QUICK).await?;
+        }
+        let topology = std::fs::read_to_string(place.join("topology.json")).unwrap_or_default();
+        let topology: Value = serde_json::from_str(&topology).unwrap_or_default();
+        let networks = topology.get("networks").and_then(Value::as_object).cloned().unwrap_or_default();
+        let known = virsh.call(&["-c", uri, "net-list", "--all", "--name"], QUICK).await?;
+        let ours = networks.values().filter_map(|network| network.get("name")?.as_str());
+        for network in ours.filter(|name| known.lines().any(|line| line.trim() == *name)) {
+            let _ = virsh.ask(&["-c", uri, "net-destroy", network], &[], QUICK).await?;
+            virsh.call(&["-c", uri, "net-undefine", network], QUICK).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends calls of Vagrant for a cluster whose caller has died: they hold its locks and would go on making machines. They
+/// are known by the topology in their environment.
+async fn end_strays(place: &Path) {
+    let variable = format!("CKNET_TOPOLOGY={}", place.join("topology.json").display());
+    let strays = || -> Vec<i32> {
+        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        ids.filter(|id| {
+            let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|own| own == variable.as_bytes())
+        })
+        .collect()
+    };
+    let started = std::time::Instant::now();
+    loop {
+        let found = strays();
+        if found.is_empty() || started.elapsed() >= QUICK {
+            return;
+        }
+        for id in found {
+            // It may have ended in this very moment.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -210,7 +279,10 @@ impl Provider for Vagrant {
     fn preflight(&self) -> Vec<Finding> {
         let missing = |what: String, fix: &str| Finding { what, fix: fix.into() };
         let mut findings = Vec::new();
-        match crate::commands::run(Path::new("vagrant"), &["plugin", "list", "--machine-readable"], QUICK) {
+        // Not where a Vagrantfile lies: it would be read.
+        let given = Given { environment: Vec::new(), folder: Some("/".into()) };
+        let list = ["plugin", "list", "--machine-readable"];
+        match crate::commands::run_given(Path::new("vagrant"), &list, &given, Vec::new(), QUICK) {
             Err(_) => {
                 let fix = "apt-get install vagrant vagrant-libvirt libvirt-daemon-system qemu-system-x86, or see \
                            https://developer.hashicorp.com/vagrant/install";
