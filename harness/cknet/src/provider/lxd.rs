@@ -213,7 +213,11 @@ impl Lxd {
         loop {
             let all = self.tool.read(&["query", "/1.0/operations?recursion=1"], QUICK).await?;
             let lists = all.as_object().into_iter().flat_map(serde_json::Map::values).filter_map(Value::as_array);
-            let running = |operation: &&Value| operation.get("status").and_then(Value::as_str) == Some("Running");
+            let says = |operation: &Value, key: &str, word: &str| {
+                operation.get(key).and_then(Value::as_str).is_some_and(|said| said == word)
+            };
+            // A shell on an instance is an operation too, of the class `websocket`, and ends with its instance.
+            let running = |operation: &&Value| says(operation, "status", "Running") && says(operation, "class", "task");
             let resources = lists.flatten().filter(running).filter_map(|operation| operation.get("resources"));
             // Operations of other kinds have other resources.
             let busy = resources.into_iter().any(|resources| resources.to_string().contains(&ours));
