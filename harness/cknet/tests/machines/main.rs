@@ -14,10 +14,13 @@ const EXECUTABLE: &str = env!("CARGO_BIN_EXE_cknet");
 /// A scenario with two nodes on one segment.
 const SCENARIO: &str = "firewall.vxlan-port-blocked";
 
+/// What is tried, in a workplace of its own.
+type Try = fn(&Workplace) -> Result<(), Failed>;
+
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
-    let tests: [(&str, fn(&Workplace) -> Result<(), Failed>); 9] = [
+    let tests: [(&str, Try); 9] = [
         ("a_scenario_passes_on_machines_and_nothing_is_left", passes),
         ("a_guest_code_of_four_comes_back_once", code_four),
         ("a_launch_that_timed_out_is_told_and_deleted", late),
