@@ -126,8 +126,10 @@ impl Cluster {
         Ok(())
     }
 
+    /// Also those that are disabled: that keeps a pool from giving new addresses and leaves the pods that have one alone
+    /// (Calico's guide "Migrate from one IP pool to another").
     fn pool_specs(&self) -> Vec<IPPoolSpec> {
-        self.pools.state().iter().filter(|pool| !pool.spec.disabled).map(|pool| pool.spec.clone()).collect()
+        self.pools.state().iter().map(|pool| pool.spec.clone()).collect()
     }
 
     fn felix_spec(&self) -> FelixConfigurationSpec {
