@@ -23,6 +23,8 @@ pub struct Running {
     pub folder: PathBuf,
     /// Its name within the run.
     pub key: String,
+    /// The provider of its nodes.
+    pub provider: String,
     /// Its nodes, where they were noted.
     pub nodes: Vec<String>,
 }
@@ -61,6 +63,7 @@ pub fn running() -> Result<Vec<Running>, String> {
                 owner: history.owner.clone(),
                 folder: open.folder.clone(),
                 key: resource.key.name.clone(),
+                provider: resource.key.provider.clone(),
                 nodes: nodes.unwrap_or_default(),
             });
         }

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::clusters::{Running, running};
 use super::complain;
+use super::place::{self, Purpose};
 use crate::cluster::objects;
 use crate::exit::ExitCode;
 use crate::provider::netns::door::Door;
@@ -77,9 +78,22 @@ fn login_shell() -> String {
 }
 
 async fn on_node(cluster: &Running, node: &str, argv: Vec<String>) -> Result<i32, String> {
+    let purpose = Purpose { run: cluster.run.as_str(), folder: &cluster.folder, way_out: false };
+    let lasting = place::lasting(&purpose);
+    let machines = lasting.iter().find(|provider| provider.name() == cluster.provider);
+    if let Some(command) = machines.and_then(|provider| provider.enter(&cluster.key, node, &argv)) {
+        return on_machine(command);
+    }
     let door = Door::open(&cluster.socket()).map_err(|error| format!("cannot reach the cluster: {error}"))?;
     let program = argv.first().cloned().unwrap_or_default();
     door.run(node, argv).await.map_err(|error| format!("cannot run `{program}` on node `{node}`: {error}"))
+}
+
+/// By the provider's own program, which has the terminal as long as it runs.
+fn on_machine(mut command: std::process::Command) -> Result<i32, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let ended = command.status().map_err(|error| format!("cannot start `{program}`: {error}"))?;
+    ended.code().ok_or_else(|| format!("`{program}` ended with {ended}"))
 }
 
 async fn in_pod(kubeconfig: &Path, namespace: &str, pod: &str, argv: Vec<String>) -> Result<i32, String> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -288,6 +289,12 @@ impl Provider for Lxd {
             Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key: key.into() }) })
         }
         .boxed()
+    }
+
+    fn enter(&self, key: &str, node: &str, argv: &[String]) -> Option<Command> {
+        let mut command = Command::new(&self.tool.program);
+        command.args(["exec", &self.instance(key, node), "--"]).args(argv);
+        Some(command)
     }
 
     fn reclaim<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ProviderError>> {

@@ -224,6 +224,12 @@ pub trait Provider: Send + Sync {
     /// released or dropped.
     fn acquire<'a>(&'a self, key: &'a str, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>>;
 
+    /// The program of this machine by which a person's command runs on a node with the terminal that they have, where
+    /// there is one: `lxc exec`, `ssh -t`.
+    fn enter(&self, _key: &str, _node: &str, _argv: &[String]) -> Option<std::process::Command> {
+        None
+    }
+
     /// Removes whatever is still there of the topology of that name, also where acquiring it did not come to its end.
     /// Nothing has to be there.
     fn reclaim<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<(), ProviderError>> {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -294,6 +295,12 @@ impl Provider for Multipass {
             Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key: key.into(), _locks: locks }) })
         }
         .boxed()
+    }
+
+    fn enter(&self, key: &str, node: &str, argv: &[String]) -> Option<Command> {
+        let mut command = Command::new(&self.tool.program);
+        command.args(["exec", "-n", &format!("{}{node}", self.prefix(key)), "--", "sudo", "-n"]).args(argv);
+        Some(command)
     }
 
     fn reclaim<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ProviderError>> {

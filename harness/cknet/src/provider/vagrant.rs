@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -322,6 +323,15 @@ impl Provider for Vagrant {
             Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key: key.into() }) })
         }
         .boxed()
+    }
+
+    fn enter(&self, key: &str, node: &str, argv: &[String]) -> Option<Command> {
+        let words: Vec<String> = argv.iter().map(|word| machine::quoted(word)).collect();
+        let mut command = Command::new("ssh");
+        command.arg("-F").arg(self.place(key).join("ssh_config"));
+        // A terminal there, if there is one here.
+        command.args(["-o", "LogLevel=ERROR", "-t", "--", node]).arg(format!("sudo -n {}", words.join(" ")));
+        Some(command)
     }
 
     fn reclaim<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ProviderError>> {

@@ -20,7 +20,7 @@ type Try = fn(&Workplace) -> Result<(), Failed>;
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
-    let tests: [(&str, Try); 9] = [
+    let tests: [(&str, Try); 10] = [
         ("a_scenario_passes_on_machines_and_nothing_is_left", passes),
         ("a_guest_code_of_four_comes_back_once", code_four),
         ("a_launch_that_timed_out_is_told_and_deleted", late),
@@ -30,6 +30,7 @@ fn main() {
         ("answers_that_cannot_be_read_are_told", malformed),
         ("an_address_of_its_own_in_a_segment_is_told", overlap),
         ("machines_of_others_are_left_alone", others),
+        ("a_shell_on_a_kept_machine_is_a_shell_there", shell),
     ];
     let trials = tests.into_iter().map(|(name, test)| {
         let kind = missing.clone().unwrap_or_default();
@@ -194,4 +195,16 @@ fn others(here: &Workplace) -> Result<(), Failed> {
     let said = text(&output);
     holds("it passes", said.contains("code 0"), &said)?;
     holds("that machine stays", here.machines() == ["cknet-of-somebody"], &said)
+}
+
+fn shell(here: &Workplace) -> Result<(), Failed> {
+    let script = "$CKNET run $SCENARIO --provider multipass --keep >$STAND_IN.log 2>&1 & run=$!; \
+                  for i in $(seq 600); do grep -q ^pass $STAND_IN.log && break; sleep 0.1; done; \
+                  echo host: $($CKNET shell w1 -- hostname); $CKNET shell w1 -- sh -c 'exit 7'; echo code $?; \
+                  kill -TERM $run; wait $run; echo ended $?";
+    let output = here.script(script);
+    let said = text(&output);
+    holds("it is that machine", said.contains("host: w1\n"), &said)?;
+    holds("its exit code comes back", said.contains("code 7"), &said)?;
+    holds("its end takes the machines down", here.machines().is_empty(), &said)
 }
