@@ -16,7 +16,7 @@ use testcontainers::core::{CgroupnsMode, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{GenericImage, ImageExt};
 
-use crate::engine::{self, Container, Need, address, done, shell, until};
+use crate::engine::{self, Container, NETWORK, Need, address, done, shell, until};
 
 /// Longest time for a pull and a cluster, and for a cluster alone.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -46,6 +46,7 @@ async fn start(image: &str, arguments: &[&str]) -> Container {
     let (name, tag) = image.rsplit_once(':').expect("a tag");
     let request = GenericImage::new(name, tag).with_cmd(arguments.iter().copied());
     let request = request
+        .with_network(NETWORK)
         .with_privileged(true)
         .with_cgroupns_mode(CgroupnsMode::Private)
         .with_mount(Mount::tmpfs_mount("/run"))

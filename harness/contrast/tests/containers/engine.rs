@@ -22,6 +22,9 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// One for all trials: the client of the engine keeps connections that belong to the runtime that made them.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
+/// The network that every engine has. Named, since the engine calls it otherwise when it says how a container was made.
+pub const NETWORK: &str = "bridge";
+
 pub type Container = ContainerAsync<GenericImage>;
 
 /// What a trial needs besides an engine.
@@ -113,7 +116,7 @@ pub async fn idle(
 ) -> Container {
     let (name, tag) = image.split_once(':').expect("a tag");
     // Longer than any trial: `docker stop` and the removal end it.
-    let request = GenericImage::new(name, tag).with_cmd(["sleep", "3600"]);
+    let request = GenericImage::new(name, tag).with_cmd(["sleep", "3600"]).with_network(NETWORK);
     adjust(request).start().await.unwrap_or_else(|error| panic!("start `{image}`: {error}"))
 }
 

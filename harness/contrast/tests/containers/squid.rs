@@ -66,7 +66,7 @@ impl Squid {
 /// A container with web servers at 80 and 443, neither with TLS, in which a real curl can be run too.
 async fn web() -> Container {
     let web = engine::idle(IMAGE, |request| request).await;
-    done(&web, "mkdir /srv/web && echo welcome >/srv/web/index.html").await;
+    done(&web, "mkdir -p /srv/web && echo welcome >/srv/web/index.html").await;
     for port in [80, 443] {
         done(&web, &format!("busybox httpd -p {port} -h /srv/web")).await;
     }
