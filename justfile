@@ -64,6 +64,10 @@ repeat times="3":
 write-schema:
     UPDATE_SCHEMA=1 cargo test --package cknet --test scenario_suite the_committed_schema_is_current
 
+# scenarios on machines of a real provider: lxd or vagrant
+machines KIND="lxd":
+    .ci/recipe machines {{KIND}}
+
 # the workflows against their schemas and for what is unsafe, and the scripts that they call
 workflows:
     .ci/recipe workflows

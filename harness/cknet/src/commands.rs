@@ -3,7 +3,7 @@
 //! Programs on nodes go through [`crate::provider::Node`] instead.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
@@ -19,18 +19,45 @@ pub enum CommandError {
     Deadline { program: String, deadline: Duration },
 }
 
+/// What a program gets beside its arguments.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Added to the environment of this process.
+    pub environment: Vec<(String, String)>,
+    /// The folder in which it runs; this process' own unless given.
+    pub folder: Option<PathBuf>,
+}
+
 /// Runs a program with both outputs captured and nothing on its standard input; any exit code is an answer.
+pub fn run(program: &Path, arguments: &[&str], deadline: Duration) -> Result<Output, CommandError> {
+    run_given(program, arguments, &Given::default(), Vec::new(), deadline)
+}
+
+/// The same with something on its standard input and more given.
 ///
 /// The program leads a process group of its own, so that past the deadline its children are killed with it: killing
 /// the program alone would leave them holding the captured pipes.
-pub fn run(program: &Path, arguments: &[&str], deadline: Duration) -> Result<Output, CommandError> {
+pub fn run_given(
+    program: &Path,
+    arguments: &[&str],
+    given: &Given,
+    stdin: Vec<u8>,
+    deadline: Duration,
+) -> Result<Output, CommandError> {
     let name = || program.display().to_string();
     let failed = |cause| CommandError::Start { program: name(), cause };
-    let expression =
-        duct::cmd(program.as_os_str(), arguments).stdin_null().stdout_capture().stderr_capture().unchecked();
+    let mut expression = duct::cmd(program.as_os_str(), arguments).stdout_capture().stderr_capture().unchecked();
+    expression = if stdin.is_empty() { expression.stdin_null() } else { expression.stdin_bytes(stdin) };
+    for (variable, value) in &given.environment {
+        expression = expression.env(variable, value);
+    }
+    if let Some(folder) = &given.folder {
+        expression = expression.dir(folder);
+    }
     let handle = expression
         .before_spawn(|command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
+            cknet_kernel::child::with_default_signals(command);
             Ok(())
         })
         .start()

@@ -32,6 +32,8 @@ pub fn run(program: &str, arguments: &[String]) -> Option<ExitCode> {
         ("node-firewall", _) => firewall::main(rest.iter().cloned()),
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
         ("node-file", _) => crate::provider::file::main(rest),
+        ("node-interfaces", _) => crate::provider::machine::interfaces::main(rest),
+        ("relay", _) => crate::provider::machine::relay::main(rest),
         ("node-link", _) => crate::provider::link::main(rest),
         ("node-route", _) => crate::provider::route::route(rest),
         ("node-fdb", _) => crate::provider::route::fdb(rest),

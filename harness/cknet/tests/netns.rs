@@ -105,7 +105,7 @@ async fn nothing_is_left_when_nodes_are_released() {
     let (lease, _folder) = acquire().await;
     let w1 = lease.nodes.get("w1").unwrap().clone();
     w1.start("sleeper", Invocation::new(["sleep", "4243"])).await.unwrap();
-    let holder = lease.release.holder();
+    let holder = lease.release.holder().unwrap();
     assert!(namespaces() > 1);
     lease.release.release().await.unwrap();
     assert!(!std::path::Path::new(&format!("/proc/{holder}")).exists());

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::place::{self, Purpose};
 use super::{complain, print};
 use crate::exit::ExitCode;
 use crate::ledger::{Destroyers, Fate, Liveness, Owner, Resource, Retention, RunId, StateDir, collect, open_ledgers};
@@ -100,8 +101,24 @@ pub fn gc(options: &GcOptions) -> ExitCode {
         Ok(state) => state,
         Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
     };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
+    };
+    let runs = state.runs();
+    let (runs, runtime) = (&runs, &runtime);
     let mut destroyers = Destroyers::default();
-    destroyers.add("netns-cluster", |run, resource| destroy_netns(&state.runs().join(run.as_str()), resource));
+    destroyers.add("netns-cluster", |run, resource| destroy_netns(&runs.join(run.as_str()), resource));
+    for provider in place::lasting(&Purpose { run: "", folder: Path::new("/"), way_out: false }) {
+        let name = provider.name();
+        destroyers.add(format!("{name}-cluster"), move |run, resource| {
+            let folder = runs.join(run.as_str());
+            let purpose = Purpose { run: run.as_str(), folder: &folder, way_out: false };
+            let all = place::lasting(&purpose);
+            let provider = all.iter().find(|provider| provider.name() == name).ok_or("no such provider")?;
+            Ok(runtime.block_on(provider.reclaim(&resource.key.name))?)
+        });
+    }
     let collected = collect(&state, &mut destroyers, Retention::default(), Timestamp::now(), options.dry_run);
     let report = match collected {
         Ok(report) => report,

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::place::{self, Purpose};
 use super::print;
 use crate::exit::ExitCode;
 use crate::provider::Provider;
@@ -54,6 +55,17 @@ pub fn doctor() -> ExitCode {
     };
     for finding in &findings {
         let _ = writeln!(text, "  missing: {}\n  mend it: {}", finding.what, finding.fix);
+    }
+    for provider in place::lasting(&Purpose { run: "", folder: Path::new("/"), way_out: false }) {
+        let findings = provider.preflight();
+        let name = provider.name();
+        let _ = match findings.is_empty() {
+            true => writeln!(text, "provider {name}: ready; cknet run --provider {name}, see docs/providers.md"),
+            false => writeln!(text, "provider {name}: not ready; not needed for a run on namespaces"),
+        };
+        for finding in findings {
+            let _ = writeln!(text, "  missing: {}\n  mend it: {}", finding.what, finding.fix);
+        }
     }
     for optional in OPTIONAL {
         let _ = match on_path(optional.program) {

@@ -12,6 +12,7 @@ mod explain;
 mod former;
 mod interrupt;
 mod list;
+mod place;
 mod product;
 mod prove;
 mod repeat;

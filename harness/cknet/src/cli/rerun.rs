@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::place::Place;
 use super::product::Product;
 use super::run::{self, Manner};
 use super::{Selection, complain, former, note, suite};
@@ -25,6 +26,8 @@ pub struct Options {
     scenarios: Option<PathBuf>,
     #[command(flatten)]
     product: Product,
+    #[command(flatten)]
+    place: Place,
     #[command(flatten)]
     manner: Manner,
 }
@@ -54,19 +57,22 @@ pub async fn rerun(options: Options) -> ExitCode {
     if abouts.any(|about| Some(about) != first) {
         return complain(ExitCode::Usage, "runs on several distributions or channels are there; name one of them");
     }
-    let product = match runs.iter().find_map(|run| run.run.as_ref()) {
-        Some(run) => options.product.or_that_of(run),
-        None => Ok(options.product),
+    let about = match runs.iter().find_map(|run| run.run.as_ref()) {
+        Some(run) => {
+            let product = options.product.or_that_of(run);
+            product.and_then(|product| Ok((product, options.place.or_that_of(&run.provider)?)))
+        }
+        None => Ok((options.product, options.place)),
     };
-    let product = match product {
-        Ok(product) => product,
+    let (product, place) = match about {
+        Ok(about) => about,
         Err(problem) => return complain(ExitCode::Usage, &problem),
     };
     let mut manner = options.manner;
     // In the order in which it failed, as far as fewer scenarios have one.
     manner.seed = manner.seed.or_else(|| runs.iter().find_map(|run| Some(run.run.as_ref()?.seed)));
     let selection = Selection { filter, scenarios: options.scenarios };
-    run::run(run::Options { selection, partition: None, product, manner }).await
+    run::run(run::Options { selection, partition: None, product, place, manner }).await
 }
 
 /// Scenarios with a case that failed, or that was never judged.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::former::EVENTS;
 use super::interrupt::Interrupts;
+use super::place::{Place, Purpose};
 use super::product::{self, Product};
 use super::repeat::{FailFast, Repetitions};
 use super::suite::Documents;
@@ -18,9 +19,8 @@ use crate::distribution::reference::Reference;
 use crate::event::{Artifact, Fidelity, RunStarted, Summary};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::ledger::{Ledger, StateDir};
-use crate::plan::{Offer, Partition, Plan, plan};
+use crate::plan::{Offer, Partition, Plan, fidelity, plan};
 use crate::provider::Provider;
-use crate::provider::netns::Netns;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
 use crate::report::terminal::{Terminal, TerminalOptions, Verbosity};
 use crate::report::{Fanout, Html, Ndjson, ReportError};
@@ -39,6 +39,8 @@ pub struct Options {
     pub partition: Option<Partition>,
     #[command(flatten)]
     pub product: Product,
+    #[command(flatten)]
+    pub place: Place,
     #[command(flatten)]
     pub manner: Manner,
 }
@@ -168,7 +170,7 @@ impl Once<'_> {
     async fn carry_out(&self, seed: u64, number: Option<u32>, repetitions: Option<&Repetitions>) -> ExitCode {
         let options = &self.options.manner;
         let shard = self.options.partition.map(|partition| partition.to_string());
-        let workshop = match Workshop::open_with(self.distribution.clone()) {
+        let workshop = match Workshop::open_with(self.distribution.clone(), &self.options.place) {
             Ok(workshop) => workshop,
             Err(problem) => return complain(ExitCode::Infrastructure, &problem),
         };
@@ -236,15 +238,17 @@ pub struct Job {
 impl Workshop {
     /// Begins a ledger in the state directory, for the reference distribution.
     pub fn open() -> Result<Self, String> {
-        Self::open_with(Arc::new(Reference))
+        Self::open_with(Arc::new(Reference), &Place::default())
     }
 
     /// Begins a ledger in the state directory.
-    pub fn open_with(distribution: Arc<dyn Distribution>) -> Result<Self, String> {
+    pub fn open_with(distribution: Arc<dyn Distribution>, place: &Place) -> Result<Self, String> {
         let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
         let ledger = Arc::new(state.begin().map_err(|error| error.to_string())?);
-        let provider = Netns { executable: "/proc/self/exe".into(), folder: ledger.folder().to_path_buf() };
-        Ok(Self { ledger, provider: Arc::new(provider), distribution })
+        let way_out = distribution.fidelity() == Fidelity::Cluster;
+        let purpose = Purpose { run: ledger.run().as_str(), folder: ledger.folder(), way_out };
+        let provider = place.provider(&purpose);
+        Ok(Self { ledger, provider, distribution })
     }
 
     pub fn provider(&self) -> &dyn Provider {
@@ -267,6 +271,7 @@ impl Workshop {
         let shard = options.partition.map(|partition| partition.to_string());
         again.extend(shard.iter().flat_map(|shard| ["--partition".into(), shard.clone()]));
         again.extend(options.product.words());
+        again.extend(options.place.words());
         again.extend(["--seed".into(), seed.to_string()]);
         let system = nix::sys::utsname::uname().ok();
         let told = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
@@ -277,7 +282,7 @@ impl Workshop {
             seed,
             provider: self.provider.name().into(),
             distribution: self.distribution.name().into(),
-            fidelity: self.distribution.fidelity(),
+            fidelity: fidelity(&*self.provider, &*self.distribution),
             host: told(|system| system.nodename()),
             kernel: told(|system| system.release()),
             arch: told(|system| system.machine()),

@@ -70,6 +70,8 @@ pub enum ClusterError {
     Interrupted,
     #[error("{0}")]
     Ledger(String),
+    #[error("{made}; and what was made could not be removed: {left}; try: cknet gc")]
+    Left { made: String, left: String },
 }
 
 impl Cluster {
@@ -114,9 +116,9 @@ impl Cluster {
         }
     }
 
-    /// The process that holds the machines.
+    /// The process with which the machines end, if there is one.
     pub fn holder(&self) -> Option<u32> {
-        self.release.as_ref().map(|release| release.holder())
+        self.release.as_ref().and_then(|release| release.holder())
     }
 }
 

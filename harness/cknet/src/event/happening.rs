@@ -32,7 +32,7 @@ impl<T: Into<String>> From<T> for CaseId {
 pub enum Fidelity {
     /// The reference distribution on namespaces of one kernel.
     Model,
-    /// The reference distribution on separate kernels.
+    /// The reference distribution on machines of their own.
     Dataplane,
     /// A real distribution.
     Cluster,
@@ -52,7 +52,7 @@ impl Fidelity {
     pub fn statement(self, distribution: &str) -> String {
         match self {
             Self::Model => "this is a statement about the reference model, not about Canonical Kubernetes".into(),
-            Self::Dataplane => "this is a statement about the reference model on separate kernels, \
+            Self::Dataplane => "this is a statement about the reference model on machines of their own, \
                                 not about Canonical Kubernetes"
                 .into(),
             Self::Cluster => {

@@ -45,7 +45,7 @@ impl Offer {
         Self {
             name: format!("{} on {}", distribution.name(), provider.name()),
             capabilities: [provider.capabilities(), distribution.capabilities()].concat(),
-            fidelity: distribution.fidelity(),
+            fidelity: fidelity(provider, distribution),
             carries: distribution.carries(),
         }
     }
@@ -78,6 +78,15 @@ impl Offer {
         // What cannot be planned at all is told where it is planned.
         let (_, spec) = cluster_of(scenario).ok()?;
         self.carries.lacks(&spec).map(|lacking| format!("requires {lacking}; {} cannot be that", self.name))
+    }
+}
+
+/// What a result on such a cluster is a statement about. The model on machines of its own is still a model of the
+/// distribution, but the kernels, wires and firewalls between its nodes are real.
+pub fn fidelity(provider: &dyn Provider, distribution: &dyn Distribution) -> Fidelity {
+    match distribution.fidelity() {
+        Fidelity::Model if provider.gives_machines() => Fidelity::Dataplane,
+        own => own,
     }
 }
 

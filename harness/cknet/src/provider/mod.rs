@@ -5,8 +5,13 @@
 
 pub mod file;
 pub mod link;
+pub mod lxd;
+pub mod machine;
+pub mod multipass;
 pub mod netns;
+pub mod pipes;
 pub mod route;
+pub mod vagrant;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -217,6 +223,13 @@ pub trait Provider: Send + Sync {
     /// Makes the machines of a topology; `key` names them within the run. They end when the returned lease is
     /// released or dropped.
     fn acquire<'a>(&'a self, key: &'a str, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>>;
+
+    /// Removes whatever is still there of the topology of that name, also where acquiring it did not come to its end.
+    /// Nothing has to be there.
+    fn reclaim<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<(), ProviderError>> {
+        // What ends with the process that holds it leaves nothing.
+        futures::future::ready(Ok(())).boxed()
+    }
 }
 
 /// Acquired nodes, and the way to give them back.
@@ -230,8 +243,8 @@ pub trait Release: Send + Sync {
     /// Ends the machines and waits until they are gone.
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), ProviderError>>;
 
-    /// The process that holds the machines, for the ledger.
-    fn holder(&self) -> u32;
+    /// The process with which the machines end, if there is one, for the ledger.
+    fn holder(&self) -> Option<u32>;
 }
 
 /// Nodes could not be made or unmade.

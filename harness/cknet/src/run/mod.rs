@@ -177,8 +177,11 @@ impl Run {
         let cluster = match made {
             Ok(cluster) => cluster,
             Err(error) => {
-                // Whatever was made was dropped with the attempt.
-                self.ledger.destroyed(&resource.key)?;
+                // What does not end with the attempt is removed; what cannot be stays in the ledger.
+                match self.provider.reclaim(&resource.key.name).await {
+                    Ok(()) => self.ledger.destroyed(&resource.key)?,
+                    Err(left) => return Err(ClusterError::Left { made: error.to_string(), left: left.to_string() }),
+                }
                 return Err(error);
             }
         };

@@ -193,7 +193,7 @@ impl Release for Fabric {
         .boxed()
     }
 
-    fn holder(&self) -> u32 {
-        self.process.id()
+    fn holder(&self) -> Option<u32> {
+        Some(self.process.id())
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::client::Client;
 use super::wire::{Request, Spawn};
-use crate::provider::{Conversation, Exit, Invocation, Node, NodeError, Output};
+use crate::provider::{Conversation, Exit, Invocation, Node, NodeError, Output, pipes};
 
 /// Before a listener is asked again that could not accept.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -81,8 +81,8 @@ impl Node for NetnsNode {
         async move {
             let doing = format!("run `{invocation}`");
             let stdin = memory(&invocation.stdin).map_err(self.failed(doing.clone()))?;
-            let (stdout, stdout_end) = output_pipe().map_err(self.failed(doing.clone()))?;
-            let (stderr, stderr_end) = output_pipe().map_err(self.failed(doing.clone()))?;
+            let (stdout, stdout_end) = pipes::output().map_err(self.failed(doing.clone()))?;
+            let (stderr, stderr_end) = pipes::output().map_err(self.failed(doing.clone()))?;
             let late = || {
                 let (node, command) = (self.name.clone(), invocation.to_string());
                 NodeError::Deadline { node, command, deadline }
@@ -142,8 +142,8 @@ impl Node for NetnsNode {
     fn converse(&self, invocation: Invocation) -> BoxFuture<'_, Result<Conversation, NodeError>> {
         async move {
             let doing = format!("talk with `{invocation}`");
-            let (stdin_end, stdin) = input_pipe().map_err(self.failed(doing.clone()))?;
-            let (stdout, stdout_end) = output_pipe().map_err(self.failed(doing.clone()))?;
+            let (stdin_end, stdin) = pipes::input().map_err(self.failed(doing.clone()))?;
+            let (stdout, stdout_end) = pipes::output().map_err(self.failed(doing.clone()))?;
             let null = File::options().write(true).open("/dev/null").map_err(self.failed(doing))?;
             let (process, _) = self.spawn(&invocation, [stdin_end, stdout_end, null.into()]).await?;
             let leash = Box::new(Leash { process, client: self.client.clone() });
@@ -260,23 +260,4 @@ fn memory(content: &[u8]) -> io::Result<OwnedFd> {
     file.write_all(content)?;
     file.rewind()?;
     Ok(file.into())
-}
-
-/// A pipe whose read end is ours and whose write end is for a program.
-fn output_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
-    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    set_nonblocking(&read)?;
-    Ok((pipe::Receiver::from_owned_fd(read)?, write))
-}
-
-/// A pipe whose write end is ours and whose read end is for a program.
-fn input_pipe() -> io::Result<(OwnedFd, pipe::Sender)> {
-    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    set_nonblocking(&write)?;
-    Ok((read, pipe::Sender::from_owned_fd(write)?))
-}
-
-fn set_nonblocking(pipe: &OwnedFd) -> io::Result<()> {
-    nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-    Ok(())
 }

@@ -23,6 +23,7 @@ const COMMAND: Duration = Duration::from_secs(20);
 /// Between two questions whether firewalld answers; each question starts an interpreter.
 const ASK_AGAIN: Duration = Duration::from_millis(30);
 
+const SOCKET: &str = "/run/dbus/system_bus_socket";
 const BUS: &str = "firewalld-bus";
 const SERVICE: &str = "firewalld";
 /// Beside the socket, so that the folder that the socket needs is there.
@@ -119,7 +120,9 @@ async fn start(node: &dyn Node) -> Result<Behind, String> {
     /// Each start has a folder of its own: what one scenario made permanent is nothing to the next.
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let text = |error: crate::provider::NodeError| error.to_string();
-    if node.ended(BUS).await.is_none() && node.take(BUS_CONFIG).await.is_err() {
+    // A machine with an init of its own has a bus.
+    let has_bus = node.run(Invocation::new(["test", "-S", SOCKET]), COMMAND).await.map_err(text)?.succeeded();
+    if !has_bus && node.ended(BUS).await.is_none() && node.take(BUS_CONFIG).await.is_err() {
         node.put(BUS_CONFIG, 0o644, BUS_RULES.into()).await.map_err(text)?;
         let bus = ["dbus-daemon", "--nofork", "--nopidfile", "--config-file", BUS_CONFIG];
         node.start(BUS, Invocation::new(bus)).await.map_err(text)?;

@@ -6,15 +6,16 @@ use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 
-/// Where programs of the node and of the distribution are found.
-pub const PATH: &str = "/run/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs of the node and of the distribution are found: on a node of namespaces, and on a machine.
+pub const PATH: &str = "/run/cknet/bin:/var/lib/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const NODE_KUBECONFIG: &str = "/etc/kubernetes/kubelet.conf";
 
 /// The folder of our programs in containers of public images.
 pub const PUBLIC_PROGRAMS: &str = "/.cknet/bin";
 /// Where programs are found in containers of public images: ours, which are linked to there, before the machine's.
-pub const PUBLIC_PATH: &str = "/.cknet/bin:/run/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PUBLIC_PATH: &str =
+    "/.cknet/bin:/run/cknet/bin:/var/lib/cknet/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Variables in the order in which they were set; a later one wins.
 pub type Variables = Vec<(String, String)>;

@@ -1,0 +1,127 @@
+//! Where a run's nodes come from: from words on the command line to a provider.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use crate::provider::Provider;
+use crate::provider::lxd::{self, Lxd};
+use crate::provider::machine::Image;
+use crate::provider::multipass::Multipass;
+use crate::provider::netns::Netns;
+use crate::provider::vagrant::Vagrant;
+use crate::scenario::model::Capability;
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Place {
+    /// What nodes are made of; `netns`, namespaces of this machine, unless given.
+    #[arg(long, value_enum)]
+    provider: Option<Name>,
+    /// The image of machines: for lxd, incus and multipass one that they know, for vagrant a box.
+    #[arg(long, value_name = "IMAGE", requires = "provider")]
+    machine_image: Option<String>,
+    /// What that image has installed, with commas between; scenarios that need it are run and not skipped.
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', requires = "provider")]
+    machine_has: Vec<Has>,
+    /// A bridge of this machine for the next segment of each topology, for multipass; repeatable.
+    #[arg(long, value_name = "BRIDGE", requires = "provider")]
+    machine_network: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Name {
+    Netns,
+    Lxd,
+    Incus,
+    Multipass,
+    Vagrant,
+}
+
+/// Programs by which an image makes a scenario possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Has {
+    Bird,
+    Firewalld,
+    Squid,
+    Tinyproxy,
+}
+
+impl Has {
+    fn capability(self) -> Capability {
+        match self {
+            Self::Bird => Capability::Bgp,
+            Self::Firewalld => Capability::Firewalld,
+            Self::Squid => Capability::Squid,
+            Self::Tinyproxy => Capability::Tinyproxy,
+        }
+    }
+}
+
+/// What a provider is made for.
+pub struct Purpose<'a> {
+    /// The run's id.
+    pub run: &'a str,
+    /// The run's folder.
+    pub folder: &'a Path,
+    /// Whether machines need a way to package servers and registries.
+    pub way_out: bool,
+}
+
+impl Place {
+    /// The place of a former run, where the command line says nothing of it.
+    pub fn or_that_of(mut self, provider: &str) -> Result<Self, String> {
+        if self.provider.is_none() {
+            let name = Name::from_str(provider, false);
+            self.provider = Some(name.map_err(|_| format!("no provider is called `{provider}`"))?);
+        }
+        Ok(self)
+    }
+
+    /// The words that say the same again.
+    pub fn words(&self) -> Vec<String> {
+        let word = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_string());
+        let provider =
+            self.provider.filter(|name| *name != Name::Netns).and_then(|name| word(name.to_possible_value()));
+        let has: Vec<String> = self.machine_has.iter().filter_map(|has| word(has.to_possible_value())).collect();
+        let mut all = vec![
+            ("--provider", provider),
+            ("--machine-image", self.machine_image.clone()),
+            ("--machine-has", (!has.is_empty()).then(|| has.join(","))),
+        ];
+        all.extend(self.machine_network.iter().map(|bridge| ("--machine-network", Some(bridge.clone()))));
+        all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
+    }
+
+    pub fn provider(&self, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
+        let has = self.machine_has.iter().map(|has| has.capability()).collect();
+        let image = Image { name: self.machine_image.clone(), has };
+        provider(self.provider.unwrap_or(Name::Netns), &image, &self.machine_network, purpose)
+    }
+}
+
+/// The executable as the path by which this process can be started again, whatever happened to its file.
+fn executable() -> PathBuf {
+    "/proc/self/exe".into()
+}
+
+fn provider(name: Name, image: &Image, bridges: &[String], purpose: &Purpose<'_>) -> Arc<dyn Provider> {
+    let lxd = |product| Arc::new(Lxd::new(product, purpose.run, executable(), image, purpose.way_out));
+    match name {
+        Name::Netns => Arc::new(Netns { executable: executable(), folder: purpose.folder.to_path_buf() }),
+        Name::Lxd => lxd(lxd::Product::Lxd),
+        Name::Incus => lxd(lxd::Product::Incus),
+        Name::Multipass => {
+            // Beside the folders of runs, so that two runs find the same locks.
+            let shared = purpose.folder.parent().unwrap_or(purpose.folder);
+            Arc::new(Multipass::new(purpose.run, shared, executable(), image, bridges))
+        }
+        Name::Vagrant => Arc::new(Vagrant::new(purpose.run, purpose.folder, executable(), image)),
+    }
+}
+
+/// Providers whose machines outlive the process that made them.
+pub fn lasting(purpose: &Purpose<'_>) -> Vec<Arc<dyn Provider>> {
+    let all = Name::value_variants().iter().filter(|name| **name != Name::Netns);
+    all.map(|name| provider(*name, &Image::default(), &[], purpose)).collect()
+}

@@ -1,0 +1,135 @@
+//! From a machine that was made to a node: it answers, it has our executable, its NICs are as the topology wants.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+
+use super::interfaces::{Wanted, WantedNic};
+use super::{FOLDER, Machine, MachineNode};
+use crate::provider::{Invocation, Nic, Node, NodeError, NodeSpec, Nodes, Topology};
+
+/// Longest single try to have a shell on a machine that starts.
+const TRY: Duration = Duration::from_secs(15);
+
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// Longest time for a setting.
+const QUICK: Duration = Duration::from_secs(60);
+
+/// What a machine gets, and how long it may take to start.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The executable that is copied onto each machine.
+    pub executable: PathBuf,
+    /// Longest time from its start to its first shell.
+    pub within: Duration,
+    /// Whether interfaces of the machine that the topology does not name carry the way to other networks.
+    pub has_way_out: bool,
+}
+
+/// A machine could not become a node.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error("cannot read our own executable `{path}`: {cause}")]
+    Executable { path: PathBuf, cause: std::io::Error },
+    #[error("`{called}` gave no shell within {within:?} of its start: {last}")]
+    NoShell { called: String, within: Duration, last: String },
+    #[error(
+        "our executable does not run on `{called}`: {said}; build one that needs no libraries of the machine (just static) and run that one"
+    )]
+    CannotRun { called: String, said: String },
+    #[error("the interfaces of `{called}` cannot be set up: {said}")]
+    Interfaces { called: String, said: String },
+    #[error("no machine was made for node `{0}`")]
+    Missing(String),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// Makes all machines nodes, beside each other.
+pub async fn prepare(machines: Vec<Machine>, topology: &Topology, boot: &Boot) -> Result<Nodes, PrepareError> {
+    let read = tokio::fs::read(&boot.executable).await;
+    let executable = Arc::new(read.map_err(|cause| PrepareError::Executable { path: boot.executable.clone(), cause })?);
+    let each = machines.into_iter().map(|machine| {
+        let executable = executable.clone();
+        async move {
+            let spec = topology.nodes.iter().find(|node| node.name == machine.node);
+            let spec = spec.ok_or_else(|| PrepareError::Missing(machine.node.clone()))?;
+            let node = become_node(&machine, spec, topology, boot, &executable).await?;
+            Ok::<_, PrepareError>((machine.node.clone(), Arc::new(node) as Arc<dyn Node>))
+        }
+    });
+    let by_name: BTreeMap<String, Arc<dyn Node>> = try_join_all(each).await?.into_iter().collect();
+    match topology.nodes.iter().find(|node| !by_name.contains_key(&node.name)) {
+        Some(node) => Err(PrepareError::Missing(node.name.clone())),
+        None => Ok(Nodes { by_name }),
+    }
+}
+
+async fn become_node(
+    machine: &Machine,
+    spec: &NodeSpec,
+    topology: &Topology,
+    boot: &Boot,
+    executable: &[u8],
+) -> Result<MachineNode, PrepareError> {
+    let addresses = spec.nics.iter().map(|nic| (nic.name.clone(), nic.address)).collect();
+    let node = MachineNode::new(spec.name.clone(), addresses, machine.transport.clone());
+    await_shell(&node, machine, boot.within).await?;
+    machine.transport.answered();
+    let program = format!("{FOLDER}/bin/cknet");
+    node.put(&program, 0o755, executable.to_vec()).await?;
+    let called = || machine.called.clone();
+    let tried = node.run(Invocation::new([program.as_str(), "--version"]), QUICK).await?;
+    if !tried.succeeded() {
+        return Err(PrepareError::CannotRun { called: called(), said: tried.complaint() });
+    }
+    // Programs of public test images go by this name.
+    let link = Invocation::new(["ln", "-sfn", "cknet", &format!("{FOLDER}/bin/agnhost")]);
+    node.run(link, QUICK).await?;
+    let wanted = wanted(machine, spec, topology, boot);
+    let text = serde_json::to_vec(&wanted).map_err(|error| interfaces(machine, error.to_string()))?;
+    let done = node.run(Invocation::new([program.as_str(), "node-interfaces"]).stdin(text), QUICK).await?;
+    if done.succeeded() { Ok(node) } else { Err(interfaces(machine, done.complaint())) }
+}
+
+fn interfaces(machine: &Machine, said: String) -> PrepareError {
+    PrepareError::Interfaces { called: machine.called.clone(), said }
+}
+
+/// What the machine's network has to be like.
+fn wanted(machine: &Machine, spec: &NodeSpec, topology: &Topology, boot: &Boot) -> Wanted {
+    let mtu = |segment: &str| topology.segments.iter().find(|known| known.name == segment).map(|known| known.mtu);
+    let nic = |nic: &Nic| WantedNic {
+        mac: machine.macs.get(&nic.name).copied(),
+        name: nic.name.clone(),
+        address: nic.address,
+        mtu: mtu(&nic.segment),
+    };
+    Wanted {
+        host: spec.name.clone(),
+        forwards: spec.forwards,
+        nics: spec.nics.iter().map(nic).collect(),
+        routes: spec.routes.clone(),
+        keeps_way_out: boot.has_way_out,
+    }
+}
+
+async fn await_shell(node: &MachineNode, machine: &Machine, within: Duration) -> Result<(), PrepareError> {
+    let started = Instant::now();
+    loop {
+        let last = match node.run(Invocation::new(["true"]), TRY).await {
+            Ok(output) if output.succeeded() => return Ok(()),
+            Ok(output) => output.complaint(),
+            Err(error) => error.to_string(),
+        };
+        if started.elapsed() + AGAIN >= within {
+            return Err(PrepareError::NoShell { called: machine.called.clone(), within, last });
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}

@@ -1,0 +1,198 @@
+//! Lines for the `sh` of a machine, and what they answer.
+//!
+//! Whether a program ran to its end is said by a mark behind its standard error and never by the exit code of whatever
+//! carried it: ssh, lxc and multipass have exit codes of their own in the same numbers, and multipass runs a command
+//! that ended with 4 again for ever.
+
+use std::time::Duration;
+
+use super::FOLDER;
+use crate::provider::{Exit, Invocation};
+
+/// A signal's number added to this is the exit code by which `sh` tells of it (POSIX, 2.8.2).
+const SIGNALLED: i32 = 128;
+
+/// Where on a machine the logs of services lie, and what is known of them.
+pub const RUN: &str = "/run/cknet";
+
+/// One word for `sh`, whatever is in it.
+pub fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The words by which a program is started with its environment.
+fn words(invocation: &Invocation) -> String {
+    let path = format!("PATH={FOLDER}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin");
+    let variables = invocation.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    let all = ["env".to_string(), path].into_iter().chain(variables).chain(invocation.argv.iter().cloned());
+    all.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a program to its end, but no longer than `deadline`: then its whole group is killed there.
+pub fn run(invocation: &Invocation, deadline: Duration, mark: &str) -> String {
+    let seconds = deadline.as_secs() + 1;
+    marked(&format!("timeout -s KILL {seconds} {}", words(invocation)), mark)
+}
+
+/// Runs a line and says behind it how it ended.
+pub fn marked(line: &str, mark: &str) -> String {
+    format!("cd /; {line}; printf '\\n%s %s\\n' {mark} $? >&2; exit 0")
+}
+
+/// Becomes the program.
+pub fn exec(invocation: &Invocation) -> String {
+    format!("cd /; exec {}", words(invocation))
+}
+
+/// Starts a program that outlives the shell; its process id and how it ends are written down below `folder`.
+pub fn start(folder: &str, service: &str, invocation: &Invocation) -> String {
+    let (log, file) = (format!("{folder}/log/{service}.log"), format!("{folder}/services/{service}"));
+    let inner = format!("\"$@\" >>{} 2>&1 </dev/null; echo $? >{}", quoted(&log), quoted(&format!("{file}.ended")));
+    format!(
+        "mkdir -p {folder}/log {folder}/services; rm -f {ended}; \
+         setsid sh -c {inner} sh {words} >/dev/null 2>&1 </dev/null & echo $! >{pid}",
+        folder = quoted(folder),
+        ended = quoted(&format!("{file}.ended")),
+        inner = quoted(&inner),
+        words = words(invocation),
+        pid = quoted(&format!("{file}.pid")),
+    )
+}
+
+/// Kills a started program's group and waits until the kernel knows it no more. The pid is given without `--`, which
+/// the `kill` of dash takes for one.
+pub fn stop(folder: &str, service: &str) -> String {
+    let file = quoted(&format!("{folder}/services/{service}"));
+    format!(
+        "if p=$(cat {file}.pid 2>/dev/null); then kill -KILL -$p 2>/dev/null || kill -KILL $p 2>/dev/null; \
+         while kill -0 -$p 2>/dev/null; do sleep 0.02; done; rm -f {file}.pid {file}.ended; fi; true"
+    )
+}
+
+/// Says `running`, `gone`, or the exit code of a started program; `never` of one that was not started.
+pub fn look(folder: &str, service: &str) -> String {
+    let file = quoted(&format!("{folder}/services/{service}"));
+    // The process and not its group: it is there from the start, the group only when `setsid` has made it.
+    format!(
+        "if [ -s {file}.ended ]; then cat {file}.ended; \
+         elif ! p=$(cat {file}.pid 2>/dev/null); then echo never; \
+         elif kill -0 $p 2>/dev/null; then echo running; else echo gone; fi"
+    )
+}
+
+/// Writes what comes on standard input to a file, if all of it came.
+pub fn put(path: &str, mode: u32, length: usize, mark: &str) -> String {
+    let folder = path.rsplit_once('/').map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+    let (folder, draft, path) = (quoted(folder), quoted(&format!("{path}.{mark}")), quoted(path));
+    format!(
+        "mkdir -p {folder} && (umask 077; cat >{draft}) && \
+         if [ $(wc -c <{draft}) -eq {length} ]; then chmod {mode:o} {draft} && mv -f {draft} {path}; \
+         else rm -f {draft}; echo 'not all of it came' >&2; false; fi"
+    )
+}
+
+/// What a marked line wrote to standard error, and how it ended; `None` if its end was never told.
+pub fn ended(stderr: &[u8], mark: &str) -> Option<(Vec<u8>, Exit)> {
+    let mark = format!("\n{mark} ");
+    let at = stderr.windows(mark.len()).rposition(|window| window == mark.as_bytes())?;
+    let (said, rest) = stderr.split_at_checked(at)?;
+    let code = std::str::from_utf8(rest.get(mark.len()..)?).ok()?.split_whitespace().next()?.parse().ok()?;
+    Some((said.to_vec(), exit(code)))
+}
+
+/// How a program ended whose shell told this code.
+pub fn exit(code: i32) -> Exit {
+    match code - SIGNALLED {
+        signal @ 1..=64 => Exit::Signal(signal),
+        _ => Exit::Code(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::{Command, Output};
+
+    use super::*;
+
+    fn sh(script: &str) -> Output {
+        Command::new("sh").args(["-c", script]).output().unwrap()
+    }
+
+    #[test]
+    fn words_reach_the_program_as_they_are() {
+        let odd = "a 'b' \"c\" $d `e` \\ \n ü *";
+        let invocation = Invocation::new(["printf", "%s|%s", odd, ""]);
+        assert_eq!(String::from_utf8(sh(&exec(&invocation)).stdout).unwrap(), format!("{odd}|"));
+    }
+
+    #[test]
+    fn the_mark_tells_how_it_ended_and_the_shell_always_ends_well() {
+        for (script, wanted) in
+            [("exit 4", Exit::Code(4)), ("kill -TERM $$", Exit::Signal(15)), ("true", Exit::Code(0))]
+        {
+            let invocation = Invocation::new(["sh", "-c", &format!("echo complaint >&2; {script}")]);
+            let output = sh(&run(&invocation, Duration::from_secs(5), "m4rk"));
+            assert_eq!(output.status.code(), Some(0));
+            let (said, exit) = ended(&output.stderr, "m4rk").unwrap();
+            // Some shells add a word on the signal.
+            assert!(said.starts_with(b"complaint\n"), "{script}");
+            assert_eq!(exit, wanted, "{script}");
+        }
+    }
+
+    #[test]
+    fn without_its_mark_nothing_has_ended() {
+        assert!(ended(b"Connection closed by remote host\n", "m4rk").is_none());
+        assert!(ended(b"", "m4rk").is_none());
+        assert!(ended(b"\nm4rk x", "m4rk").is_none());
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/it's here");
+        let path = path.to_str().unwrap();
+        let written = |length: usize| {
+            let script = format!("printf four | ({})", put(path, 0o640, length, "m4rk"));
+            sh(&script).status.success()
+        };
+        assert!(!written(5));
+        assert!(!std::path::Path::new(path).exists());
+        assert!(written(4));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "four");
+        let left = std::fs::read_dir(folder.path().join("deep")).unwrap().count();
+        assert_eq!(left, 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_service_runs_until_it_is_stopped_and_says_how_it_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().to_str().unwrap();
+        let said = |script: &str| String::from_utf8(sh(script).stdout).unwrap().trim().to_string();
+        let await_said = |wanted: &str| {
+            let started = std::time::Instant::now();
+            while said(&look(folder, "site")) != wanted {
+                assert!(
+                    started.elapsed() < Duration::from_secs(10),
+                    "{} instead of {wanted}",
+                    said(&look(folder, "site"))
+                );
+            }
+        };
+        let long = Invocation::new(["sh", "-c", "echo up; sleep 4243.5 & wait"]);
+        assert!(sh(&start(folder, "site", &long)).status.success());
+        await_said("running");
+        let alive = || sh("pgrep -f 'sleep 4243[.]5'").status.success();
+        let started = std::time::Instant::now();
+        while !alive() {
+            assert!(started.elapsed() < Duration::from_secs(10), "the service was not started");
+        }
+        assert!(sh(&stop(folder, "site")).status.success());
+        assert!(!alive(), "its group is gone when stopping ends");
+        assert_eq!(said(&look(folder, "site")), "never");
+        assert_eq!(std::fs::read_to_string(format!("{folder}/log/site.log")).unwrap(), "up\n");
+        sh(&start(folder, "site", &Invocation::new(["sh", "-c", "exit 7"])));
+        await_said("7");
+    }
+}

@@ -1,0 +1,197 @@
+//! Providers of machines through the built binary: from launch to delete, with a stand-in for Multipass whose machines
+//! are Linux namespaces (`fixtures/stand-in/multipass`) in a network of the test's own.
+//!
+//! Real LXD and real Vagrant are tried by `.ci/recipe machines`, where they can be installed.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_cknet");
+
+/// A scenario with two nodes on one segment.
+const SCENARIO: &str = "firewall.vxlan-port-blocked";
+
+/// What is tried, in a workplace of its own.
+type Try = fn(&Workplace) -> Result<(), Failed>;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let missing = missing();
+    let tests: [(&str, Try); 9] = [
+        ("a_scenario_passes_on_machines_and_nothing_is_left", passes),
+        ("a_guest_code_of_four_comes_back_once", code_four),
+        ("a_launch_that_timed_out_is_told_and_deleted", late),
+        ("a_killed_run_is_found_by_gc", killed),
+        ("without_the_daemon_the_way_to_start_it_is_told", no_daemon),
+        ("without_a_bridge_the_way_to_make_one_is_told", no_bridge),
+        ("answers_that_cannot_be_read_are_told", malformed),
+        ("an_address_of_its_own_in_a_segment_is_told", overlap),
+        ("machines_of_others_are_left_alone", others),
+    ];
+    let trials = tests.into_iter().map(|(name, test)| {
+        let kind = missing.clone().unwrap_or_default();
+        let trial = Trial::test(name, move || test(&Workplace::new()));
+        // The reason stands beside the name.
+        trial.with_kind(kind).with_ignored_flag(missing.is_some())
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// What the stand-in lacks here.
+fn missing() -> Option<String> {
+    let has = |program: &str| Command::new(program).arg("--version").output().is_ok() || on_path(program);
+    let lacking: Vec<&str> =
+        ["bash", "unshare", "nsenter", "ip", "pgrep"].into_iter().filter(|program| !has(program)).collect();
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root".into());
+    }
+    (!lacking.is_empty()).then(|| format!("needs {}: apt-get install iproute2 procps util-linux", lacking.join(", ")))
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
+}
+
+/// A state directory and a stand-in of its own.
+struct Workplace {
+    folder: tempfile::TempDir,
+}
+
+impl Workplace {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a script of `sh` in a network of its own with two bridges, in which `$CKNET` is the program and
+    /// `multipass` the stand-in. Everything in it ends with it.
+    fn script(&self, script: &str) -> Output {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+        let path = format!("{}:{}", root.join("fixtures/stand-in").display(), std::env::var("PATH").unwrap());
+        let prepare = "mount -t proc proc /proc; mount -t sysfs sysfs /sys; ip link set lo up; \
+                       for b in cknet0 cknet1; do ip link add $b type bridge; ip link set $b up; done;";
+        Command::new("unshare")
+            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "bash", "-c"])
+            .arg(format!("{prepare} {script}"))
+            .current_dir(root)
+            .env("PATH", path)
+            .env("CKNET", EXECUTABLE)
+            .env("CKNET_STATE", self.path("state"))
+            .env("STAND_IN", self.path("multipass"))
+            .env("SCENARIO", SCENARIO)
+            .output()
+            .unwrap()
+    }
+
+    /// Machines that the stand-in still knows.
+    fn machines(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.path("multipass/machines")) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    fn calls(&self) -> String {
+        std::fs::read_to_string(self.path("multipass/calls")).unwrap_or_default()
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// `true`, or a failure that shows what was said.
+fn holds(what: &str, is: bool, said: &str) -> Result<(), Failed> {
+    if is { Ok(()) } else { Err(format!("{what}:\n{said}").into()) }
+}
+
+fn passes(here: &Workplace) -> Result<(), Failed> {
+    let output = here.script("$CKNET run $SCENARIO --provider multipass");
+    let said = text(&output);
+    holds("it passes", output.status.code() == Some(0), &said)?;
+    holds("fidelity is told", said.contains("fidelity  dataplane"), &said)?;
+    holds("no machine is left", here.machines().is_empty(), &said)?;
+    let calls = here.calls();
+    let launches = calls.lines().filter(|call| call.starts_with("launch ")).count();
+    holds("two machines were launched", launches == 2, &calls)?;
+    holds("nobody's machines were purged", !calls.lines().any(|call| call.starts_with("purge")), &calls)
+}
+
+fn code_four(here: &Workplace) -> Result<(), Failed> {
+    // The stand-in would run it for ever; that it ends at all is the test.
+    let script = "multipass launch 24.04 --name one --cloud-init - </dev/null >/dev/null; \
+                  timeout 20 multipass exec -n one -- sudo -n sh -c 'exit 4'; echo plain $?; \
+                  timeout 20 multipass exec -n one -- sudo -n sh -c \
+                  \"timeout -s KILL 5 sh -c 'exit 4'; printf '\\n%s %s\\n' mark \\$? >&2; exit 0\"; echo marked $?";
+    let output = here.script(script);
+    let said = text(&output);
+    holds("a plain command is run for ever", said.contains("plain 124"), &said)?;
+    holds("one behind a mark ends", said.contains("marked 0") && said.contains("mark 4"), &said)
+}
+
+fn late(here: &Workplace) -> Result<(), Failed> {
+    let output = here.script("STAND_IN_LATE=1 $CKNET run $SCENARIO --provider multipass");
+    let said = text(&output);
+    holds("a cluster that cannot be made is an error", output.status.code() == Some(3), &said)?;
+    holds("the time-out is told", said.contains("it timed out"), &said)?;
+    holds("its machine is deleted", here.machines().is_empty(), &said)
+}
+
+fn killed(here: &Workplace) -> Result<(), Failed> {
+    let script = "$CKNET run $SCENARIO --provider multipass >/dev/null 2>&1 & run=$!; \
+                  for i in $(seq 600); do [ -e $STAND_IN/machines/*-w1/pid ] && break; sleep 0.1; done; \
+                  kill -9 $run; wait $run; echo left: $(ls $STAND_IN/machines); \
+                  $CKNET gc; echo code $?; echo then: $(ls $STAND_IN/machines)";
+    let output = here.script(script);
+    let said = text(&output);
+    holds("it was killed with machines there", said.contains("left: cknet-"), &said)?;
+    holds("gc removes them", said.contains("code 0") && said.contains("then:\n"), &said)
+}
+
+fn no_daemon(here: &Workplace) -> Result<(), Failed> {
+    let output = here.script("STAND_IN_NO_DAEMON=1 $CKNET run $SCENARIO --provider multipass");
+    let said = text(&output);
+    holds("it is an error of the machinery", output.status.code() == Some(3), &said)?;
+    holds("the command is told", said.contains("snap restart multipass.multipassd"), &said)
+}
+
+fn no_bridge(here: &Workplace) -> Result<(), Failed> {
+    let output = here.script("ip link delete cknet0; $CKNET run $SCENARIO --provider multipass");
+    let said = text(&output);
+    holds("it is an error of the machinery", output.status.code() == Some(3), &said)?;
+    holds("the command is told", said.contains("ip link add cknet0 type bridge"), &said)?;
+    let output = here.script(
+        "ip link delete cknet0; ip link add mine type bridge; ip link set mine up; \
+         $CKNET run $SCENARIO --provider multipass --machine-network mine",
+    );
+    holds("another bridge will do", output.status.code() == Some(0), &text(&output))
+}
+
+fn malformed(here: &Workplace) -> Result<(), Failed> {
+    let output = here.script("STAND_IN_MALFORMED=1 $CKNET run $SCENARIO --provider multipass");
+    let said = text(&output);
+    holds("it is an error of the machinery", output.status.code() == Some(3), &said)?;
+    holds("the call is told", said.contains("multipass networks --format json` answered what cannot be read"), &said)
+}
+
+fn overlap(here: &Workplace) -> Result<(), Failed> {
+    let output = here.script("STAND_IN_ADDRESS=192.168.60.7 $CKNET run $SCENARIO --provider multipass");
+    let said = text(&output);
+    holds("it is an error of the machinery", output.status.code() == Some(3), &said)?;
+    holds("both are told", said.contains("192.168.60.7") && said.contains("192.168.60.0/24"), &said)?;
+    holds("its machine is deleted", here.machines().is_empty(), &said)
+}
+
+fn others(here: &Workplace) -> Result<(), Failed> {
+    let output = here.script(
+        "multipass launch 24.04 --name cknet-of-somebody --cloud-init - </dev/null; \
+         $CKNET run $SCENARIO --provider multipass; echo code $?; $CKNET gc",
+    );
+    let said = text(&output);
+    holds("it passes", said.contains("code 0"), &said)?;
+    holds("that machine stays", here.machines() == ["cknet-of-somebody"], &said)
+}
