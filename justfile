@@ -73,6 +73,10 @@ workflows:
     .ci/recipe workflows
     .ci/recipe ci-scripts
 
+# real programs in containers beside the model: squid, BIRD, contrast clusters
+containers *arguments:
+    .ci/recipe containers {{ arguments }}
+
 # benchmarks
 bench:
     .ci/recipe bench

@@ -16,7 +16,7 @@ struct Optional {
     install: &'static str,
 }
 
-const OPTIONAL: [Optional; 5] = [
+const OPTIONAL: [Optional; 6] = [
     Optional {
         program: "kubectl",
         adds: "to work with a cluster of `cknet up` by hand; 1.32 or newer for exec",
@@ -31,6 +31,11 @@ const OPTIONAL: [Optional; 5] = [
         program: "tinyproxy",
         adds: "to have nodes behind a real HTTP proxy instead of cknet's own",
         install: "apt-get install tinyproxy-bin",
+    },
+    Optional {
+        program: "dockerd",
+        adds: "for the tests against real programs in containers (`.ci/recipe containers`)",
+        install: "apt-get install --no-install-recommends docker.io mmdebstrap",
     },
     Optional { program: "nft", adds: "to list rules on a node by hand", install: "apt-get install nftables" },
     Optional { program: "ip", adds: "to look at links and routes by hand", install: "apt-get install iproute2" },

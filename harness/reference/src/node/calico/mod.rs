@@ -6,7 +6,7 @@
 
 mod agent;
 mod autodetect;
-mod bgp;
+pub mod bgp;
 mod bird;
 mod dataplane;
 pub mod endpoint_status;
