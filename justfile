@@ -69,6 +69,14 @@ workflows:
     .ci/recipe workflows
     .ci/recipe ci-scripts
 
+# one executable without libraries, for machines and for the probe image
+static:
+    .ci/recipe static
+
+# the probe image: `just image probe.tar`
+image output="probe.tar":
+    .ci/recipe image {{ output }}
+
 # benchmarks
 bench:
     .ci/recipe bench
