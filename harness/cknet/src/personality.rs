@@ -28,7 +28,7 @@ pub fn run(program: &str, arguments: &[String]) -> Option<ExitCode> {
         ("dns", _) => dns::main(rest.iter().cloned()),
         ("pause", _) => pause(),
         // Programs of images, for commands where no image is.
-        ("curl" | "wget" | "forward-proxy", _) => return cknet_images::run(name, rest),
+        ("curl" | "wget" | "forward-proxy" | "registry", _) => return cknet_images::run(name, rest),
         ("node-firewall", _) => firewall::main(rest.iter().cloned()),
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
         ("node-file", _) => crate::provider::file::main(rest),

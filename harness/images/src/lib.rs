@@ -12,8 +12,9 @@ mod errors;
 mod http;
 mod names;
 mod options;
-pub mod proxy;
+mod proxy;
 mod redis;
+pub mod registry;
 mod say;
 mod streams;
 mod time;
@@ -43,6 +44,7 @@ pub const PROGRAMS: &[&str] = &[
     "ping",
     "redis-cli",
     "redis-server",
+    "registry",
     "two-ports",
     "wget",
 ];
@@ -67,6 +69,7 @@ pub fn run(name: &str, arguments: &[String]) -> Option<ExitCode> {
         "ping" => busybox::ping::run(arguments),
         "redis-cli" => redis::client(arguments),
         "redis-server" => redis::server(arguments),
+        "registry" => registry::run(arguments),
         "two-ports" => web::two_ports(),
         "wget" => busybox::wget::run(arguments),
         _ => return None,

@@ -32,6 +32,18 @@ pub fn run(mut input: impl Read, mut output: impl Write) -> Result<(), AgentErro
             }
             AgentRequest::Detach { vantage } => frame::write(&mut output, &detach(&mut prober, vantage))?,
             AgentRequest::Probe(batch) => probe(&mut prober, &batch, &mut output)?,
+            AgentRequest::Hold { name, from, address, quiet } => {
+                let line = prober.hold(&name, &from, address, quiet);
+                frame::write(&mut output, &AgentReply::Held { name, line })?;
+            }
+            AgentRequest::Exchange { names, quiet } => {
+                let lines = prober.exchange(&names, quiet);
+                frame::write(&mut output, &AgentReply::Exchanged { lines })?;
+            }
+            AgentRequest::Release => {
+                let count = prober.release();
+                frame::write(&mut output, &AgentReply::Released { count })?;
+            }
             AgentRequest::Shutdown => break,
         }
     }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod answers;
+mod held;
 mod lab;
 mod node_facts;
 mod personalities;
@@ -17,6 +18,7 @@ fn main() {
     let mut trials = sights::trials();
     trials.extend(answers::trials());
     trials.extend(agent::trials());
+    trials.extend(held::trials());
     trials.extend(personalities::trials());
     trials.extend(node_facts::trials());
     if let Err(error) = may {

@@ -38,8 +38,9 @@ impl Drop for Dns {
     }
 }
 
+/// Connections that others open on this machine come from 127.0.0.1: their ports cannot be in the way here.
 fn free_port() -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = UdpSocket::bind("127.0.53.2:0").unwrap();
     udp.local_addr().unwrap()
 }
 

@@ -15,7 +15,7 @@ struct Optional {
     install: &'static str,
 }
 
-const OPTIONAL: [Optional; 4] = [
+const OPTIONAL: [Optional; 5] = [
     Optional {
         program: "kubectl",
         adds: "to work with a cluster of `cknet up` by hand; 1.32 or newer for exec",
@@ -25,6 +25,11 @@ const OPTIONAL: [Optional; 4] = [
         program: "bird",
         adds: "for scenarios in which routes are exchanged over BGP",
         install: "apt-get install bird2",
+    },
+    Optional {
+        program: "tinyproxy",
+        adds: "to have nodes behind a real HTTP proxy instead of cknet's own",
+        install: "apt-get install tinyproxy-bin",
     },
     Optional { program: "nft", adds: "to list rules on a node by hand", install: "apt-get install nftables" },
     Optional { program: "ip", adds: "to look at links and routes by hand", install: "apt-get install iproute2" },

@@ -170,6 +170,8 @@ pub(super) fn expected_in_short(expectation: &Expectation) -> String {
             format!("{} {} refused for {}", refused.object.kind(), refused.object.name(), refused.fields.join(", "))
         }
         Check::PathMtu(path) => format!("packets {} -> {} of at most {} bytes", path.from, path.to, path.is),
+        Check::Connection(connection) => format!("connection {} {}", connection.name, connection.state.word()),
+        Check::Ping(ping) => format!("echo request {} -> {} {}", ping.from, ping.to, ping.is.word()),
         Check::Wire(wire) => {
             format!("{} -> {} {} on {}: {}", wire.from, wire.to, wire.port, wire.on, wire.look())
         }

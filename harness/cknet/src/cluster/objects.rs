@@ -130,6 +130,13 @@ impl Objects {
         Ok(())
     }
 
+    /// Begins to delete an object with the grace period that it has itself, and does not wait for its end.
+    pub async fn begin_deletion(&self, at: &Coordinates) -> Result<(), ObjectError> {
+        let (api, _) = self.api(at).await?;
+        let begun = api.delete(&at.name, &DeleteParams::default()).await;
+        begun.map(|_| ()).map_err(api_error(|| format!("delete {at}")))
+    }
+
     /// The object, or nothing.
     pub async fn get(&self, at: &Coordinates) -> Result<Option<Value>, ObjectError> {
         let (api, _) = self.api(at).await?;

@@ -120,6 +120,11 @@ pub async fn remove(cluster: &Cluster, name: &WorkloadName, pod: &PlacedPod) -> 
     Ok(cluster.objects.delete(&pod_coordinates(name, &pod.namespace)).await?)
 }
 
+/// Tells one workload's pod to end, with its own grace period, and does not wait for it.
+pub async fn terminate(cluster: &Cluster, name: &WorkloadName, pod: &PlacedPod) -> Result<(), WorkloadError> {
+    Ok(cluster.objects.begin_deletion(&pod_coordinates(name, &pod.namespace)).await?)
+}
+
 /// Where the pod of a workload is.
 pub fn pod_coordinates(name: &WorkloadName, namespace: &str) -> Coordinates {
     Coordinates {
@@ -155,6 +160,7 @@ pub(super) fn server_arguments(name: &WorkloadName, workload: &Workload) -> Vec<
     for port in &workload.listen {
         arguments.extend(["--listen".to_string(), port.to_string()]);
     }
+    arguments.extend(workload.linger.map(|_| "--linger".to_string()));
     arguments
 }
 
@@ -177,7 +183,7 @@ pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
         "spec": {
             "nodeName": workload.node.as_str(),
             "hostNetwork": workload.host_network,
-            "terminationGracePeriodSeconds": 0,
+            "terminationGracePeriodSeconds": workload.linger.map_or(0, |wait| wait.duration().as_secs().max(1)),
             "tolerations": [{"operator": "Exists"}],
             "containers": [{
                 "name": "probe",

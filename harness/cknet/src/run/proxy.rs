@@ -1,10 +1,9 @@
 //! HTTP proxies on machines, and what nodes are told of them: a real proxy where one is installed, elsewhere our own.
 //! All of them are told to do the same and to keep the same log.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cknet_probe::facts::Facts;
-
+use super::service;
 use super::stage::Stage;
 use crate::provider::{Invocation, Node, NodeError};
 use crate::scenario::model::{Capability, HttpProxy, ProxyEngine, ProxySettings};
@@ -16,9 +15,6 @@ const LOG: &str = "/run/cknet/proxy/access.log";
 const CONFIG: &str = "/run/cknet/proxy/proxy.conf";
 const USUAL_PORT: u16 = 3128;
 
-/// Longest wait for a proxy to listen.
-const LISTENS: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Longest time for a small command.
 const COMMAND: Duration = Duration::from_secs(10);
 
@@ -53,7 +49,7 @@ pub async fn start(stage: &mut Stage<'_>, proxy: &HttpProxy) -> Result<(), Strin
     let node = stage.cluster.nodes.get(name).ok_or_else(|| format!("no machine is called `{name}`"))?.clone();
     let installed = stage.run.provider.capabilities();
     let engine = chosen(proxy.engine, &installed);
-    stop(node.as_ref()).await?;
+    node.stop(SERVICE).await.map_err(|error| error.to_string())?;
     let text = |error: NodeError| error.to_string();
     node.put(LOG, 0o644, Vec::new()).await.map_err(text)?;
     // Whoever asked a name server of the host would wait for an answer that never comes.
@@ -62,10 +58,8 @@ pub async fn start(stage: &mut Stage<'_>, proxy: &HttpProxy) -> Result<(), Strin
     if let Some(config) = config(engine, port) {
         node.put(CONFIG, 0o644, config.into_bytes()).await.map_err(text)?;
     }
-    node.start(SERVICE, Invocation::new(command(engine, port))).await.map_err(text)?;
-    // Known before it is waited for, so that it is ended in any case.
     stage.proxies.insert(name.to_string(), told(proxy.engine, engine));
-    await_listening(node.as_ref(), port).await
+    service::start(stage, node.as_ref(), SERVICE, command(engine, port), port).await
 }
 
 fn chosen(wanted: ProxyEngine, installed: &[Capability]) -> ProxyEngine {
@@ -122,31 +116,6 @@ fn command(engine: ProxyEngine, port: u16) -> Vec<String> {
     words.into_iter().map(String::from).collect()
 }
 
-async fn await_listening(node: &dyn Node, port: u16) -> Result<(), String> {
-    let started = Instant::now();
-    while started.elapsed() < LISTENS {
-        let output = node.run(Invocation::new(["cknet", "facts", "listening"]), COMMAND).await;
-        let output = output.map_err(|error| error.to_string())?;
-        // Facts that cannot be read are none; the next ones may be.
-        let facts: Facts = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        if facts.listening.iter().any(|socket| socket.protocol == "tcp" && socket.port == port) {
-            return Ok(());
-        }
-        if let Some(exit) = node.ended(SERVICE).await {
-            let log = node.take(&format!("/run/cknet/log/{SERVICE}.log")).await.unwrap_or_default();
-            let log = String::from_utf8_lossy(&log);
-            let last = log.trim().lines().next_back().unwrap_or("no log");
-            return Err(format!("the proxy on {} ended with {exit}: {last}", node.name()));
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Err(format!("the proxy on {} does not listen on port {port} after {LISTENS:?}", node.name()))
-}
-
-async fn stop(node: &dyn Node) -> Result<(), String> {
-    node.stop(SERVICE).await.map_err(|error| error.to_string())
-}
-
 /// Tells nodes of a proxy.
 pub async fn tell(stage: &mut Stage<'_>, nodes: &[String], settings: &ProxySettings) -> Result<(), String> {
     let variables = variables(settings);
@@ -189,11 +158,8 @@ fn drop_in(variables: &[(String, String)]) -> String {
     format!("[Service]\n{lines}")
 }
 
-/// Takes back what was done to a node.
+/// Takes back what a node was told.
 pub async fn retire(stage: &Stage<'_>, node: &dyn Node) -> Result<(), String> {
-    if stage.proxies.contains_key(node.name()) {
-        stop(node).await?;
-    }
     for (_, path, before) in stage.replaced.iter().filter(|(name, ..)| name == node.name()) {
         let text = |error: NodeError| error.to_string();
         match before {

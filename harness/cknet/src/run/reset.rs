@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::stage::{Reuse, Stage};
-use super::{firewalld, proxy};
+use super::{firewalld, proxy, service};
 use crate::cluster::workloads;
 use crate::provider::Invocation;
 
@@ -16,9 +16,16 @@ pub async fn after(stage: &Stage<'_>) -> Reuse {
     if stage.tainted || stage.run.keep.is_some() || stage.run.stop.is_cancelled() {
         return Reuse::No;
     }
+    // First, so that what was open ends before its ends do.
+    if !stage.held.is_empty() && stage.cluster.prober.release().await.is_err() {
+        return Reuse::No;
+    }
     for node in stage.cluster.nodes.by_name.values() {
-        let retired =
-            async { firewalld::retire(stage, node.as_ref()).await.and(proxy::retire(stage, node.as_ref()).await) };
+        let retired = async {
+            firewalld::retire(stage, node.as_ref()).await?;
+            service::retire(stage, node.as_ref()).await?;
+            proxy::retire(stage, node.as_ref()).await
+        };
         if retired.await.is_err() {
             return Reuse::No;
         }

@@ -1,6 +1,6 @@
 //! One scenario on one cluster: its workloads, a positive control, its phases, and the way back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cknet_probe::wire::{Expect, Sight, Target};
@@ -81,9 +81,11 @@ async fn prepare<'a>(run: &'a Run, cluster: &'a Cluster, trial: &'a Trial) -> Re
         behind: BTreeMap::new(),
         proxies: BTreeMap::new(),
         environment: BTreeMap::new(),
+        services: BTreeSet::new(),
         replaced: Vec::new(),
         tainted: false,
         waiting: Waiting::default(),
+        held: BTreeMap::new(),
     };
     stage.positive_control().await.map_err(|message| (InfraKind::Control, message))?;
     Ok(stage)

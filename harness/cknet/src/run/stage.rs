@@ -1,6 +1,6 @@
 //! A scenario under way: what its steps change and its expectations look at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Run;
 use super::firewalld::Behind;
@@ -11,6 +11,7 @@ use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads::{Placed, PlacedPod};
 use crate::plan::Purpose;
 use crate::scenario::Scenario;
+use crate::scenario::model::{ConnectionName, Protocol};
 use crate::vantage::{Place, Vantage};
 
 /// Whether the cluster can be used for another scenario.
@@ -36,11 +37,24 @@ pub struct Stage<'a> {
     pub proxies: BTreeMap<String, String>,
     /// Nodes that were told of a proxy: the variables with which commands are run there.
     pub environment: BTreeMap<String, Vec<(String, String)>>,
+    /// Programs that were started on machines: the machine and the service's name.
+    pub services: BTreeSet<(String, &'static str)>,
     /// Files of nodes that were replaced, each with its node and what it was before; `None`: it was not there.
     pub replaced: Vec<(String, String, Option<Vec<u8>>)>,
     /// Something was done that cannot be undone by deleting objects and opening firewalls.
     pub tainted: bool,
     pub waiting: Waiting,
+    /// Connections that were opened and stay open.
+    pub held: BTreeMap<ConnectionName, HeldConnection>,
+}
+
+/// A connection that an agent holds.
+pub struct HeldConnection {
+    /// From where it was opened.
+    pub from: Vantage,
+    /// The identity that took it.
+    pub peer: String,
+    pub protocol: Protocol,
 }
 
 /// The place of a workload's pod.

@@ -7,7 +7,7 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 
 use super::stage::Stage;
-use super::{firewalld, proxy};
+use super::{firewalld, proxy, registry};
 use crate::cluster::objects::Coordinates;
 use crate::cluster::workloads;
 use crate::provider::link::NewVxlan;
@@ -77,11 +77,15 @@ pub fn describe(action: &Action) -> String {
         Action::Bird(bird) => format!("start BIRD on {}", bird.node),
         Action::Proxy(change) => proxy::describe(change),
         Action::ProxySettings(settings) => proxy::describe_settings(settings),
+        Action::Registry(registry) => registry::describe(registry),
         Action::InstallCni(install) => {
             let verb = if install.remove { "remove" } else { "install" };
             format!("{verb} CNI configuration {}", install.file)
         }
         Action::Label(relabel) => format!("label {}", relabel.workload),
+        Action::Connect(connect) => {
+            format!("connect {}: {} -> {} {}", connect.name, connect.from, connect.to, connect.port)
+        }
         Action::Workload(_) => "change workloads".into(),
     }
 }
@@ -148,6 +152,7 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
             start_bird(stage, bird).await
         }
         Action::Proxy(change) => proxy::start(stage, change).await,
+        Action::Registry(registry) => registry::start(stage, registry).await,
         Action::ProxySettings(settings) => {
             let nodes = nodes_of(stage, &settings.nodes);
             proxy::tell(stage, &nodes, settings).await
@@ -156,6 +161,7 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
             stage.tainted = true;
             install_cni(stage, install).await
         }
+        Action::Connect(connect) => super::expect::connection::open(stage, connect).await,
         Action::Label(relabel) => label(stage, relabel).await,
         Action::Workload(change) => change_workloads(stage, change).await,
     }
@@ -440,6 +446,10 @@ async fn label(stage: &mut Stage<'_>, relabel: &Relabel) -> Done {
 }
 
 async fn change_workloads(stage: &mut Stage<'_>, change: &WorkloadChange) -> Done {
+    for name in &change.terminate {
+        let pod = stage.placed.pods.get(name).ok_or_else(|| format!("no workload `{name}`"))?;
+        workloads::terminate(stage.cluster, name, pod).await.map_err(text)?;
+    }
     for name in &change.remove {
         if let Some(pod) = stage.placed.pods.remove(name) {
             workloads::remove(stage.cluster, name, &pod).await.map_err(text)?;

@@ -64,6 +64,8 @@ fn expects_silence(check: &Check) -> bool {
     match check {
         Check::Connectivity(flow) => silent(flow.is),
         Check::Matrix(matrix) => matrix.flows().any(|cell| silent(cell.is)),
+        Check::Connection(connection) => connection.state.is_negative(),
+        Check::Ping(ping) => silent(ping.is),
         _ => false,
     }
 }

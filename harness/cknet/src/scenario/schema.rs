@@ -18,7 +18,7 @@ pub fn schema() -> Value {
 }
 
 /// Corrects what the derivation cannot know: a key without a value is left out, not null, and a
-/// reference can stand for a number.
+/// reference can stand for a number or be in a text.
 fn as_it_is_read(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(as_it_is_read),
@@ -28,12 +28,20 @@ fn as_it_is_read(schema: &mut Value) {
                 keys.insert("type".to_owned(), json!(["integer", "string"]));
                 keys.insert("pattern".to_owned(), REFERENCE.into());
                 keys.remove("format");
+            } else if let Some(Value::String(pattern)) = keys.get_mut("pattern")
+                && !pattern.contains(WITH_REFERENCE)
+            {
+                pattern.push('|');
+                pattern.push_str(WITH_REFERENCE);
             }
             keys.values_mut().for_each(as_it_is_read);
         }
         _ => {}
     }
 }
+
+/// A text with a reference in it, whose value only the reader knows.
+const WITH_REFERENCE: &str = r"\$\{[^}]+\}";
 
 /// A text that is one reference.
 const REFERENCE: &str = r"^\$\{.+\}$";
@@ -113,6 +121,9 @@ mod tests {
         agree::<Dns>();
         agree::<Refused>();
         agree::<PathMtu>();
+        agree::<Connect>();
+        agree::<Connection>();
+        agree::<Ping>();
         agree::<Sabotage>();
         agree::<ExtraStep>();
         agree::<Profile>();

@@ -1,17 +1,19 @@
 //! The conversation with the probe agent of one node.
 //!
 //! One task owns the stream. It takes every question that is waiting, asks them in one batch, and shares the answers
-//! out; while a batch is under way further questions gather for the next one.
+//! out; while a batch is under way further questions gather for the next one. Connections that the agent holds live as
+//! long as the agent: a new one holds none, and says so.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cknet_probe::wire::{self, AgentReply, AgentRequest, Batch, Cell, Observation, VantageId, frame};
+use cknet_probe::wire::{self, AgentReply, AgentRequest, Batch, Cell, Line, Observation, VantageId, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ProbeError, Question};
+use super::{ProbeError, Question, Vantage};
 use crate::provider::{Conversation, Invocation, Node};
 
 /// What a batch may take beyond its deadline for silence before the agent counts as dead.
@@ -20,19 +22,40 @@ const SLACK: Duration = Duration::from_secs(10);
 /// Longest wait for what still comes back after the last probe left.
 const CAP: Duration = Duration::from_secs(2);
 
-type Answer = Result<Vec<Observation>, ProbeError>;
+type Answer<T> = Result<T, ProbeError>;
 
+/// Questions that share a batch with those of others.
 struct Asked {
     questions: Vec<Question>,
     quiet: Duration,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Answer<Vec<Observation>>>,
+}
+
+/// What is to be done with connections that the agent holds.
+struct Errand {
+    what: What,
+    answer: oneshot::Sender<Answer<Line>>,
+}
+
+enum What {
+    /// Opens one.
+    Hold { name: String, path: String, address: SocketAddr, quiet: Duration },
+    /// Sends a word over one.
+    Exchange { name: String, quiet: Duration },
+    /// Closes all.
+    Release,
+}
+
+enum Wish {
+    Ask(Asked),
+    Errand(Errand),
 }
 
 /// The agent of one node; clones share it.
 #[derive(Clone)]
 pub struct Agent {
     node: String,
-    ask: mpsc::UnboundedSender<Asked>,
+    ask: mpsc::UnboundedSender<Wish>,
 }
 
 impl Agent {
@@ -49,52 +72,86 @@ impl Agent {
         !self.ask.is_closed()
     }
 
-    pub async fn ask(&self, questions: Vec<Question>, quiet: Duration) -> Answer {
-        let dead = || ProbeError::Agent { node: self.node.clone(), what: "ended".into() };
+    pub async fn ask(&self, questions: Vec<Question>, quiet: Duration) -> Answer<Vec<Observation>> {
         let (answer, answered) = oneshot::channel();
-        self.ask.send(Asked { questions, quiet, answer }).map_err(|_| dead())?;
+        self.wish(Wish::Ask(Asked { questions, quiet, answer }), answered).await
+    }
+
+    /// Opens a connection that the agent holds under a name.
+    pub async fn hold(&self, name: &str, from: &Vantage, address: SocketAddr, quiet: Duration) -> Answer<Line> {
+        self.errand(What::Hold { name: name.into(), path: from.place.path(), address, quiet }).await
+    }
+
+    /// Sends a word over a connection that the agent holds.
+    pub async fn exchange(&self, name: &str, quiet: Duration) -> Answer<Line> {
+        self.errand(What::Exchange { name: name.into(), quiet }).await
+    }
+
+    /// Closes the connections that the agent holds.
+    pub async fn release(&self) -> Answer<()> {
+        self.errand(What::Release).await.map(|_| ())
+    }
+
+    async fn errand(&self, what: What) -> Answer<Line> {
+        let (answer, answered) = oneshot::channel();
+        self.wish(Wish::Errand(Errand { what, answer }), answered).await
+    }
+
+    async fn wish<T>(&self, wish: Wish, answered: oneshot::Receiver<Answer<T>>) -> Answer<T> {
+        let dead = || ProbeError::Agent { node: self.node.clone(), what: "ended".into() };
+        self.ask.send(wish).map_err(|_| dead())?;
         answered.await.map_err(|_| dead())?
     }
 }
 
-async fn run(node: Arc<dyn Node>, mut asked: mpsc::UnboundedReceiver<Asked>) {
+async fn run(node: Arc<dyn Node>, mut wishes: mpsc::UnboundedReceiver<Wish>) {
     let name = node.name().to_string();
     let failed = |what: String| ProbeError::Agent { node: name.clone(), what };
     let opened = tokio::time::timeout(SLACK, Stream::open(&*node)).await;
     let mut stream = match opened.unwrap_or_else(|_| Err("did not start in time".into())) {
-        Ok(stream) => Some(stream),
+        Ok(stream) => stream,
         Err(problem) => {
-            if let Some(first) = asked.recv().await {
-                let _ = first.answer.send(Err(failed(problem)));
+            if let Some(first) = wishes.recv().await {
+                refuse([first], &failed(problem));
             }
-            None
+            return;
         }
     };
     let mut waiting = Vec::new();
-    while let Some(open) = stream.as_mut() {
-        if asked.recv_many(&mut waiting, usize::MAX).await == 0 {
-            return;
+    while wishes.recv_many(&mut waiting, usize::MAX).await > 0 {
+        let (mut asked, mut errands) = (Vec::new(), Vec::new());
+        for wish in waiting.drain(..) {
+            match wish {
+                Wish::Ask(ask) => asked.push(ask),
+                Wish::Errand(errand) => errands.push(errand),
+            }
         }
-        let quiet = waiting.iter().map(|asked| asked.quiet).max().unwrap_or_default();
-        let questions = waiting.iter().flat_map(|asked| &asked.questions);
-        let seen = tokio::time::timeout(quiet + CAP + SLACK, open.batch(questions, quiet)).await;
-        let seen = seen.unwrap_or_else(|_| Err("did not answer in time".into()));
-        match seen {
-            Ok(observations) => {
-                let mut observations = observations.into_iter();
-                for Asked { questions, answer, .. } in waiting.drain(..) {
-                    // Whoever asked may have stopped waiting.
-                    let _ = answer.send(Ok(observations.by_ref().take(questions.len()).collect()));
-                }
-            }
-            Err(problem) => {
-                for Asked { answer, .. } in waiting.drain(..) {
-                    let _ = answer.send(Err(failed(problem.clone())));
-                }
-                stream = None;
-            }
+        // What is left in the lists has not been answered.
+        let done = match stream.probe(&mut asked).await {
+            Ok(()) => stream.run(&mut errands).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = done {
+            let left = asked.into_iter().map(Wish::Ask).chain(errands.into_iter().map(Wish::Errand));
+            return refuse(left, &failed(problem));
         }
     }
+}
+
+/// Tells everybody who waits why there is no answer; whoever asked may have stopped waiting.
+fn refuse(wishes: impl IntoIterator<Item = Wish>, why: &ProbeError) {
+    for wish in wishes {
+        match wish {
+            Wish::Ask(asked) => drop(asked.answer.send(Err(why.clone()))),
+            Wish::Errand(errand) => drop(errand.answer.send(Err(why.clone()))),
+        }
+    }
+}
+
+/// An answer, unless it takes longer than its own deadlines and some slack.
+async fn in_time<T>(longest: Duration, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let answered = tokio::time::timeout(longest + SLACK, answer).await;
+    answered.unwrap_or_else(|_| Err("did not answer in time".into()))
 }
 
 /// The frames to and from the agent.
@@ -116,6 +173,83 @@ impl Stream {
             }
             _ => Err("did not say hello".into()),
         }
+    }
+
+    /// Asks all that is waiting in one batch and shares the answers out.
+    async fn probe(&mut self, waiting: &mut Vec<Asked>) -> Result<(), String> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let quiet = waiting.iter().map(|asked| asked.quiet).max().unwrap_or_default();
+        let questions = waiting.iter().flat_map(|asked| &asked.questions);
+        let mut observations = in_time(quiet + CAP, self.batch(questions, quiet)).await?.into_iter();
+        for Asked { questions, answer, .. } in waiting.drain(..) {
+            let _ = answer.send(Ok(observations.by_ref().take(questions.len()).collect()));
+        }
+        Ok(())
+    }
+
+    /// Does what is to be done with connections, in order; those over which a word is to be sent share one wait.
+    async fn run(&mut self, errands: &mut Vec<Errand>) -> Result<(), String> {
+        let (words, others): (Vec<_>, Vec<_>) =
+            errands.drain(..).partition(|errand| matches!(errand.what, What::Exchange { .. }));
+        errands.extend(others.into_iter().chain(words));
+        while let Some(errand) = errands.first() {
+            let line = match &errand.what {
+                What::Hold { name, path, address, quiet } => {
+                    let (name, path, address, quiet) = (name.clone(), path.clone(), *address, *quiet);
+                    let from = VantageId::new(path.clone());
+                    // Twice: for the handshake and for the first echo.
+                    in_time(quiet * 2, async {
+                        self.attach(&path).await?;
+                        self.send(&AgentRequest::Hold { name, from, address, quiet }).await?;
+                        match self.receive().await? {
+                            AgentReply::Held { line, .. } => Ok(line),
+                            _ => Err("answered another question".into()),
+                        }
+                    })
+                    .await?
+                }
+                What::Release => {
+                    in_time(Duration::ZERO, async {
+                        self.send(&AgentRequest::Release).await?;
+                        match self.receive().await? {
+                            AgentReply::Released { .. } => Ok(()),
+                            _ => Err("answered another question".into()),
+                        }
+                    })
+                    .await?;
+                    Line::Ended
+                }
+                What::Exchange { .. } => return self.exchange(errands).await,
+            };
+            let _ = errands.remove(0).answer.send(Ok(line));
+        }
+        Ok(())
+    }
+
+    /// Sends a word over all these connections at once.
+    async fn exchange(&mut self, errands: &mut Vec<Errand>) -> Result<(), String> {
+        let named = |errand: &Errand| match &errand.what {
+            What::Exchange { name, quiet } => Some((name.clone(), *quiet)),
+            _ => None,
+        };
+        let quiet = errands.iter().filter_map(named).map(|(_, quiet)| quiet).max().unwrap_or_default();
+        let names = errands.iter().filter_map(named).map(|(name, _)| name).collect();
+        let lines: BTreeMap<String, Line> = in_time(quiet, async {
+            self.send(&AgentRequest::Exchange { names, quiet }).await?;
+            match self.receive().await? {
+                AgentReply::Exchanged { lines } => Ok(lines),
+                _ => Err("answered another question".into()),
+            }
+        })
+        .await?;
+        for errand in errands.drain(..) {
+            let line = named(&errand).and_then(|(name, _)| lines.get(&name).cloned());
+            let unknown = || Line::Unknown { detail: "the agent did not say what became of it".into() };
+            let _ = errand.answer.send(Ok(line.unwrap_or_else(unknown)));
+        }
+        Ok(())
     }
 
     async fn batch<'a>(

@@ -7,11 +7,12 @@ mod agent;
 mod tap;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cknet_probe::wire::{Observation, Target};
+use cknet_probe::wire::{Line, Observation, Target};
 
 use self::agent::Agent;
 pub use self::tap::Taps;
@@ -22,6 +23,9 @@ const SHORTEST: Duration = Duration::from_millis(50);
 
 /// Longest deadline for silence, and the one used until the network has been measured.
 const LONGEST: Duration = Duration::from_millis(400);
+
+/// Shortest wait for a word on a connection: the kernel repeats a lost one after 200 ms at the earliest (tcp(7)).
+const WORD: Duration = Duration::from_millis(250);
 
 /// How often a path is measured.
 const CALIBRATIONS: usize = 3;
@@ -113,6 +117,25 @@ impl Prober {
         }
         let missing = || ProbeError::Agent { node: "?".into(), what: "left questions unanswered".into() };
         all.into_iter().map(|observation| observation.ok_or_else(missing)).collect()
+    }
+
+    /// Opens a connection that stays open, and exchanges a first word over it.
+    pub async fn hold(&self, name: &str, from: &Vantage, address: SocketAddr) -> Result<Line, ProbeError> {
+        self.agent(&from.node)?.hold(name, from, address, self.quiet().max(WORD)).await
+    }
+
+    /// Sends a word over a connection that was opened from this place.
+    pub async fn exchange(&self, name: &str, from: &Vantage) -> Result<Line, ProbeError> {
+        self.agent(&from.node)?.exchange(name, self.quiet().max(WORD)).await
+    }
+
+    /// Closes all connections that agents hold; those of an agent that has ended are closed already.
+    pub async fn release(&self) -> Result<(), ProbeError> {
+        let agents: Vec<Agent> = {
+            let agents = self.agents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            agents.values().filter(|agent| agent.lives()).cloned().collect()
+        };
+        futures::future::try_join_all(agents.iter().map(Agent::release)).await.map(|_| ())
     }
 
     /// The deadline for silence in force.

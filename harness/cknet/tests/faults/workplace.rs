@@ -82,8 +82,9 @@ impl Workplace {
 
     /// `cknet` with these arguments, at home in this workplace.
     pub fn cknet<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cknet"));
-        command.args(arguments);
+        // Under `nohup` the tests would hand on that hangups are ignored.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT", env!("CARGO_BIN_EXE_cknet")]).args(arguments);
         self.settle(&mut command);
         command
     }

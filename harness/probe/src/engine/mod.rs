@@ -7,6 +7,7 @@ mod chunk;
 mod error_queue;
 mod failure;
 mod flight;
+mod held;
 mod outcomes;
 mod pass;
 mod ping;
@@ -15,15 +16,18 @@ mod source_ports;
 mod talk;
 mod vantage;
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use cknet_kernel::ns::NetNs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::echo::Nonces;
-use crate::wire::{Batch, Observation, VantageId};
+use crate::wire::{Batch, Line, Observation, VantageId};
 use flight::Keep;
+use held::HeldConnections;
 use vantage::Vantages;
 
 pub use vantage::AttachError;
@@ -36,6 +40,7 @@ pub struct Prober {
     home: NetNs,
     vantages: Vantages,
     nonces: Nonces,
+    held: HeldConnections,
 }
 
 /// What came of a batch. Its sockets stay open until it is dropped, so that no source port comes back to a server
@@ -53,7 +58,12 @@ pub struct Pass {
 impl Prober {
     /// A prober without vantages, at home in the namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { home: NetNs::current()?, vantages: Vantages::default(), nonces: Nonces::default() })
+        Ok(Self {
+            home: NetNs::current()?,
+            vantages: Vantages::default(),
+            nonces: Nonces::default(),
+            held: HeldConnections::default(),
+        })
     }
 
     /// Opens the namespace at `netns`, a path or `self`, as a vantage.
@@ -74,6 +84,57 @@ impl Prober {
         let _ = self.home.enter();
         pass
     }
+}
+
+/// Connections that outlive a pass.
+impl Prober {
+    /// Opens a TCP connection to a cknet server and holds it under a name, if the server echoes a first word.
+    pub fn hold(&mut self, name: &str, from: &VantageId, address: SocketAddr, quiet: Duration) -> Line {
+        let entered = match self.vantages.get_mut(from) {
+            None => Err(format!("no vantage `{from}` is attached")),
+            Some(vantage) if !vantage.is_alive() => Err(gone(from)),
+            Some(vantage) => {
+                vantage.enter().map_err(|error| format!("cannot enter the namespace of `{from}`: {error}"))
+            }
+        };
+        let line = match entered {
+            Err(detail) => Line::Unknown { detail },
+            Ok(()) => self.held.open(name, from, address, quiet, self.nonces.draw()),
+        };
+        let _ = self.home.enter();
+        line
+    }
+
+    /// Sends a word over each of these connections and says what came back; a name under which none is held is
+    /// unknown, and so is a connection whose own end is gone.
+    pub fn exchange(&mut self, names: &[String], quiet: Duration) -> BTreeMap<String, Line> {
+        let nonces = &mut self.nonces;
+        let mut lines = self.held.exchange(names, quiet, || nonces.draw());
+        for name in names {
+            let from = self.held.vantage(name).cloned();
+            let doubt = match from {
+                None => Some(format!("no connection `{name}` is held")),
+                // The socket keeps the namespace of a pod that has ended; silence in there is nobody's verdict.
+                Some(from) => {
+                    let alive = self.vantages.get_mut(&from).is_some_and(|vantage| vantage.is_alive());
+                    (!alive).then(|| gone(&from))
+                }
+            };
+            if let Some(detail) = doubt {
+                lines.insert(name.clone(), Line::Unknown { detail });
+            }
+        }
+        lines
+    }
+
+    /// Closes all connections that are held; says how many there were.
+    pub fn release(&mut self) -> usize {
+        self.held.release()
+    }
+}
+
+fn gone(vantage: &VantageId) -> String {
+    format!("the namespace of `{vantage}` is gone")
 }
 
 /// Raises the soft limit of open files to the hard one; returns the limit in force.

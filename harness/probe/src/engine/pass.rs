@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::Pass;
 use super::chunk::{Chunk, NoPlace};
 use super::outcomes::Outcomes;
 use super::vantage::{Vantage, Vantages};
+use super::{Pass, gone};
 use crate::echo::Nonces;
 use crate::wire::{Batch, Doubt, Observation, Sight, VantageId};
 
@@ -96,10 +96,6 @@ fn doubt_the_dead(batch: &Batch, vantages: &mut Vantages, outcomes: &mut Outcome
             }
         }
     }
-}
-
-fn gone(id: &VantageId) -> String {
-    format!("the namespace of `{id}` is gone")
 }
 
 fn nothing_left(batch: &Batch, error: &io::Error) -> Pass {

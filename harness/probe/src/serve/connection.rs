@@ -16,7 +16,7 @@ use socket2::{SockAddr, Socket};
 
 use crate::echo::{self, HELLO_LEN, HttpAnswer, MAX_HEAD, Opening};
 
-/// How long a connection may live.
+/// How long a connection may be silent.
 const LONGEST: Duration = Duration::from_secs(30);
 /// Connections accepted at one go, so that those already accepted are answered in between.
 const BATCH: usize = 256;
@@ -29,6 +29,8 @@ struct Connection {
     generation: u32,
     /// The start of a message that came in pieces.
     partial: Vec<u8>,
+    /// When it was accepted, or last heard of.
+    heard: Instant,
     /// HTTP was answered; what else comes is read and dropped.
     done: bool,
 }
@@ -94,7 +96,7 @@ impl Connections {
         });
         let key = key(slot, generation);
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET, key);
-        let mut connection = Connection { socket, source, generation, partial: Vec::new(), done: false };
+        let mut connection = Connection { socket, source, generation, partial: Vec::new(), heard: now, done: false };
         // The greeting is often here by now; answered before epoll knows the connection, it costs no event.
         let goes_on = connection.converse(&self.identity, &mut self.buffer, &mut self.answer, false);
         if !goes_on || epoll.add(&connection.socket, event).is_err() {
@@ -106,7 +108,7 @@ impl Connections {
     }
 
     /// Takes in what epoll reports of a connection.
-    pub(super) fn advance(&mut self, key: u64, ready: EpollFlags) {
+    pub(super) fn advance(&mut self, key: u64, ready: EpollFlags, now: Instant) {
         let slot = (key & 0xffff_ffff) as usize;
         let Some(connection) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
             return;
@@ -114,6 +116,7 @@ impl Connections {
         if u64::from(connection.generation) != key >> 32 {
             return;
         }
+        connection.heard = now;
         let broken = ready.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         let ended = ready.intersects(EpollFlags::EPOLLRDHUP);
         let (identity, buffer, answer) = (&self.identity, &mut self.buffer, &mut self.answer);
@@ -122,21 +125,28 @@ impl Connections {
         }
     }
 
-    /// Closes connections that have lived long enough, and forgets those that are closed.
+    /// Closes connections that have been silent for long enough, and forgets those that are closed.
     pub(super) fn drop_older(&mut self, now: Instant) {
-        while let Some((accepted, key)) = self.by_age.front() {
-            if now.duration_since(*accepted) < LONGEST && self.holds(*key) {
+        while let Some((age, key)) = self.by_age.front().copied() {
+            let heard = self.heard(key);
+            if heard.is_some() && now.duration_since(age) < LONGEST {
                 return;
             }
-            if let Some((_, key)) = self.by_age.pop_front() {
-                self.close(key);
+            self.by_age.pop_front();
+            match heard {
+                // One that has spoken meanwhile queues again, with those accepted when it spoke or a little later.
+                Some(heard) if now.duration_since(heard) < LONGEST => self.by_age.push_back((heard, key)),
+                _ => {
+                    self.close(key);
+                }
             }
         }
     }
 
-    fn holds(&self, key: u64) -> bool {
-        let connection = self.slots.get((key & 0xffff_ffff) as usize).and_then(Option::as_ref);
-        connection.is_some_and(|connection| u64::from(connection.generation) == key >> 32)
+    /// When an open connection was last heard of.
+    fn heard(&self, key: u64) -> Option<Instant> {
+        let connection = self.slots.get((key & 0xffff_ffff) as usize).and_then(Option::as_ref)?;
+        (u64::from(connection.generation) == key >> 32).then_some(connection.heard)
     }
 
     /// Forgets the oldest entry; says whether that closed a connection.
@@ -151,7 +161,7 @@ impl Connections {
 
     /// Closes a connection; says whether it was still open.
     fn close(&mut self, key: u64) -> bool {
-        let open = self.holds(key);
+        let open = self.heard(key).is_some();
         if open {
             let slot = (key & 0xffff_ffff) as u32;
             self.slots[slot as usize] = None;

@@ -30,6 +30,9 @@ pub struct Options {
     /// What to listen on, such as 8080/tcp, 53/udp or 127.0.0.1:9/sctp; nothing unless given.
     #[arg(long = "listen")]
     pub listen: Vec<ListenAt>,
+    /// Goes on answering after SIGTERM, until it is killed: a pod that takes its time to end.
+    #[arg(long)]
+    pub linger: bool,
 }
 
 /// The server could not be started.
@@ -97,7 +100,7 @@ impl Server {
                 match event.data() {
                     STOP => return Ok(()),
                     data if data & LISTENER != 0 => self.take((data & !LISTENER) as usize, now),
-                    data => self.connections.advance(data, event.events()),
+                    data => self.connections.advance(data, event.events(), now),
                 }
             }
             self.connections.drop_older(now);
@@ -117,7 +120,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<(), ServeError> {
     let identity = options.identity.clone().or_else(|| std::env::var("CKNET_IDENTITY").ok());
     let identity = identity.ok_or(ServeError::NoIdentity)?;
     // Before the ports are open, so that whoever sees them open can already end us in order.
-    let stop = stop_signals()?;
+    let stop = stop_signals(options.linger)?;
     let _ = crate::engine::raise_open_file_limit();
     let server = Server::bind(&identity, &options.listen)?;
     for (address, protocol) in server.listening() {
@@ -128,12 +131,15 @@ pub fn run(options: &Options, out: &mut impl Write) -> Result<(), ServeError> {
 }
 
 /// Turns the signals that end a server into something to wait for. Needed also as a container's first process,
-/// where signals without a handler are ignored.
-fn stop_signals() -> io::Result<SignalFd> {
+/// where signals without a handler are ignored. One that lingers is never told of SIGTERM.
+fn stop_signals(linger: bool) -> io::Result<SignalFd> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
     signals.thread_block()?;
+    if linger {
+        signals.remove(Signal::SIGTERM);
+    }
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 

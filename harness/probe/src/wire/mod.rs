@@ -5,6 +5,7 @@
 
 pub mod frame;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of these types. The agent states it in [`AgentReply::Hello`]; a caller of another version must not
 /// go on.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The place a probe leaves from: a name the caller gives to a network namespace with [`AgentRequest::Attach`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -259,6 +260,34 @@ impl Observation {
     }
 }
 
+/// What became of a word that was sent over a connection that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "kebab-case")]
+pub enum Line {
+    /// Its echo came back.
+    Echoed {
+        /// Microseconds from sending it until its echo was read.
+        rtt_us: u64,
+        /// The identity of the server at the other end.
+        peer: String,
+        /// Our address as that server sees it.
+        seen_source: SocketAddr,
+    },
+    /// Nothing came back.
+    Silent,
+    /// The connection was reset, or refused where it was to be opened.
+    Reset,
+    /// The other end closed it in order.
+    Ended,
+    /// Our own kernel knows no way to the other end any more.
+    Unreachable {
+        /// The symbolic name, `EHOSTUNREACH`.
+        errno: String,
+    },
+    /// This says nothing about the network: no such connection is held, or its own end is gone.
+    Unknown { detail: String },
+}
+
 /// What the agent is asked. It answers each request with one reply, in order, except `Shutdown`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
@@ -270,6 +299,13 @@ pub enum AgentRequest {
     Detach { vantage: VantageId },
     /// Probes all cells of the batch.
     Probe(Batch),
+    /// Opens a TCP connection and holds it under a name; `quiet` is the longest wait for the handshake, and again for
+    /// the echo of a first word.
+    Hold { name: String, from: VantageId, address: SocketAddr, quiet: Duration },
+    /// Sends a word over each of these connections; `quiet` is the longest wait for the echoes, one for all.
+    Exchange { names: Vec<String>, quiet: Duration },
+    /// Closes all connections that are held.
+    Release,
     /// Ends the agent, as does the end of its input.
     Shutdown,
 }
@@ -293,6 +329,19 @@ pub enum AgentReply {
     Failed {
         vantage: VantageId,
         reason: String,
+    },
+    /// What came of opening a connection; only one whose word was echoed is held.
+    Held {
+        name: String,
+        line: Line,
+    },
+    /// A line for each connection that was asked about, by its name.
+    Exchanged {
+        lines: BTreeMap<String, Line>,
+    },
+    /// How many connections were closed.
+    Released {
+        count: usize,
     },
     /// One observation for each cell of the batch, in the batch's order.
     Observations {

@@ -134,6 +134,15 @@ impl Lab {
         });
     }
 
+    /// Removes a route that [`Lab::end_in_pod`] added.
+    pub fn open_in_pod(&self, pod: usize, target: Ipv4Addr) {
+        self.runtime.block_on(async {
+            let netlink = self.pods[pod].netns.netlink().unwrap();
+            let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(target, 32);
+            netlink.route().del(route.kind(RouteType::BlackHole).build()).execute().await.unwrap();
+        });
+    }
+
     /// Makes a pod's ghost address its own, and lets the router forward to it.
     pub fn haunt(&self, pod: usize) {
         let pod = &self.pods[pod];

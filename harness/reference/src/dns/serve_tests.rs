@@ -15,7 +15,8 @@ fn question(name: &str) -> Vec<u8> {
 }
 
 async fn started(upstreams: Vec<SocketAddr>) -> SocketAddr {
-    let port = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Connections that others open on this machine come from 127.0.0.1: their ports cannot be in the way here.
+    let port = UdpSocket::bind("127.0.53.1:0").await.unwrap().local_addr().unwrap();
     let options = Options { listen: port, ..Options::default() };
     let server = Arc::new(Server::with_upstreams(&options, upstreams));
     assert!(!server.is_ready());

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod lab;
+mod links;
 mod policies;
 mod services;
 
@@ -14,7 +15,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     let required = std::env::var("CKNET_REQUIRE").is_ok_and(|list| list.split(',').any(|need| need == "netns"));
     let able = required || NetNs::create().is_ok();
-    let trials = policies::TRIALS.iter().chain(services::TRIALS).map(|(name, test)| {
+    let trials = policies::TRIALS.iter().chain(services::TRIALS).chain(links::TRIALS).map(|(name, test)| {
         let test = *test;
         Trial::test(format!("{name} [needs CAP_SYS_ADMIN]"), move || {
             test();

@@ -7,7 +7,9 @@ use super::{LOOK, LOOK_AGAIN, Subject, look};
 use crate::event::{Flip, FlipsJudged};
 use crate::judge::{Verdict, Watch};
 use crate::run::cases::case;
-use crate::scenario::model::{Check, Connectivity, Ear, Expectation, Matrix, NodeState, NodeStates, Outcome};
+use crate::scenario::model::{
+    Check, ConnectionState, Connectivity, Ear, Expectation, Matrix, NodeState, NodeStates, Outcome,
+};
 
 /// An opposite counts as holding when it holds for so long; one lost packet does not make one.
 const HOLDS: Duration = Duration::from_millis(100);
@@ -63,6 +65,8 @@ fn flips(opposite: &Check, refuted: impl Fn(usize, usize) -> bool) -> Vec<Flip> 
             .collect(),
         Check::Connectivity(flow) => one(format!("{} -> {} {}", flow.from, flow.to, flow.port), flow.is.word()),
         Check::Listening(port) => one(format!("port {} of {}", port.port, port.at), port.is.word()),
+        Check::Connection(connection) => one(format!("connection {}", connection.name), connection.state.word()),
+        Check::Ping(ping) => one(format!("echo request {} -> {}", ping.from, ping.to), ping.is.word()),
         Check::Nodes(_) => one("nodes".into(), "each otherwise"),
         Check::Routes(route) => one(format!("route of {}", route.node), if route.present { "there" } else { "absent" }),
         Check::Links(link) => {
@@ -83,6 +87,12 @@ fn opposite(check: &Check) -> Option<Check> {
             let row = |row: &Vec<Option<Outcome>>| row.iter().map(|cell| cell.map(turned)).collect();
             Some(Check::Matrix(Matrix { cells: matrix.cells.iter().map(row).collect(), ..matrix.clone() }))
         }
+        Check::Connection(connection) => {
+            let open = connection.state == ConnectionState::Open;
+            let state = if open { ConnectionState::Broken } else { ConnectionState::Open };
+            Some(Check::Connection(crate::scenario::model::Connection { state, ..connection.clone() }))
+        }
+        Check::Ping(ping) => Some(Check::Ping(crate::scenario::model::Ping { is: turned(ping.is), ..ping.clone() })),
         Check::Listening(port) => {
             let is = if port.is == Ear::Open { Ear::Closed } else { Ear::Open };
             Some(Check::Listening(crate::scenario::model::Listening { is, ..port.clone() }))

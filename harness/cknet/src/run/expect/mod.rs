@@ -1,5 +1,6 @@
 //! Expectations: each kind's way of looking at the world, and the watch that turns looks into a verdict.
 
+pub mod connection;
 mod diagnosis;
 pub mod flip;
 mod flows;
@@ -85,6 +86,8 @@ fn expects_silence(expectation: &Expectation) -> bool {
     match &expectation.check {
         Check::Connectivity(flow) => flow.is.is_negative(),
         Check::Matrix(matrix) => matrix.flows().any(|cell| cell.is.is_negative()),
+        Check::Connection(connection) => connection.state.is_negative(),
+        Check::Ping(ping) => ping.is.is_negative(),
         _ => false,
     }
 }
@@ -92,7 +95,9 @@ fn expects_silence(expectation: &Expectation) -> bool {
 /// Whether it is about flows, all of which are expected to arrive.
 fn expects_arrival(expectation: &Expectation) -> bool {
     match &expectation.check {
-        Check::Connectivity(_) | Check::Matrix(_) => !expects_silence(expectation),
+        Check::Connectivity(_) | Check::Matrix(_) | Check::Connection(_) | Check::Ping(_) => {
+            !expects_silence(expectation)
+        }
         Check::Service(_) => true,
         _ => false,
     }
@@ -156,6 +161,8 @@ async fn look(subject: &Subject<'_>, check: &Check) -> Look {
         Check::Command(command) => output::look_at_command(stage, command).await,
         Check::Log(log) => output::look_at_log(stage, log).await,
         Check::Wire(flow) => wire::wire(stage, flow).await,
+        Check::Connection(expected) => connection::connection(stage, expected).await,
+        Check::Ping(expected) => connection::ping(stage, expected).await,
     };
     looked.unwrap_or_else(Look::Inconclusive)
 }

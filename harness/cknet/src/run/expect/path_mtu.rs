@@ -108,7 +108,7 @@ fn passes(seen: &Sight) -> Result<bool, String> {
     }
 }
 
-fn address(stage: &Stage<'_>, to: &Endpoint) -> Result<IpAddr, String> {
+pub(super) fn address(stage: &Stage<'_>, to: &Endpoint) -> Result<IpAddr, String> {
     match to {
         Endpoint::Workload(name) => {
             let pod = stage.placed.pods.get(name).ok_or_else(|| format!("workload `{name}` does not run"))?;

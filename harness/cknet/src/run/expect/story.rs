@@ -71,6 +71,8 @@ fn kind(check: &Check) -> &'static str {
         Check::Refused(_) => "refused",
         Check::PathMtu(_) => "pathMtu",
         Check::Wire(_) => "wire",
+        Check::Connection(_) => "connection",
+        Check::Ping(_) => "ping",
     }
 }
 
@@ -137,6 +139,10 @@ fn expected(subject: &Subject<'_>, expectation: &Expectation) -> Expected {
         }
         Check::Command(command) => state(format!("command at {}", command.at), output::command(command)),
         Check::Log(log) => state(format!("log of {}", log.of), output::log(log)),
+        Check::Connection(connection) => {
+            state(format!("connection {}", connection.name), connection.state.word().to_string())
+        }
+        Check::Ping(ping) => state(format!("echo request {} -> {}", ping.from, ping.to), ping.is.word().to_string()),
         Check::Wire(wire) => state(format!("{} -> {} {} on {}", wire.from, wire.to, wire.port, wire.on), wire.look()),
     }
 }
@@ -320,6 +326,8 @@ fn node_of(subject: &Subject<'_>, expectation: &Expectation) -> Option<String> {
         Check::Command(command) => of_end(&command.at),
         Check::Log(log) => of_end(&log.of),
         Check::PathMtu(path) => of_end(&path.from),
+        Check::Ping(ping) => of_end(&ping.to).or_else(|| of_end(&ping.from)),
+        Check::Connection(connection) => subject.stage.held.get(&connection.name).map(|held| held.from.node.clone()),
         Check::Wire(wire) => match &wire.on {
             model::WatchPoint::Device(at) => Some(at.node.to_string()),
             model::WatchPoint::Segment(_) => of_end(&wire.from),

@@ -62,12 +62,19 @@ fn of_step(step: &Step) -> Vec<Capability> {
             ProxyEngine::Any | ProxyEngine::BuiltIn => vec![Capability::NodeCommands],
         },
         Action::Link(_) | Action::Route(_) | Action::Fdb(_) => vec![Capability::NodeLinks],
-        Action::InstallCni(_) | Action::NodeRun(_) | Action::ProxySettings(_) => vec![Capability::NodeCommands],
+        Action::InstallCni(_) | Action::NodeRun(_) | Action::ProxySettings(_) | Action::Registry(_) => {
+            vec![Capability::NodeCommands]
+        }
         Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],
         Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {
             vec![Capability::NetworkPolicy]
         }
-        Action::Apply(_) | Action::Patch(_) | Action::Delete(_) | Action::Label(_) | Action::Workload(_) => Vec::new(),
+        Action::Apply(_)
+        | Action::Patch(_)
+        | Action::Delete(_)
+        | Action::Connect(_)
+        | Action::Label(_)
+        | Action::Workload(_) => Vec::new(),
     }
 }
 

@@ -60,6 +60,24 @@ fn flows(c: &Checking<'_>, phase_index: usize, phase: &Phase) -> Vec<Flow> {
                 is: Outcome::Allowed,
                 span: Span::default(),
             })),
+            Check::Ping(ping) => flows.push(Flow {
+                from: ping.from.clone(),
+                to: Some(ping.to.clone()),
+                is: ping.is,
+                span: super::place(&c.file.tree, path!["phases", phase_index, "expect", index, "ping", "is"]),
+            }),
+            Check::Connection(connection) => {
+                let opened = super::connections::opened(c.scenario, phase_index, &connection.name);
+                flows.extend(opened.map(|connect| Flow {
+                    from: connect.from.clone(),
+                    to: Some(connect.to.clone()),
+                    is: if connection.state.is_negative() { Outcome::Dropped } else { Outcome::Allowed },
+                    span: super::place(
+                        &c.file.tree,
+                        path!["phases", phase_index, "expect", index, "connection", "state"],
+                    ),
+                }));
+            }
             Check::Dns(dns) => flows.push(Flow {
                 from: dns.from.clone(),
                 to: None,

@@ -2,8 +2,8 @@
 //! Must not know whether it will.
 
 use super::super::model::{
-    Addresses, Check, Command, Connectivity, Dns, Encapsulated, Endpoint, Kubelet, Link, Log, Outcome, PathMtu, Point,
-    PortProto, Resource, Service, ServiceAnswers, ServiceName, ServiceType, Via, WatchPoint, Wire, Workload,
+    Addresses, Check, Command, Connectivity, Dns, Encapsulated, Endpoint, Kubelet, Link, Log, Outcome, PathMtu, Ping,
+    Point, PortProto, Resource, Service, ServiceAnswers, ServiceName, ServiceType, Via, WatchPoint, Wire, Workload,
     WorkloadName,
 };
 use super::super::nearest::listed;
@@ -94,6 +94,9 @@ fn one(c: &mut Checking<'_>, check: &Check, here: &Here<'_>) {
         }
         Check::PathMtu(path) => path_mtu(c, path, here),
         Check::Wire(flow) => wire(c, flow, here),
+        // Where it was opened is told by another rule.
+        Check::Connection(_) => {}
+        Check::Ping(ping) => echo_request(c, ping, here),
     }
 }
 
@@ -355,6 +358,17 @@ fn path_mtu(c: &mut Checking<'_>, path: &PathMtu, here: &Here<'_>) {
         c.problem(&here.key("to"), "no packet has to be sent to reach oneself");
     }
     exists(c, &path.to, here, &here.key("to"));
+}
+
+fn echo_request(c: &mut Checking<'_>, ping: &Ping, here: &Here<'_>) {
+    prober(c, &ping.from, here, &here.key("from"));
+    if let Endpoint::Service(name) = &ping.to {
+        c.problem(&here.key("to"), format!("service `{name}` answers no echo request; name a workload or a node"));
+    }
+    if ping.is == Outcome::Closed {
+        c.problem(&here.key("is"), "an echo request goes to no port that could be `closed`");
+    }
+    exists(c, &ping.to, here, &here.key("to"));
 }
 
 fn names(c: &mut Checking<'_>, dns: &Dns, here: &Here<'_>) {

@@ -7,6 +7,7 @@ macro_rules! path {
 }
 
 mod capabilities;
+mod connections;
 mod controls;
 mod expectations;
 mod identity;
@@ -65,6 +66,7 @@ pub(super) fn one(file: &ScenarioFile, fixtures: &Fixtures, depth: Depth, proble
         network::complete(&mut checking);
         steps::check(&mut checking);
         expectations::check(&mut checking);
+        connections::check(&mut checking);
         controls::check(&mut checking);
         capabilities::check(&mut checking);
         sabotage::check(&mut checking);

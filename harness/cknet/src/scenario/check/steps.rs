@@ -2,8 +2,8 @@
 //! Must not know what is expected afterwards.
 
 use super::super::model::{
-    Action, Direction, Firewall, FirewallChange, HttpProxy, InstallCni, LabelKey, LinkChange, LinkState, NewLink,
-    NodeName, Place, Protocol, ProxySettings, Step, WorkloadName,
+    Action, Direction, Firewall, FirewallChange, InstallCni, LabelKey, LinkChange, LinkState, NewLink, NodeName, Place,
+    PortNumber, Protocol, ProxySettings, Step, WorkloadName,
 };
 use super::super::nearest::listed;
 use super::{Checking, Part};
@@ -57,7 +57,8 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
             );
             c.problem(&[&here[..], path!["node"]].concat(), message);
         }
-        Action::Proxy(proxy) => free_port(c, proxy, alive, &here),
+        Action::Proxy(proxy) => free_port(c, &proxy.node, proxy.port, 3128, alive, &here),
+        Action::Registry(registry) => free_port(c, &registry.node, registry.port, 5000, alive, &here),
         Action::ProxySettings(settings) => proxy_settings(c, settings, &here),
         Action::InstallCni(install) => configuration(c, install, &here),
         Action::StopComponent(change) | Action::StartComponent(change) => {
@@ -99,6 +100,14 @@ pub(super) fn one(c: &mut Checking<'_>, step: &Step, alive: &[WorkloadName], pat
         Action::Workload(change) => {
             for (index, name) in change.remove.iter().enumerate() {
                 exists(c, name, alive, &[&here[..], path!["remove", index]].concat());
+            }
+            for (index, name) in change.terminate.iter().enumerate() {
+                let path = [&here[..], path!["terminate", index]].concat();
+                exists(c, name, alive, &path);
+                if super::network::workload(c, name).is_some_and(|workload| workload.linger.is_none()) {
+                    let message = format!("`{name}` ends as soon as it is told to; give it `linger`, or `remove` it");
+                    c.problem(&path, message);
+                }
             }
             for name in change.add.names() {
                 if alive.contains(name) && !change.remove.contains(name) {
@@ -156,18 +165,25 @@ fn new_device(c: &mut Checking<'_>, new: &NewLink, here: &[Part<'_>]) {
     }
 }
 
-/// No workload has the proxy's port.
-fn free_port(c: &mut Checking<'_>, proxy: &HttpProxy, alive: &[WorkloadName], here: &[Part<'_>]) {
-    let port = proxy.port.map_or(3128, |port| port.get());
+/// No workload has the port that a step's program is to have.
+fn free_port(
+    c: &mut Checking<'_>,
+    node: &NodeName,
+    port: Option<PortNumber>,
+    usual: u16,
+    alive: &[WorkloadName],
+    here: &[Part<'_>],
+) {
+    let port = port.map_or(usual, |port| port.get());
     let taken = alive.iter().find(|name| {
         super::network::workload(c, name).is_some_and(|workload| {
             let on_the_machine = workload.host_network || !c.scenario.topology.is_member(&workload.node);
             let listens = workload.listen.iter().any(|at| at.protocol == Protocol::Tcp && at.port.get() == port);
-            workload.node == proxy.node && on_the_machine && listens
+            workload.node == *node && on_the_machine && listens
         })
     });
     if let Some(name) = taken {
-        c.problem(here, format!("workload `{name}` listens on TCP port {port} of `{}`", proxy.node));
+        c.problem(here, format!("workload `{name}` listens on TCP port {port} of `{node}`"));
     }
 }
 

@@ -7,8 +7,8 @@ use super::super::nearest::listed;
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, ClaimId, Command, Endpoint, ExpectationId, Log, Matrix, NamespaceName, NodeName, Point, PortNumber,
-    PortProto, Refused, SegmentName, Selector, ServiceName, Via, Wait,
+    Address, Cidr, ClaimId, Command, Connection, Endpoint, ExpectationId, Log, Matrix, NamespaceName, NodeName, Ping,
+    Point, PortNumber, PortProto, Refused, SegmentName, Selector, ServiceName, Via, Wait,
 };
 
 /// One thing that is expected, and the line in which it stands.
@@ -71,6 +71,10 @@ choice! {
         Log(Log) as "log",
         /// An object that the API does not take.
         Refused(Refused) as "refused",
+        /// What has become of a connection.
+        Connection(Connection) as "connection",
+        /// What becomes of an echo request.
+        Ping(Ping) as "ping",
         /// How large a packet may be.
         PathMtu(PathMtu) as "pathMtu",
         /// How a flow looks on the way.

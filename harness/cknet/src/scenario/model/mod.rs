@@ -4,6 +4,7 @@
 
 mod checklist;
 mod cluster;
+mod connection;
 mod endpoint;
 mod expectation;
 mod firewall;
@@ -26,6 +27,7 @@ mod workload;
 
 pub use checklist::Point;
 pub use cluster::{Backend, BlockSize, Cluster, Encapsulation, Flavour, NodeAddress};
+pub use connection::{Connect, Connection, ConnectionState, Ping};
 pub use endpoint::{Endpoint, Via};
 pub use expectation::{
     Addresses, Beyond, Check, Connectivity, DeviceOf, Dns, Ear, Encapsulated, Expectation, Link, Listening, NodeState,
@@ -37,13 +39,13 @@ pub use matrix::{Cell, Column, Matrix};
 pub use metadata::{Capability, Citation, Claim, Fidelity, Kind, KnownDeviation, Metadata, Requirements, Severity};
 pub use named::Named;
 pub use names::{
-    BadText, ClaimId, ExpectationId, NamespaceName, NicName, NodeName, PhaseId, PortName, SabotageId, ScenarioId,
-    SegmentName, ServiceName, Tag, WorkloadName,
+    BadText, ClaimId, ConnectionName, ExpectationId, NamespaceName, NicName, NodeName, PhaseId, PortName, SabotageId,
+    ScenarioId, SegmentName, ServiceName, Tag, WorkloadName,
 };
 pub use object::{Manifest, Object};
 pub use output::{Command, Kubelet, Log};
 pub use ports::{PortNumber, PortProto, PortRange, Protocol};
-pub use proxy::{HttpProxy, ProxyEngine, ProxySettings, VariableName};
+pub use proxy::{HttpProxy, ImageRegistry, ProxyEngine, ProxySettings, VariableName};
 pub use refusal::Refused;
 pub use sabotage::{Change, ClusterChange, ExpectationRef, ExtraStep, Sabotage, StepRef, TopologyChange};
 pub use step::{

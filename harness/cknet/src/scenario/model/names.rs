@@ -171,11 +171,15 @@ name! {
     SabotageId, "an id: small letters, digits and `-`", r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", dns_label
 }
 name! {
+    /// Name of a connection that stays open, unique in its scenario.
+    ConnectionName, "a connection's name: small letters, digits and `-`", r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", dns_label
+}
+name! {
     /// A word by which scenarios are chosen.
     Tag, "a tag: small letters, digits and `-`", r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", dns_label
 }
 
-declaration!(ScenarioId, NicName, PortName, ExpectationId, ClaimId, SabotageId, Tag);
+declaration!(ScenarioId, ConnectionName, NicName, PortName, ExpectationId, ClaimId, SabotageId, Tag);
 
 reference!(WorkloadName, "workload", workload_names);
 reference!(NodeName, "node", node_names);

@@ -1,5 +1,5 @@
-//! Owns what steps about HTTP proxies say, and variables of the environment.
-//! Must not know how a proxy is run.
+//! Owns what steps about HTTP proxies and image registries say, and variables of the environment.
+//! Must not know how they are run.
 
 use super::super::read::{record, text, words};
 use super::{NodeName, NodeSet, PortNumber};
@@ -52,6 +52,19 @@ record! {
         /// Who is to be asked directly: the entries of `NO_PROXY`.
         #[schemars(default)]
         pub no_proxy: Vec<String> = Default::default(),
+    }
+}
+
+record! {
+    "`registry`";
+    /// An image registry over plain HTTP, which has every image: a container of one does what its name says.
+    ///
+    /// Images that are named by its address and port are pulled from it.
+    pub struct ImageRegistry {
+        /// The machine on which it runs.
+        pub node: NodeName,
+        /// The TCP port on which it listens; 5000 unless given.
+        pub port: Option<PortNumber>,
     }
 }
 

@@ -6,8 +6,8 @@ use super::super::late::{Late, Text};
 use super::super::read::{Keys, Read, Reading, choice, record, words};
 use super::super::tree::{Node as TreeNode, Value};
 use super::{
-    Address, Cidr, Firewall, Firewalld, HttpProxy, Labels, Manifest, Named, NamespaceName, NicName, NodeName,
-    PortNumber, ProxySettings, Topology, Workload, WorkloadName,
+    Address, Cidr, Connect, Firewall, Firewalld, HttpProxy, ImageRegistry, Labels, Manifest, Named, NamespaceName,
+    NicName, NodeName, PortNumber, ProxySettings, Topology, Workload, WorkloadName,
 };
 
 /// One thing that is done, and the line in which it stands.
@@ -47,6 +47,8 @@ choice! {
         Bird(Bird) as "bird",
         /// Starts an HTTP proxy on a machine.
         Proxy(HttpProxy) as "proxy",
+        /// Starts an image registry on a machine.
+        Registry(ImageRegistry) as "registry",
         /// Has the programs of nodes use a proxy.
         ProxySettings(ProxySettings) as "proxySettings",
         /// Installs or removes a CNI configuration on nodes.
@@ -55,6 +57,8 @@ choice! {
         Route(RouteChange) as "route",
         /// Sends what a tunnel device forwards to one address to another one, or nowhere.
         Fdb(FdbChange) as "fdb",
+        /// Opens a connection that stays open.
+        Connect(Connect) as "connect",
         /// Changes labels of a workload.
         Label(Relabel) as "label",
         /// Adds workloads or removes them.
@@ -402,9 +406,12 @@ pub struct WorkloadChange {
     /// Workloads that are started.
     #[schemars(default)]
     pub add: Named<WorkloadName, Workload>,
-    /// Workloads that are removed.
+    /// Workloads that are removed at once.
     #[schemars(default)]
     pub remove: Vec<WorkloadName>,
+    /// Workloads that are told to end and are not waited for; they have `linger`.
+    #[schemars(default)]
+    pub terminate: Vec<WorkloadName>,
 }
 
 impl Read for WorkloadChange {
@@ -412,10 +419,11 @@ impl Read for WorkloadChange {
         let mut keys = Keys::of(node, "a change of workloads", r)?;
         let add: Option<Named<_, _>> = keys.field_or("add", Named::default, r);
         let remove: Option<Vec<_>> = keys.field_or("remove", Vec::new, r);
+        let terminate: Option<Vec<_>> = keys.field_or("terminate", Vec::new, r);
         keys.done(&[], r);
-        let change = Self { add: add?, remove: remove? };
-        if change.add.is_empty() && change.remove.is_empty() {
-            r.problem(node.point(), "a change of workloads has `add`, `remove` or both");
+        let change = Self { add: add?, remove: remove?, terminate: terminate? };
+        if change.add.is_empty() && change.remove.is_empty() && change.terminate.is_empty() {
+            r.problem(node.point(), "a change of workloads has `add`, `remove` or `terminate`");
             return None;
         }
         Some(change)

@@ -3,7 +3,7 @@
 
 use super::super::read::{Read, Reading, record, text, words};
 use super::super::tree::Node;
-use super::{Named, NamespaceName, NodeName, PortName, PortNumber, PortProto, VariableName};
+use super::{Named, NamespaceName, NodeName, PortName, PortNumber, PortProto, VariableName, Wait};
 
 /// Labels by key.
 pub type Labels = Named<LabelKey, String>;
@@ -75,6 +75,8 @@ record! {
         /// Variables that its pod sets, for commands in it.
         #[schemars(default)]
         pub environment: Named<VariableName, String> = Default::default(),
+        /// How long it goes on answering after it was told to end; not at all unless given.
+        pub linger: Option<Wait>,
     }
 }
 

@@ -9,7 +9,7 @@ pub mod config;
 pub mod flannel;
 mod host_local;
 pub mod ipam;
-mod plumbing;
+pub mod plumbing;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -139,9 +139,11 @@ impl Plugins {
     }
 
     /// Undoes [`Plugins::add`], whichever plugin that was; doing it twice, or without an add before, is no failure.
+    ///
+    /// The link is taken from inside of the sandbox, as Calico does: the host's end has the name of namespace and pod,
+    /// and may by now be that of a later pod of the same name.
     pub async fn delete(&self, sandbox: &PodSandbox<'_>) -> Result<(), CniError> {
-        plumbing::disconnect(&interface_name(sandbox.namespace, sandbox.name)).await?;
-        plumbing::disconnect(&bridge::interface_name(sandbox.container_id)).await?;
+        plumbing::disconnect(sandbox.netns).await?;
         self.release(sandbox).await
     }
 

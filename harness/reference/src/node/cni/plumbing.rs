@@ -51,14 +51,16 @@ pub async fn connect(pod: &NetNs, interface: &str, address: Ipv4Addr, mtu: u32) 
     Ok(())
 }
 
-/// Removes the link of a pod; its other end and its routes go with it.
-pub async fn disconnect(interface: &str) -> Result<(), CniError> {
-    disconnect_from(&Netlink::open(&NetNs::current()?)?, interface).await
+/// Removes the link of a pod by the end that is inside; its other end and its routes go with it.
+///
+/// The name of the end outside is that of the pod, and by now it may belong to a pod of the same name that came after.
+pub async fn disconnect(pod: &NetNs) -> Result<(), CniError> {
+    disconnect_from(&Netlink::open(pod)?, "eth0").await
 }
 
-async fn disconnect_from(host: &Netlink, interface: &str) -> Result<(), CniError> {
-    if let Some(link) = host.link(interface).await? {
-        host.delete(link.index).await?;
+async fn disconnect_from(place: &Netlink, interface: &str) -> Result<(), CniError> {
+    if let Some(link) = place.link(interface).await? {
+        place.delete(link.index).await?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::config::KubeletConfig;
 use super::environment::{Source, Sources};
 use super::events::Recorder;
 use super::network::Readiness;
+use super::pull::Pulled;
 use super::registry::Registry;
 
 /// How long one request to the API may take before it is tried again.
@@ -24,6 +25,7 @@ pub struct NodeContext {
     pub events: Recorder,
     pub readiness: Readiness,
     pub registry: Registry,
+    pub pulled: Pulled,
     /// The kubelet stops; pods stay as they are.
     pub shutdown: CancellationToken,
     kubernetes: OnceCell<(String, i32)>,
@@ -41,6 +43,7 @@ impl NodeContext {
             events,
             readiness,
             registry: Registry::default(),
+            pulled: Pulled::default(),
             shutdown,
             kubernetes: OnceCell::new(),
         })

@@ -67,6 +67,7 @@ pub const IMAGES: &[Image] = &[
     public("netshoot", &[], &["sh"]),
     public("network-multitool", &["entrypoint", "nginx"], &["nginx", "-g", "daemon off;"]),
     public("nginx", &["entrypoint", "nginx"], &["nginx", "-g", "daemon off;"]),
+    public("registry", &["registry"], &[]),
     public("redis", &["entrypoint", "redis-server"], &["redis-server"]),
     public("ubuntu", &[], &["sh"]),
 ];

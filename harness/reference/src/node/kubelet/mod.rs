@@ -24,6 +24,7 @@ mod node_status;
 mod pod;
 mod probes;
 mod publisher;
+mod pull;
 mod record;
 mod registry;
 mod runner;

@@ -24,9 +24,11 @@ use crate::node::kubelet::journal::journal;
 use crate::node::kubelet::launch::{Program, Streams, launch};
 use crate::node::kubelet::logs::capture::{self, LogBook};
 use crate::node::kubelet::logs::cri::Stream;
+use crate::node::kubelet::pull::{self, Wanted};
 use crate::node::kubelet::record::ContainerRecord;
 use crate::node::kubelet::registry::Running;
 use crate::node::kubelet::status::{RUNTIME, Termination};
+use crate::node::kubelet::until::until;
 
 /// A process and what belongs to its attempt.
 pub(super) struct Attempt {
@@ -53,11 +55,7 @@ impl Runner {
         self.view.image = container.image.clone().unwrap_or_default();
         let image = images::find(&self.view.image).map_err(|error| NotStarted::Image(error.to_string()))?;
         self.view.image_id = format!("{RUNTIME}://{}", image.repository);
-        self.say(
-            Severity::Normal,
-            "Pulled",
-            format!("Container image \"{}\" already present on machine", self.view.image),
-        );
+        self.provide_image(container.image_pull_policy.as_deref()).await.map_err(NotStarted::Image)?;
         let variables = self.variables(&container, Some(image)).await.map_err(NotStarted::Configuration)?;
         let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
             words.iter().flatten().map(|word| environment::expand(word, &variables)).collect()
@@ -97,6 +95,30 @@ impl Runner {
                 Err(NotStarted::Failed(self.never_ran(format!("{text}: {error}: unknown"))))
             }
         }
+    }
+
+    /// Sees that the image is on the node.
+    async fn provide_image(&self, policy: Option<&str>) -> Result<(), String> {
+        let image = &self.view.image;
+        let reference = match pull::wanted(image, policy, &self.node.pulled) {
+            Wanted::Nothing => {
+                let text = format!("Container image \"{image}\" already present on machine");
+                self.say(Severity::Normal, "Pulled", text);
+                return Ok(());
+            }
+            Wanted::Forbidden => {
+                return Err(format!("Container image \"{image}\" is not present with pull policy of Never"));
+            }
+            Wanted::Pull(reference) => reference,
+        };
+        self.say(Severity::Normal, "Pulling", format!("Pulling image \"{image}\""));
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            pulled = pull::pull(image, reference, &self.node.pulled) => pulled?,
+            () = until(&mut stop, Option::is_some) => return Err("context canceled".into()),
+        }
+        self.say(Severity::Normal, "Pulled", format!("Successfully pulled image \"{image}\""));
+        Ok(())
     }
 
     async fn variables(&self, container: &Container, image: Option<&Image>) -> Result<Variables, String> {

@@ -61,22 +61,23 @@ impl Runner {
         self.pause(Some(delay)).await
     }
 
-    /// An image that is not there will not come: waits until the spec names another one.
+    /// What is no image of this distribution will not become one: waits until the spec names another one. An image that
+    /// could not be pulled is tried again.
     pub(super) async fn hold_for_image(&mut self, message: String, backoff: &mut Backoff) {
         let image = self.view.image.clone();
         self.say(Severity::Warning, "Failed", format!("Failed to pull image \"{image}\": {message}"));
         self.say(Severity::Warning, "Failed", "Error: ErrImagePull");
-        self.wait_as("ErrImagePull", message).await;
+        self.wait_as("ErrImagePull", message.clone()).await;
         if self.pause(Some(backoff.next())).await.is_err() {
             return;
         }
         let text = format!("Back-off pulling image \"{image}\"");
         self.say(Severity::Normal, "BackOff", text.clone());
         self.say(Severity::Warning, "Failed", "Error: ImagePullBackOff");
-        let problem = images::find(&image).err().map(|error| format!(": ErrImagePull: {error}")).unwrap_or_default();
-        self.wait_as("ImagePullBackOff", format!("{text}{problem}")).await;
-        // Both ways to end this wait are looked at by the caller.
-        let _ = self.pause(None).await;
+        self.wait_as("ImagePullBackOff", format!("{text}: ErrImagePull: {message}")).await;
+        let is_known = images::find(&image).is_ok();
+        // All ways to end this wait are looked at by the caller.
+        let _ = self.pause(is_known.then(|| backoff.next())).await;
     }
 
     pub(super) async fn hold_for_configuration(&mut self, message: String, backoff: &mut Backoff) {
