@@ -6,6 +6,8 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -156,12 +158,30 @@ fn start_time(pid: i32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("`/proc/{pid}/stat` has no start time: `{line}`")))
 }
 
+/// Makes the program start with no signal ignored. An ignored one survives fork and exec (signal(7)), so that a harness
+/// that was started by `nohup`, or in the background by a shell without job control, would pass that on.
+pub fn with_default_signals(command: &mut Command) {
+    // SAFETY: between fork and exec only the async-signal-safe call sigaction is made.
+    unsafe {
+        command.pre_exec(|| {
+            for number in 1..=libc::SIGSYS {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                // Those that cannot be changed (SIGKILL, SIGSTOP) are never ignored.
+                if libc::sigaction(number, std::ptr::null(), &raw mut action) == 0
+                    && action.sa_sigaction == libc::SIG_IGN
+                {
+                    action.sa_sigaction = libc::SIG_DFL;
+                    libc::sigaction(number, &raw const action, std::ptr::null_mut());
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::os::unix::process::CommandExt;
-    use std::process::Command;
-
     use super::*;
 
     fn start(script: &str) -> std::process::Child {
@@ -173,6 +193,29 @@ mod tests {
         let child = Child::watch(start("exit 7")).unwrap();
         child.ended().await.unwrap();
         assert_eq!(child.reap().unwrap(), Exit::Code(7));
+    }
+
+    /// Whether a program that was started with SIGHUP ignored ignores it.
+    fn ignores_the_end_of_its_terminal(prepare: fn(&mut Command)) -> bool {
+        let mut command = Command::new("/bin/grep");
+        command.args(["SigIgn", "/proc/self/status"]);
+        // SAFETY: between fork and exec only the async-signal-safe call signal is made.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_IGN);
+                Ok(())
+            });
+        }
+        prepare(&mut command);
+        let line = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let ignored = u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap();
+        ignored & 1 << (libc::SIGHUP - 1) != 0
+    }
+
+    #[test]
+    fn ignored_signals_are_not_passed_on() {
+        assert!(ignores_the_end_of_its_terminal(|_| ()));
+        assert!(!ignores_the_end_of_its_terminal(with_default_signals));
     }
 
     #[tokio::test]

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
@@ -75,17 +74,9 @@ impl Terminal {
         command.stdin(Stdio::from(self.0.try_clone()?));
         command.stdout(Stdio::from(self.0.try_clone()?));
         command.stderr(Stdio::from(self.0));
-        // SAFETY: between fork and exec only two system calls are made, both async-signal-safe.
-        unsafe { command.pre_exec(take_terminal) };
+        crate::terminal::take_on_start(command);
         command.spawn()
     }
-}
-
-fn take_terminal() -> io::Result<()> {
-    nix::unistd::setsid()?;
-    // SAFETY: descriptor 0 is the terminal here, and the request takes an integer.
-    Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) })?;
-    Ok(())
 }
 
 #[cfg(test)]

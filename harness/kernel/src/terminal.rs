@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::child::with_default_signals;
 use nix::pty::Winsize;
 use nix::sys::termios::{self, SetArg, Termios};
 
@@ -21,6 +22,7 @@ pub fn take_on_start(command: &mut Command) {
             Ok(())
         });
     }
+    with_default_signals(command);
 }
 
 /// The terminal on our own standard input in raw mode: every key goes to the program at the other end. Dropping this

@@ -121,16 +121,20 @@ pub(super) fn unreadable(name: &str, message: impl Into<String>) -> Problems {
     Problems::of(source, vec![Problem::whole(message)])
 }
 
-/// The text of a file, within the limits of [`source_of`].
+/// The text of a file, which messages call by its path.
 pub(super) fn read_source(path: &Path) -> Result<Source, Problems> {
+    read_named(path, &path.display().to_string())
+}
+
+/// The text of a file that messages call `name`, within the limits of [`source_of`].
+pub(super) fn read_named(path: &Path, name: &str) -> Result<Source, Problems> {
     use std::io::Read as _;
-    let name = path.display().to_string();
     let limit = tree::MAX_BYTES as u64 + 1;
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     match read {
-        Ok(_) => source_of(bytes, &name),
-        Err(error) => Err(unreadable(&name, format!("cannot be read: {error}"))),
+        Ok(_) => source_of(bytes, name),
+        Err(error) => Err(unreadable(name, format!("cannot be read: {error}"))),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::check::{self, Depth};
 use super::declared::Declared;
-use super::fixtures::{Fixtures, read_source, source_of};
+use super::fixtures::{Fixtures, read_named, read_source, source_of};
 use super::locate::Found;
 use super::model::{Scenario, ScenarioId};
 use super::problem::{Problem, Problems};
@@ -75,9 +75,9 @@ pub fn read_suite(found: &[Found], fixtures: &Fixtures) -> Result<Vec<Scenario>,
     let mut problems = Problems::default();
     let mut files = Vec::new();
     for one in found {
-        match read_source(&one.path) {
+        match read_named(&one.path, &one.name) {
             Err(wrong) => problems.extend(wrong),
-            Ok(source) => files.push(attempt(source.renamed(&one.name), one.id.clone(), fixtures)),
+            Ok(source) => files.push(attempt(source, one.id.clone(), fixtures)),
         }
     }
     let ids: Vec<ScenarioFile> = files.iter().filter_map(|attempt| attempt.file.clone()).collect();

@@ -70,8 +70,8 @@ impl FileProblems {
         write!(f, "error: `{}` has {count} {noun}", self.file())?;
         for (position, problem) in self.located().take(SHOWN_PER_FILE) {
             match problem.span {
-                None => write!(f, "\n  {}: {}", self.file(), problem.message)?,
-                Some(span) => self.render_at(f, position, span, &problem.message)?,
+                None => write!(f, "\n  {}: {}", self.file(), told(&problem.message))?,
+                Some(span) => self.render_at(f, position, span, &told(&problem.message))?,
             }
         }
         match count.checked_sub(SHOWN_PER_FILE) {
@@ -99,10 +99,21 @@ impl FileProblems {
     }
 }
 
+/// The character, or a space for one that would act on the terminal: control characters, and those that change the
+/// direction of what follows or show nothing (Unicode's bidirectional controls and zero-width characters).
+fn harmless(c: char) -> char {
+    let hidden = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if hidden || c.is_control() && c != '\n' { ' ' } else { c }
+}
+
+/// A message may quote what stands in the file.
+fn told(message: &str) -> String {
+    message.chars().map(harmless).collect()
+}
+
 /// The part of a long line around `column`, with tabs and control characters made harmless,
 /// and the column in that part.
 fn window(line: &str, column: usize) -> (String, usize) {
-    let harmless = |c: char| if c.is_control() { ' ' } else { c };
     let length = line.chars().count();
     if length <= LINE_WIDTH {
         return (line.chars().map(harmless).collect(), column);
@@ -209,6 +220,14 @@ mod tests {
         let column = lines[3].chars().position(|c| c == '^').unwrap_or_default();
         let under: String = lines[2].chars().skip(column).take(4).collect();
         assert_eq!(under, "here");
+    }
+
+    #[test]
+    fn nothing_that_acts_on_a_terminal_is_printed() {
+        let text = "to: a\u{202e}b\u{1b}[31m";
+        let printed = printed(text, "b", "no workload is called `b\u{7}\u{2066}`");
+        assert!(printed.chars().all(|c| c == '\n' || c == harmless(c)), "{printed:?}");
+        assert!(printed.contains("1 │ to: a b [31m\n  │       ^ no workload is called `b  `"), "{printed:?}");
     }
 
     #[test]

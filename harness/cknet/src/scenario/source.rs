@@ -52,12 +52,6 @@ impl Source {
         Self { name: name.into(), text, line_starts }
     }
 
-    /// The same text under another name.
-    #[must_use]
-    pub(super) fn renamed(self, name: &str) -> Self {
-        Self { name: name.to_owned(), ..self }
-    }
-
     /// The name messages use, usually a path relative to where the command was started.
     #[must_use]
     pub fn name(&self) -> &str {

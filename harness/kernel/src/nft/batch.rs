@@ -152,6 +152,15 @@ impl Batch {
 
     /// Adds a rule at the end of a chain, together with its inline sets.
     pub fn add_rule(&mut self, family: Family, table: &str, chain: &str, rule: &Rule) {
+        self.new_rule(NLM_F_APPEND, family, table, chain, rule);
+    }
+
+    /// Adds a rule before all others of a chain, together with its inline sets.
+    pub fn insert_rule(&mut self, family: Family, table: &str, chain: &str, rule: &Rule) {
+        self.new_rule(0, family, table, chain, rule);
+    }
+
+    fn new_rule(&mut self, place: u16, family: Family, table: &str, chain: &str, rule: &Rule) {
         let inline: Vec<u32> = rule
             .statements
             .iter()
@@ -165,7 +174,7 @@ impl Batch {
                 self.add_inline_set(family, table, key, elements, verdicts)
             })
             .collect();
-        self.message(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, family, |writer| {
+        self.message(NEW_RULE, NLM_F_CREATE | place, family, |writer| {
             writer.text(1, table);
             writer.text(2, chain);
             writer.nested(4, |writer| {

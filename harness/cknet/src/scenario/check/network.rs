@@ -102,6 +102,11 @@ fn nodes(c: &mut Checking<'_>) {
             let path = path!["topology", "nodes", name.as_str(), "nics", "lo"];
             c.problem_with_key(path, "each node has `lo` already; give the interface another name");
         }
+        let member = matches!(node.role, Role::ControlPlane | Role::Worker);
+        for (nic, _) in node.nics.iter().filter(|(nic, _)| member && of_a_cni(nic.as_str())) {
+            let path = path!["topology", "nodes", name.as_str(), "nics", nic.as_str()];
+            c.problem_with_key(path, "CNIs make and delete devices of this name; give the interface another one");
+        }
         let mut segments: Vec<_> = node.nics.iter().map(|(_, nic)| &nic.segment).collect();
         segments.sort();
         segments.dedup();
@@ -110,6 +115,11 @@ fn nodes(c: &mut Checking<'_>) {
             c.problem(path, "a router has interfaces on two segments at least; there is nothing to forward between");
         }
     }
+}
+
+/// Whether a CNI calls its own devices so: Calico's for overlay and pods, flannel's, the bridge plugin's.
+fn of_a_cni(device: &str) -> bool {
+    ["vxlan.calico", "tunl0", "cni0"].contains(&device) || device.starts_with("cali") || device.starts_with("flannel")
 }
 
 fn workloads(c: &mut Checking<'_>) {

@@ -1,6 +1,6 @@
 //! The loop of calico-node: follow the cluster and the kernel, and make the data plane what they call for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use super::bird::Bird;
 use super::dataplane::{self, Look, Overlay, View};
 use super::endpoint_status::{self, EndpointStatus};
 use super::health::Health;
+use super::iptables::{Admitted, Entrance};
 use super::node_object::{self, CalicoNode, Tunnel};
 use super::resources::{
     BGPConfiguration, BGPConfigurationSpec, BGPPeer, BGPPeerSpec, Encapsulation, FelixConfiguration,
@@ -243,6 +244,7 @@ struct Agent {
     ipam: Ipam,
     netlink: Netlink,
     enforcer: policy::Programmer,
+    entrance: Entrance,
     status: EndpointStatus,
     /// What was last written on the Node object.
     written: Option<CalicoNode>,
@@ -264,6 +266,7 @@ impl Agent {
             ipam: Ipam::new(client.clone(), &settings.node),
             netlink: Netlink::open(&NetNs::current()?)?,
             enforcer: policy::Programmer::new(Nft::open()?),
+            entrance: Entrance::new(Nft::open()?),
             status: EndpointStatus::new(Path::new(endpoint_status::FOLDER))?,
             settings,
             cluster,
@@ -294,6 +297,9 @@ impl Agent {
         let device = dataplane::ensure_overlay(&self.netlink, &look, overlay, underlay).await;
         let device = self.overlay_or_later(device);
         self.program_policy(&own, &felix)?;
+        if let Some(overlay) = overlay {
+            self.entrance.admit(Admitted { nodes: self.other_nodes(&own), port: overlay.port })?;
+        }
         self.program_routes(&own, &pools, &look, underlay, device).await?;
         self.speak_bgp(&own, &pools)?;
         self.announce(underlay, device).await
@@ -393,6 +399,13 @@ impl Agent {
         let bird = self.settings.backend == Backend::Bird;
         let view = View { own, others: &others, pools, blocks: &blocks, pods: &pods, underlay, bird };
         Ok(dataplane::apply(&self.netlink, look, device, &dataplane::desired(&view)).await?)
+    }
+
+    /// Addresses of the nodes beside this one.
+    fn other_nodes(&self, own: &CalicoNode) -> BTreeSet<Ipv4Addr> {
+        let nodes = self.cluster.nodes.state();
+        let others = nodes.iter().filter_map(|node| node_object::read(node)).filter(|node| node.name != own.name);
+        others.map(|node| node.address.addr()).collect()
     }
 
     /// Gives BIRD what follows from the objects, where the backend is BIRD.

@@ -11,6 +11,7 @@ mod bird;
 mod dataplane;
 pub mod endpoint_status;
 mod health;
+mod iptables;
 mod node_object;
 pub mod resources;
 

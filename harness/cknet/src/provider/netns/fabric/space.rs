@@ -121,6 +121,8 @@ pub fn spawn(space: &Space, spawn: &Spawn, streams: [OwnedFd; 3]) -> io::Result<
             cknet_kernel::terminal::take_on_start(&mut command);
         } else {
             command.process_group(0);
+            // A runner that outlives its terminal ignores SIGHUP, and what runs on a node knows nothing of that.
+            cknet_kernel::child::with_default_signals(&mut command);
         }
         command.spawn().map(|child| child.id())
     })?
