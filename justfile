@@ -77,6 +77,14 @@ workflows:
 containers *arguments:
     .ci/recipe containers {{ arguments }}
 
+# one executable without libraries, for machines and for the probe image
+static:
+    .ci/recipe static
+
+# the probe image: `just image probe.tar`
+image output="probe.tar":
+    .ci/recipe image {{ output }}
+
 # benchmarks
 bench:
     .ci/recipe bench

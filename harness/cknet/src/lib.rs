@@ -13,6 +13,7 @@ pub mod diagnose;
 pub mod distribution;
 pub mod event;
 pub mod exit;
+pub mod image;
 pub mod judge;
 pub mod ledger;
 mod merge_patch;

@@ -10,6 +10,7 @@ mod docs;
 mod doctor;
 mod explain;
 mod former;
+mod image;
 mod interrupt;
 mod list;
 mod place;
@@ -70,6 +71,8 @@ enum Command {
     Doctor,
     /// Write a page per scenario and an index of them.
     Docs(docs::Options),
+    /// Write the probe image, without any container engine.
+    Image(image::Options),
     /// Print the JSON Schema of scenario files.
     Schema,
     /// Print a completion script for a shell.
@@ -118,6 +121,7 @@ pub fn main() -> ProcessExit {
         Command::Gc(options) => clusters::gc(&options),
         Command::Doctor => doctor::doctor(),
         Command::Docs(options) => docs::docs(&options),
+        Command::Image(options) => image::write(&options),
         Command::Schema => print(&format!("{:#}\n", crate::scenario::schema())),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -21,7 +21,7 @@ use crate::scenario::model::{
 };
 
 /// The image of workloads: the executable in its `probe serve` personality.
-const IMAGE: &str = "ghcr.io/cknet/cknet-probe:v1";
+pub const IMAGE: &str = "ghcr.io/cknet/cknet-probe:v1";
 
 /// Longest wait for a workload's pod to run.
 const RUNNING: Duration = Duration::from_secs(30);
