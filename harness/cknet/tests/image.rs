@@ -68,7 +68,10 @@ fn the_image_is_a_layout_whose_digests_and_media_types_are_right() {
     said(here, &["tar", "--extract", "--file", "probe.tar", "--directory", "layout"]);
     assert_eq!(json(&layout.join("oci-layout"))["imageLayoutVersion"], "1.0.0");
     let index = json(&layout.join("index.json"));
-    assert_eq!((&index["schemaVersion"], &index["mediaType"]), (&2.into(), &"application/vnd.oci.image.index.v1+json".into()));
+    assert_eq!(
+        (&index["schemaVersion"], &index["mediaType"]),
+        (&2.into(), &"application/vnd.oci.image.index.v1+json".into())
+    );
     let [named] = &index["manifests"].as_array().unwrap()[..] else { panic!("{index}") };
     assert_eq!(named["annotations"]["io.containerd.image.name"], "ghcr.io/cknet/cknet-probe:v1");
     assert_eq!(named["annotations"]["org.opencontainers.image.ref.name"], "v1");
@@ -90,7 +93,8 @@ fn the_image_is_a_layout_whose_digests_and_media_types_are_right() {
     said(&root, &["tar", "--extract", "--same-permissions", "--file", layer_path.to_str().unwrap()]);
     assert_eq!(fs::read(root.join("bin/cknet")).unwrap(), program);
     assert_eq!(fs::metadata(root.join("bin/cknet")).unwrap().permissions().mode() & 0o7777, 0o755);
-    let listed = said(&layout, &["tar", "--list", "--verbose", "--numeric-owner", "--file", layer_path.to_str().unwrap()]);
+    let listed =
+        said(&layout, &["tar", "--list", "--verbose", "--numeric-owner", "--file", layer_path.to_str().unwrap()]);
     assert!(listed.lines().all(|line| line.contains(" 0/0 ") && line.contains("1970-01-01")), "{listed}");
     let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().count();
     assert_eq!(blobs, 3, "nothing that nobody names");
