@@ -11,6 +11,7 @@ pub mod echo;
 pub mod engine;
 pub mod facts;
 pub mod firewall;
+pub mod netns;
 pub mod serve;
 pub mod tap;
 pub mod wire;

@@ -40,9 +40,9 @@ pub struct PlacedPod {
 }
 
 impl PlacedPod {
-    /// The network namespace that is the pod's own, where the kubelet pins it; `None` where it has its node's.
-    pub fn namespace_path(&self) -> Option<String> {
-        self.uid.as_ref().filter(|_| !self.host_network).map(|uid| format!("/run/netns/cni-{uid}"))
+    /// The word for the network namespace that is the pod's own; `None` where it has its node's.
+    pub fn netns(&self) -> Option<String> {
+        self.uid.as_ref().filter(|_| !self.host_network).map(|uid| cknet_probe::netns::of_sandbox(uid))
     }
 }
 

@@ -79,7 +79,7 @@ impl Agent {
 
     /// Opens a connection that the agent holds under a name.
     pub async fn hold(&self, name: &str, from: &Vantage, address: SocketAddr, quiet: Duration) -> Answer<Line> {
-        self.errand(What::Hold { name: name.into(), path: from.place.path(), address, quiet }).await
+        self.errand(What::Hold { name: name.into(), path: from.place.netns(), address, quiet }).await
     }
 
     /// Sends a word over a connection that the agent holds.
@@ -258,14 +258,14 @@ impl Stream {
         quiet: Duration,
     ) -> Result<Vec<Observation>, String> {
         for question in questions.clone() {
-            self.attach(&question.from.place.path()).await?;
+            self.attach(&question.from.place.netns()).await?;
         }
         self.pass += 1;
         let cells: Vec<Cell> = (0u32..)
             .zip(questions)
             .map(|(id, question)| Cell {
                 id,
-                from: VantageId::new(question.from.place.path()),
+                from: VantageId::new(question.from.place.netns()),
                 target: question.target.clone(),
             })
             .collect();

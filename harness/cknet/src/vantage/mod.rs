@@ -45,16 +45,16 @@ pub struct Vantage {
 pub enum Place {
     /// The node's own.
     Node,
-    /// A pod's, by its uid: where the kubelet pins network namespaces.
+    /// A pod's, by its uid.
     Pod { uid: String },
 }
 
 impl Place {
-    /// The path of the namespace on the node, or the word for the agent's own.
-    pub fn path(&self) -> String {
+    /// The word for the namespace on the node.
+    pub fn netns(&self) -> String {
         match self {
             Self::Node => "self".into(),
-            Self::Pod { uid } => format!("/run/netns/cni-{uid}"),
+            Self::Pod { uid } => cknet_probe::netns::of_sandbox(uid),
         }
     }
 }

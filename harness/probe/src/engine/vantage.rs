@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use cknet_kernel::ns::NetNs;
 
 use super::source_ports::SourcePorts;
+use crate::netns;
 use crate::wire::VantageId;
 
 /// A namespace could not be opened as a vantage.
@@ -48,9 +49,9 @@ pub(super) struct Vantages {
 }
 
 impl Vantages {
-    pub(super) fn attach(&mut self, id: &VantageId, netns: &str, home: &NetNs) -> Result<(), AttachError> {
-        let failed = |source| AttachError { netns: netns.to_owned(), source };
-        let path = (netns != "self").then(|| PathBuf::from(netns));
+    pub(super) fn attach(&mut self, id: &VantageId, word: &str, home: &NetNs) -> Result<(), AttachError> {
+        let failed = |source| AttachError { netns: word.to_owned(), source };
+        let path = netns::path(word).map_err(failed)?;
         let opened = path.as_deref().map_or_else(|| Ok(home.clone()), NetNs::open).map_err(failed)?;
         let identity = opened.identity().map_err(failed)?;
         let vantage = Vantage { netns: opened, identity, path, ports: SourcePorts::default() };

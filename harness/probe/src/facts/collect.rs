@@ -13,12 +13,13 @@ use rtnetlink::packet_route::route::RouteMessage;
 use super::links::{LinkNames, link};
 use super::routes::{fdb, neighbour, route};
 use super::{Address, Facts, Kind, Options, files, sockets};
+use crate::netns;
 
 /// Facts could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FactsError {
-    #[error("cannot open the network namespace `{path}`: {source}", path = .path.display())]
-    Namespace { path: PathBuf, source: io::Error },
+    #[error("cannot open the network namespace `{word}`: {source}")]
+    Namespace { word: String, source: io::Error },
     #[error("cannot ask the kernel for {what}: {source}")]
     Netlink { what: &'static str, source: rtnetlink::Error },
     #[error("cannot read `{path}`: {source}", path = .path.display())]
@@ -29,10 +30,8 @@ pub enum FactsError {
 
 /// Collects what `options` asks for. Blocks the calling thread and must not be called from within a tokio runtime.
 pub fn collect(options: &Options) -> Result<Facts, FactsError> {
-    let namespace = match &options.netns {
-        Some(path) => NetNs::open(path).map_err(|source| FactsError::Namespace { path: path.clone(), source })?,
-        None => NetNs::current()?,
-    };
+    let word = options.netns.as_deref().unwrap_or("self");
+    let namespace = netns::open(word).map_err(|source| FactsError::Namespace { word: word.into(), source })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut facts = runtime.block_on(over_netlink(&namespace, options))?;
     if options.wants(Kind::Listening) {

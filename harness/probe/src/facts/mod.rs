@@ -44,9 +44,9 @@ pub struct Options {
     /// All facts.
     #[arg(long)]
     pub all: bool,
-    /// Another network namespace, by path.
+    /// Another network namespace: a path, or `sandbox:ID`.
     #[arg(long)]
-    pub netns: Option<PathBuf>,
+    pub netns: Option<String>,
     /// Files and directories to tell about; a directory stands for the files right in it.
     #[arg(long = "file")]
     pub files: Vec<PathBuf>,

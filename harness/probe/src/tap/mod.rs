@@ -42,7 +42,7 @@ pub struct Request {
 pub struct Place {
     /// Chosen by the caller; sightings carry it.
     pub name: String,
-    /// A path, or `self`.
+    /// A word of [`crate::netns`].
     pub netns: String,
 }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cknet_kernel::ns::NetNs;
@@ -13,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Direction, MOST_SIGHTINGS, Place, Reply, Request, Seen, Sighting, Surroundings, VERSION, decode};
 use crate::facts::{self, Kind};
 use crate::firewall::drops;
+use crate::netns;
 use crate::wire::frame::{self, FrameError};
 
 /// The tap could not do its work.
@@ -89,10 +89,7 @@ struct Tap {
 
 impl Tap {
     fn open(place: &Place, request: &Request) -> io::Result<Self> {
-        let namespace = match netns(place) {
-            Some(path) => NetNs::open(&path)?,
-            None => NetNs::current()?,
-        };
+        let namespace = netns::open(&place.netns)?;
         let addresses: std::collections::BTreeSet<_> =
             request.flows.iter().flat_map(|flow| flow.addresses.iter().copied()).collect();
         let filter = Filter { addresses: addresses.into_iter().collect(), tunnels: request.tunnels.clone() };
@@ -150,12 +147,8 @@ impl Tap {
     }
 }
 
-fn netns(place: &Place) -> Option<PathBuf> {
-    (place.netns != "self").then(|| PathBuf::from(&place.netns))
-}
-
 fn devices(place: &Place) -> HashMap<u32, String> {
-    let options = facts::Options { kinds: vec![Kind::Links], netns: netns(place), ..facts::Options::default() };
+    let options = facts::Options { kinds: vec![Kind::Links], netns: Some(place.netns.clone()), ..facts::Options::default() };
     // Without names the numbers are told.
     let links = facts::collect(&options).map(|facts| facts.links).unwrap_or_default();
     links.into_iter().map(|link| (link.index, link.name)).collect()
@@ -164,12 +157,9 @@ fn devices(place: &Place) -> HashMap<u32, String> {
 /// What a place is like; one that cannot be asked is told as blind when its socket is opened.
 fn surroundings(place: &Place) -> Option<Surroundings> {
     let kinds = [Kind::Links, Kind::Addresses, Kind::Routes, Kind::Neighbours, Kind::Fdb, Kind::Listening];
-    let options = facts::Options { kinds: kinds.to_vec(), netns: netns(place), ..facts::Options::default() };
+    let options = facts::Options { kinds: kinds.to_vec(), netns: Some(place.netns.clone()), ..facts::Options::default() };
     let facts = facts::collect(&options).ok()?;
     // Pods have no rules of their own, as a rule; where none can be read there is nothing to add.
-    let drops = match netns(place) {
-        None => drops::read().unwrap_or_default(),
-        Some(_) => Vec::new(),
-    };
+    let drops = if place.netns == "self" { drops::read().unwrap_or_default() } else { Vec::new() };
     Some(Surroundings { place: place.name.clone(), facts, drops })
 }

@@ -292,7 +292,7 @@ pub enum Line {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum AgentRequest {
-    /// Opens the namespace at `netns` (a path such as `/proc/123/ns/net`, or `self`) under a name. A name that is
+    /// Opens the namespace at `netns` (a word of [`crate::netns`]) under a name. A name that is
     /// attached already moves to the new namespace.
     Attach { vantage: VantageId, netns: String },
     /// Forgets a name; the agent no longer keeps its namespace alive.

@@ -373,7 +373,7 @@ fn request(stage: &Stage<'_>, node: &str, suspects: &[Suspect]) -> Request {
                 own.next().map(|(_, placed)| placed)
             });
             if let Some(uid) = placed.and_then(|placed| placed.uid.clone()) {
-                let netns = Vantaged::Pod { uid }.path();
+                let netns = Vantaged::Pod { uid }.netns();
                 places.push(Place { name: format!("{name}{number}"), netns });
             }
         }

@@ -19,8 +19,8 @@ const TELL: Duration = Duration::from_secs(10);
 async fn facts(stage: &Stage<'_>, node: &str, kind: &str, netns: Option<&str>) -> Result<Facts, String> {
     let machine = stage.cluster.nodes.get(node).ok_or_else(|| format!("no node is called `{node}`"))?;
     let mut argv = vec!["cknet", "facts", kind];
-    if let Some(path) = netns {
-        argv.extend(["--netns", path]);
+    if let Some(netns) = netns {
+        argv.extend(["--netns", netns]);
     }
     let output = machine.run(Invocation::new(argv), TELL).await.map_err(|error| error.to_string())?;
     if !output.succeeded() {
@@ -154,7 +154,7 @@ pub async fn listening(stage: &Stage<'_>, expected: &Listening) -> Looked {
         Endpoint::Node(name) => facts(stage, name.as_str(), "listening", None).await?,
         Endpoint::Workload(name) => {
             let pod = stage.placed.pods.get(name).ok_or_else(|| format!("workload `{name}` does not run"))?;
-            facts(stage, &pod.node, "listening", pod.namespace_path().as_deref()).await?
+            facts(stage, &pod.node, "listening", pod.netns().as_deref()).await?
         }
         other => return Err(format!("`{other}` cannot be looked into")),
     };

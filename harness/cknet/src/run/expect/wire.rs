@@ -76,7 +76,7 @@ fn requests(
     let mut requests: BTreeMap<_, _> = points.iter().map(|(node, _)| (node.clone(), request())).collect();
     let sender = requests.entry(flow.question.from.node.clone()).or_insert_with(request);
     if flow.question.from.place != Vantaged::Node {
-        sender.places.push(Place { name: SENDER.into(), netns: flow.question.from.place.path() });
+        sender.places.push(Place { name: SENDER.into(), netns: flow.question.from.place.netns() });
     }
     requests
 }
