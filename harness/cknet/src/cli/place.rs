@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
+use crate::existing::{self, Existing, Present, SurveyError};
 use crate::provider::Provider;
 use crate::provider::lxd::{self, Lxd};
 use crate::provider::machine::Image;
@@ -27,6 +28,13 @@ pub struct Place {
     /// A bridge of this machine for the next segment of each topology, for multipass; repeatable.
     #[arg(long, value_name = "BRIDGE", requires = "provider")]
     machine_network: Vec<String>,
+    /// A cluster that is there already, by its kubeconfig. It is taken as it is: scenarios that would change it, or
+    /// that need more than its API, are skipped.
+    #[arg(long, value_name = "FILE", conflicts_with = "provider")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of that kubeconfig; its current one unless given.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,6 +79,12 @@ pub struct Purpose<'a> {
 impl Place {
     /// The place of a former run, where the command line says nothing of it.
     pub fn or_that_of(mut self, provider: &str) -> Result<Self, String> {
+        if self.kubeconfig.is_some() {
+            return Ok(self);
+        }
+        if self.provider.is_none() && provider == existing::NAME {
+            return Err("that run was on a cluster that was there already; name it again with --kubeconfig".into());
+        }
         if self.provider.is_none() {
             let name = Name::from_str(provider, false);
             self.provider = Some(name.map_err(|_| format!("no provider is called `{provider}`"))?);
@@ -89,11 +103,22 @@ impl Place {
             ("--machine-image", self.machine_image.clone()),
             ("--machine-has", (!has.is_empty()).then(|| has.join(","))),
         ];
+        all.push(("--kubeconfig", self.kubeconfig.as_ref().map(|path| path.display().to_string())));
+        all.push(("--context", self.context.clone()));
         all.extend(self.machine_network.iter().map(|bridge| ("--machine-network", Some(bridge.clone()))));
         all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
     }
 
-    pub fn provider(&self, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
+    /// The cluster that is there already, if the command line names one.
+    pub async fn present(&self) -> Result<Option<Arc<Present>>, SurveyError> {
+        let Some(path) = &self.kubeconfig else { return Ok(None) };
+        Ok(Some(Arc::new(Present::open(path, self.context.as_deref()).await?)))
+    }
+
+    pub fn provider(&self, present: Option<Arc<Present>>, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
+        if present.is_some() {
+            return Arc::new(Existing::new(present, purpose.run, purpose.folder));
+        }
         let has = self.machine_has.iter().map(|has| has.capability()).collect();
         let image = Image { name: self.machine_image.clone(), has };
         provider(self.provider.unwrap_or(Name::Netns), &image, &self.machine_network, purpose)
@@ -123,5 +148,7 @@ fn provider(name: Name, image: &Image, bridges: &[String], purpose: &Purpose<'_>
 /// Providers whose machines outlive the process that made them.
 pub fn lasting(purpose: &Purpose<'_>) -> Vec<Arc<dyn Provider>> {
     let all = Name::value_variants().iter().filter(|name| **name != Name::Netns);
-    all.map(|name| provider(*name, &Image::default(), &[], purpose)).collect()
+    let machines = all.map(|name| provider(*name, &Image::default(), &[], purpose));
+    let existing: Arc<dyn Provider> = Arc::new(Existing::new(None, purpose.run, purpose.folder));
+    machines.chain([existing]).collect()
 }

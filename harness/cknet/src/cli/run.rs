@@ -17,6 +17,7 @@ use crate::distribution::Distribution;
 use crate::distribution::recipe::Tell;
 use crate::distribution::reference::Reference;
 use crate::event::{Artifact, Fidelity, RunStarted, Summary};
+use crate::existing::{Present, SurveyError};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::ledger::{Ledger, StateDir};
 use crate::plan::{Offer, Partition, Plan, fidelity, plan};
@@ -112,11 +113,25 @@ enum JunitSkipped {
 }
 
 pub async fn run(options: Options) -> ExitCode {
-    let distribution = match options.product.distribution(telling()) {
+    let present = match options.place.present().await {
+        Ok(present) => present,
+        Err(error @ (SurveyError::Kubeconfig(..) | SurveyError::Context { .. })) => {
+            return complain(ExitCode::Usage, &error.to_string());
+        }
+        Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
+    };
+    let distribution = match (&present, options.product.words().first()) {
+        (Some(_), Some(flag)) => Err(format!("`{flag}` says what is installed, and nothing is with `--kubeconfig`")),
+        (Some(present), None) => Ok(present.clone() as Arc<dyn Distribution>),
+        (None, _) => options.product.distribution(telling()),
+    };
+    let distribution = match distribution {
         Ok(distribution) => distribution,
         Err(problem) => return complain(ExitCode::Usage, &problem),
     };
-    let (mut scenarios, documents) = match suite::read_with_documents(&options.selection, distribution.profile()) {
+    let premises = distribution.premises().cloned();
+    let read = suite::read_with_documents(&options.selection, distribution.profile(), premises);
+    let (mut scenarios, documents) = match read {
         Ok(read) => read,
         Err(code) => return code,
     };
@@ -135,8 +150,14 @@ pub async fn run(options: Options) -> ExitCode {
         Ok(interrupts) => interrupts,
         Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
     };
-    let once =
-        Once { options: &options, distribution, scenarios: &scenarios, documents: &documents, interrupts: &interrupts };
+    let once = Once {
+        options: &options,
+        present,
+        distribution,
+        scenarios: &scenarios,
+        documents: &documents,
+        interrupts: &interrupts,
+    };
     let Some(times) = options.manner.repeat else {
         return once.carry_out(seed, None, None).await;
     };
@@ -159,6 +180,8 @@ pub async fn run(options: Options) -> ExitCode {
 /// What each repetition has in common.
 struct Once<'a> {
     options: &'a Options,
+    /// The cluster that is there already, if the run is on one.
+    present: Option<Arc<Present>>,
     distribution: Arc<dyn Distribution>,
     scenarios: &'a [Scenario],
     documents: &'a Documents,
@@ -170,7 +193,7 @@ impl Once<'_> {
     async fn carry_out(&self, seed: u64, number: Option<u32>, repetitions: Option<&Repetitions>) -> ExitCode {
         let options = &self.options.manner;
         let shard = self.options.partition.map(|partition| partition.to_string());
-        let workshop = match Workshop::open_with(self.distribution.clone(), &self.options.place) {
+        let workshop = match Workshop::open_with(self.distribution.clone(), &self.options.place, self.present.clone()) {
             Ok(workshop) => workshop,
             Err(problem) => return complain(ExitCode::Infrastructure, &problem),
         };
@@ -206,7 +229,8 @@ impl Once<'_> {
         let job = Job {
             sink: sink.clone(),
             stop,
-            clusters: options.clusters.unwrap_or_else(processors),
+            // What is there already is there once.
+            clusters: if self.present.is_some() { 1 } else { options.clusters.unwrap_or_else(processors) },
             keep: options.keep,
             whole_within: true,
         };
@@ -238,16 +262,20 @@ pub struct Job {
 impl Workshop {
     /// Begins a ledger in the state directory, for the reference distribution.
     pub fn open() -> Result<Self, String> {
-        Self::open_with(Arc::new(Reference), &Place::default())
+        Self::open_with(Arc::new(Reference), &Place::default(), None)
     }
 
     /// Begins a ledger in the state directory.
-    pub fn open_with(distribution: Arc<dyn Distribution>, place: &Place) -> Result<Self, String> {
+    pub fn open_with(
+        distribution: Arc<dyn Distribution>,
+        place: &Place,
+        present: Option<Arc<Present>>,
+    ) -> Result<Self, String> {
         let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
         let ledger = Arc::new(state.begin().map_err(|error| error.to_string())?);
         let way_out = distribution.fidelity() == Fidelity::Cluster;
         let purpose = Purpose { run: ledger.run().as_str(), folder: ledger.folder(), way_out };
-        let provider = place.provider(&purpose);
+        let provider = place.provider(present, &purpose);
         Ok(Self { ledger, provider, distribution })
     }
 

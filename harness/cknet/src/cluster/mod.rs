@@ -92,7 +92,7 @@ impl Cluster {
         let profile = Profile::embedded(bootstrapped.profile)
             .and_then(Result::ok)
             .ok_or_else(|| ClusterError::Profile(bootstrapped.profile.to_string()))?;
-        let objects = Objects::new(client.clone());
+        let objects = Objects::new(client.clone(), provider.mark());
         match ready::await_ready(&client, spec, &profile, &nodes, &bootstrapped).await {
             Err(ClusterError::NotReady { deadline, last }) => {
                 let evidence = distribution.evidence(&nodes, spec).await;
@@ -122,7 +122,8 @@ impl Cluster {
     }
 }
 
-async fn connect(kubeconfig: &str) -> Result<Client, ClusterError> {
+/// A client for the cluster of a kubeconfig.
+pub async fn connect(kubeconfig: &str) -> Result<Client, ClusterError> {
     let problem = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| problem(&error))?;
     let options = KubeConfigOptions::default();

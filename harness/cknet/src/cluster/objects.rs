@@ -68,12 +68,14 @@ pub fn answer(error: &kube::Error) -> String {
 /// The objects of one cluster.
 pub struct Objects {
     client: Client,
+    /// A label that everything gets which is applied.
+    mark: Option<(String, String)>,
     kinds: Mutex<HashMap<(String, String), (ApiResource, ApiCapabilities)>>,
 }
 
 impl Objects {
-    pub fn new(client: Client) -> Self {
-        Self { client, kinds: Mutex::default() }
+    pub fn new(client: Client, mark: Option<(String, String)>) -> Self {
+        Self { client, mark, kinds: Mutex::default() }
     }
 
     /// Creates an object or changes it to what is given (server-side apply); returns where it is. A field that its kind
@@ -82,7 +84,13 @@ impl Objects {
         let at = coordinates(object)?;
         let (api, namespace) = self.api(&at).await?;
         let parameters = PatchParams::apply(MANAGER).force().validation_strict();
-        api.patch(&at.name, &parameters, &Patch::Apply(object)).await.map_err(api_error(|| format!("apply {at}")))?;
+        let mut object = object.clone();
+        // A namespace of the cluster's own is never anybody's.
+        let own = at.kind == "Namespace" && (at.name == "default" || at.name.starts_with("kube-"));
+        if let Some((key, value)) = self.mark.as_ref().filter(|_| !own) {
+            object["metadata"]["labels"][key] = value.as_str().into();
+        }
+        api.patch(&at.name, &parameters, &Patch::Apply(&object)).await.map_err(api_error(|| format!("apply {at}")))?;
         Ok(Coordinates { namespace, ..at })
     }
 

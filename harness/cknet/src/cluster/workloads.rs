@@ -70,11 +70,13 @@ pub async fn create(cluster: &Cluster, scenario: &Scenario) -> Result<(Placed, V
     cluster.prober.prepare();
     let mut made = Vec::new();
     let namespaces = namespaces(scenario);
-    let objects: Vec<Value> = namespaces.iter().map(|(name, namespace)| namespace_object(name, *namespace)).collect();
+    // `default` is there from the start; only what a scenario says of it has to be said.
+    let wanted = namespaces.iter().filter(|(name, namespace)| *name != "default" || namespace.is_some());
+    let objects: Vec<Value> = wanted.map(|(name, namespace)| namespace_object(name, *namespace)).collect();
     let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;
-    for (result, name) in applied.into_iter().zip(namespaces.keys()) {
+    for result in applied {
         let at = result?;
-        if name != "default" {
+        if at.name != "default" {
             made.push(at);
         }
     }
@@ -82,7 +84,7 @@ pub async fn create(cluster: &Cluster, scenario: &Scenario) -> Result<(Placed, V
         scenario.services.iter().map(|(name, service)| service_object(name.as_str(), service)).collect();
     let (members, outsiders): (Vec<_>, Vec<_>) =
         scenario.workloads.iter().partition(|(_, workload)| scenario.topology.is_member(&workload.node));
-    let pods: Vec<Value> = members.iter().map(|(name, workload)| pod_object(name, workload)).collect();
+    let pods: Vec<Value> = members.iter().map(|(name, workload)| pod_on(cluster, name, workload)).collect();
     let objects: Vec<&Value> = services.iter().chain(&pods).collect();
     let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;
     for result in applied {
@@ -106,7 +108,7 @@ pub async fn add(
     if !topology.is_member(&workload.node) {
         return Ok((outside::start(cluster, topology, name, workload).await?, None));
     }
-    let at = cluster.objects.apply(&pod_object(name, workload)).await?;
+    let at = cluster.objects.apply(&pod_on(cluster, name, workload)).await?;
     let mut placed = await_running(cluster, vec![(name, workload)]).await?;
     let pod = placed.remove(name).ok_or_else(|| not_running(name, &Value::Null))?;
     Ok((pod, Some(at)))
@@ -162,6 +164,13 @@ pub(super) fn server_arguments(name: &WorkloadName, workload: &Workload) -> Vec<
     }
     arguments.extend(workload.linger.map(|_| "--linger".to_string()));
     arguments
+}
+
+/// The pod of a workload, on the node as this cluster calls it.
+fn pod_on(cluster: &Cluster, name: &WorkloadName, workload: &Workload) -> Value {
+    let mut pod = pod_object(name, workload);
+    pod["spec"]["nodeName"] = json!(cluster.nodes.registered(workload.node.as_str()));
+    pod
 }
 
 pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
@@ -298,7 +307,7 @@ fn placed(pod: &Value, workload: &Workload) -> Option<PlacedPod> {
 }
 
 /// The last state seen, in the words of the kubelet where it left any.
-fn why_not_running(pod: &Value) -> String {
+pub(crate) fn why_not_running(pod: &Value) -> String {
     let phase = pod["status"]["phase"].as_str().unwrap_or("no such pod");
     let waiting = &pod["status"]["containerStatuses"][0]["state"];
     let reason = ["waiting", "terminated"].iter().find_map(|state| {

@@ -158,6 +158,11 @@ pub struct Conversation {
 pub trait Node: Send + Sync {
     fn name(&self) -> &str;
 
+    /// What its cluster calls it.
+    fn registered(&self) -> &str {
+        self.name()
+    }
+
     /// Addresses by NIC name.
     fn addresses(&self) -> &BTreeMap<String, Ipv4Net>;
 
@@ -196,6 +201,11 @@ impl Nodes {
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Node>> {
         self.by_name.get(name)
     }
+
+    /// What the cluster calls a node.
+    pub fn registered<'a>(&'a self, name: &'a str) -> &'a str {
+        self.get(name).map_or(name, |node| node.registered())
+    }
 }
 
 /// A thing that is missing before any node can be made, and what to do about it.
@@ -215,6 +225,11 @@ pub trait Provider: Send + Sync {
     /// Whether its nodes are machines with an init of their own, on which any distribution can be installed.
     fn gives_machines(&self) -> bool {
         true
+    }
+
+    /// A label for everything that is applied on its clusters, where those go on without the run.
+    fn mark(&self) -> Option<(String, String)> {
+        None
     }
 
     /// What is missing on this machine; empty when nodes can be made.

@@ -154,6 +154,12 @@ words! {
 pub struct BlockSize(u8);
 
 impl BlockSize {
+    /// Of a prefix length from 20 to 32.
+    #[must_use]
+    pub fn of(prefix_len: u8) -> Option<Self> {
+        (20..=32).contains(&prefix_len).then_some(Self(prefix_len))
+    }
+
     /// The prefix length.
     #[must_use]
     pub const fn prefix_len(self) -> u8 {
