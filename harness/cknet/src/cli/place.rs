@@ -109,7 +109,12 @@ impl Place {
         all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
     }
 
-    /// The cluster that is there already, if the command line names one.
+    /// Whether the command line names a cluster that is there already.
+    pub fn is_present(&self) -> bool {
+        self.kubeconfig.is_some()
+    }
+
+    /// That cluster, if it names one.
     pub async fn present(&self) -> Result<Option<Arc<Present>>, SurveyError> {
         let Some(path) = &self.kubeconfig else { return Ok(None) };
         Ok(Some(Arc::new(Present::open(path, self.context.as_deref()).await?)))

@@ -113,6 +113,10 @@ enum JunitSkipped {
 }
 
 pub async fn run(options: Options) -> ExitCode {
+    if let (true, Some(flag)) = (options.place.is_present(), options.product.words().first()) {
+        let problem = format!("`{flag}` says what is installed, and nothing is with `--kubeconfig`");
+        return complain(ExitCode::Usage, &problem);
+    }
     let present = match options.place.present().await {
         Ok(present) => present,
         Err(error @ (SurveyError::Kubeconfig(..) | SurveyError::Context { .. })) => {
@@ -120,10 +124,9 @@ pub async fn run(options: Options) -> ExitCode {
         }
         Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
     };
-    let distribution = match (&present, options.product.words().first()) {
-        (Some(_), Some(flag)) => Err(format!("`{flag}` says what is installed, and nothing is with `--kubeconfig`")),
-        (Some(present), None) => Ok(present.clone() as Arc<dyn Distribution>),
-        (None, _) => options.product.distribution(telling()),
+    let distribution = match &present {
+        Some(present) => Ok(present.clone() as Arc<dyn Distribution>),
+        None => options.product.distribution(telling()),
     };
     let distribution = match distribution {
         Ok(distribution) => distribution,

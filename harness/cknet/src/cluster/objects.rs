@@ -61,8 +61,24 @@ pub fn answer(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Discovery(DiscoveryError::MissingKind(_)) => "it serves no such kind".into(),
-        other => other.to_string(),
+        other => causes(other),
     }
+}
+
+/// An error with what led to it: that nobody answers is one thing, why is another.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        // Some repeat what they wrap.
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// The objects of one cluster.

@@ -113,12 +113,29 @@ impl Premises {
         if let Some(address) = addresses(scenario).into_iter().find(|address| !self.knows(*address)) {
             return Some(format!("the address {address}, which is in none of the cluster's networks"));
         }
+        if let Some(block) = blocks(scenario).find(|block| !self.holds(*block)) {
+            return Some(format!("the addresses {block}, which are in none of the cluster's networks"));
+        }
         lasting_change(scenario)
+    }
+
+    fn holds(&self, block: Cidr) -> bool {
+        let own = [self.network, self.cluster.pod_cidr, self.cluster.service_cidr];
+        own.iter().any(|network| network.overlaps(block))
     }
 
     fn knows(&self, address: IpAddr) -> bool {
         [self.network, self.cluster.pod_cidr, self.cluster.service_cidr].iter().any(|block| block.contains(address))
     }
+}
+
+/// Blocks in which something is expected to have its address.
+fn blocks(scenario: &Scenario) -> impl Iterator<Item = Cidr> {
+    let expectations = scenario.phases.iter().flat_map(|phase| &phase.expect);
+    expectations.filter_map(|expectation| match &expectation.check {
+        Check::Addresses(expected) => Some(expected.within),
+        _ => None,
+    })
 }
 
 /// Addresses that are themselves ends of flows.
