@@ -6,7 +6,9 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 use crate::existing::{self, Existing, Present, SurveyError};
+use crate::exit::ExitCode;
 use crate::provider::Provider;
+use crate::provider::hosts::{self, Hosts, Inventory};
 use crate::provider::lxd::{self, Lxd};
 use crate::provider::machine::Image;
 use crate::provider::multipass::Multipass;
@@ -35,6 +37,50 @@ pub struct Place {
     /// A context of that kubeconfig; its current one unless given.
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
+    /// Machines that are there already, reached by ssh, as this file names them (docs/providers.md). They are given
+    /// back as they were.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "kubeconfig"])]
+    inventory: Option<PathBuf>,
+}
+
+/// What the command line names that was there before the run.
+#[derive(Clone)]
+pub enum There {
+    Nothing,
+    /// A whole cluster.
+    Cluster(Arc<Present>),
+    /// Machines.
+    Hosts(Inventory),
+}
+
+impl There {
+    /// The cluster, if it is one.
+    pub fn cluster(&self) -> Option<&Arc<Present>> {
+        match self {
+            Self::Cluster(present) => Some(present),
+            _ => None,
+        }
+    }
+}
+
+/// What it names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ThereError {
+    #[error(transparent)]
+    Cluster(#[from] SurveyError),
+    #[error("{0}")]
+    Inventory(String),
+}
+
+impl ThereError {
+    pub fn code(&self) -> ExitCode {
+        match self {
+            Self::Cluster(SurveyError::Kubeconfig(..) | SurveyError::Context { .. }) | Self::Inventory(_) => {
+                ExitCode::Usage
+            }
+            Self::Cluster(_) => ExitCode::Infrastructure,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,11 +125,17 @@ pub struct Purpose<'a> {
 impl Place {
     /// The place of a former run, where the command line says nothing of it.
     pub fn or_that_of(mut self, provider: &str) -> Result<Self, String> {
-        if self.kubeconfig.is_some() {
+        if self.kubeconfig.is_some() || self.inventory.is_some() {
             return Ok(self);
         }
-        if self.provider.is_none() && provider == existing::NAME {
-            return Err("that run was on a cluster that was there already; name it again with --kubeconfig".into());
+        match provider {
+            existing::NAME if self.provider.is_none() => {
+                return Err("that run was on a cluster that was there already; name it with --kubeconfig".into());
+            }
+            hosts::NAME if self.provider.is_none() => {
+                return Err("that run was on machines that were there already; name them with --inventory".into());
+            }
+            _ => {}
         }
         if self.provider.is_none() {
             let name = Name::from_str(provider, false);
@@ -105,6 +157,7 @@ impl Place {
         ];
         all.push(("--kubeconfig", self.kubeconfig.as_ref().map(|path| path.display().to_string())));
         all.push(("--context", self.context.clone()));
+        all.push(("--inventory", self.inventory.as_ref().map(|path| path.display().to_string())));
         all.extend(self.machine_network.iter().map(|bridge| ("--machine-network", Some(bridge.clone()))));
         all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
     }
@@ -114,15 +167,26 @@ impl Place {
         self.kubeconfig.is_some()
     }
 
-    /// That cluster, if it names one.
-    pub async fn present(&self) -> Result<Option<Arc<Present>>, SurveyError> {
-        let Some(path) = &self.kubeconfig else { return Ok(None) };
-        Ok(Some(Arc::new(Present::open(path, self.context.as_deref()).await?)))
+    /// What it names that is there already.
+    pub async fn there(&self) -> Result<There, ThereError> {
+        if let Some(path) = &self.inventory {
+            return Inventory::open(path).map(There::Hosts).map_err(ThereError::Inventory);
+        }
+        match &self.kubeconfig {
+            Some(path) => Ok(There::Cluster(Arc::new(Present::open(path, self.context.as_deref()).await?))),
+            None => Ok(There::Nothing),
+        }
     }
 
-    pub fn provider(&self, present: Option<Arc<Present>>, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
-        if present.is_some() {
-            return Arc::new(Existing::new(present, purpose.run, purpose.folder));
+    pub fn provider(&self, there: &There, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
+        match there {
+            There::Cluster(present) => {
+                return Arc::new(Existing::new(Some(present.clone()), purpose.run, purpose.folder));
+            }
+            There::Hosts(inventory) => {
+                return Arc::new(Hosts::new(Some(inventory.clone()), purpose.run, purpose.folder, executable()));
+            }
+            There::Nothing => {}
         }
         let has = self.machine_has.iter().map(|has| has.capability()).collect();
         let image = Image { name: self.machine_image.clone(), has };
@@ -150,10 +214,20 @@ fn provider(name: Name, image: &Image, bridges: &[String], purpose: &Purpose<'_>
     }
 }
 
+/// The words by which a provider is chosen.
+pub fn chosen_by(name: &str) -> String {
+    match name {
+        existing::NAME => "--kubeconfig FILE".into(),
+        hosts::NAME => "--inventory FILE".into(),
+        name => format!("--provider {name}"),
+    }
+}
+
 /// Providers whose machines outlive the process that made them.
 pub fn lasting(purpose: &Purpose<'_>) -> Vec<Arc<dyn Provider>> {
     let all = Name::value_variants().iter().filter(|name| **name != Name::Netns);
     let machines = all.map(|name| provider(*name, &Image::default(), &[], purpose));
     let existing: Arc<dyn Provider> = Arc::new(Existing::new(None, purpose.run, purpose.folder));
-    machines.chain([existing]).collect()
+    let hosts: Arc<dyn Provider> = Arc::new(Hosts::new(None, purpose.run, purpose.folder, executable()));
+    machines.chain([existing, hosts]).collect()
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::former::EVENTS;
 use super::interrupt::Interrupts;
-use super::place::{Place, Purpose};
+use super::place::{Place, Purpose, There};
 use super::product::{self, Product};
 use super::repeat::{FailFast, Repetitions};
 use super::suite::Documents;
@@ -17,7 +17,6 @@ use crate::distribution::Distribution;
 use crate::distribution::recipe::Tell;
 use crate::distribution::reference::Reference;
 use crate::event::{Artifact, Fidelity, RunStarted, Summary};
-use crate::existing::{Present, SurveyError};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::ledger::{Ledger, StateDir};
 use crate::plan::{Offer, Partition, Plan, fidelity, plan};
@@ -117,14 +116,11 @@ pub async fn run(options: Options) -> ExitCode {
         let problem = format!("`{flag}` says what is installed, and nothing is with `--kubeconfig`");
         return complain(ExitCode::Usage, &problem);
     }
-    let present = match options.place.present().await {
-        Ok(present) => present,
-        Err(error @ (SurveyError::Kubeconfig(..) | SurveyError::Context { .. })) => {
-            return complain(ExitCode::Usage, &error.to_string());
-        }
-        Err(error) => return complain(ExitCode::Infrastructure, &error.to_string()),
+    let there = match options.place.there().await {
+        Ok(there) => there,
+        Err(error) => return complain(error.code(), &error.to_string()),
     };
-    let distribution = match &present {
+    let distribution = match there.cluster() {
         Some(present) => Ok(present.clone() as Arc<dyn Distribution>),
         None => options.product.distribution(telling()),
     };
@@ -155,7 +151,7 @@ pub async fn run(options: Options) -> ExitCode {
     };
     let once = Once {
         options: &options,
-        present,
+        there,
         distribution,
         scenarios: &scenarios,
         documents: &documents,
@@ -183,8 +179,8 @@ pub async fn run(options: Options) -> ExitCode {
 /// What each repetition has in common.
 struct Once<'a> {
     options: &'a Options,
-    /// The cluster that is there already, if the run is on one.
-    present: Option<Arc<Present>>,
+    /// What was there before the run.
+    there: There,
     distribution: Arc<dyn Distribution>,
     scenarios: &'a [Scenario],
     documents: &'a Documents,
@@ -196,7 +192,7 @@ impl Once<'_> {
     async fn carry_out(&self, seed: u64, number: Option<u32>, repetitions: Option<&Repetitions>) -> ExitCode {
         let options = &self.options.manner;
         let shard = self.options.partition.map(|partition| partition.to_string());
-        let workshop = match Workshop::open_with(self.distribution.clone(), &self.options.place, self.present.clone()) {
+        let workshop = match Workshop::open_with(self.distribution.clone(), &self.options.place, &self.there) {
             Ok(workshop) => workshop,
             Err(problem) => return complain(ExitCode::Infrastructure, &problem),
         };
@@ -233,7 +229,7 @@ impl Once<'_> {
             sink: sink.clone(),
             stop,
             // What is there already is there once.
-            clusters: if self.present.is_some() { 1 } else { options.clusters.unwrap_or_else(processors) },
+            clusters: if self.there.cluster().is_some() { 1 } else { options.clusters.unwrap_or_else(processors) },
             keep: options.keep,
             whole_within: true,
         };
@@ -265,20 +261,16 @@ pub struct Job {
 impl Workshop {
     /// Begins a ledger in the state directory, for the reference distribution.
     pub fn open() -> Result<Self, String> {
-        Self::open_with(Arc::new(Reference), &Place::default(), None)
+        Self::open_with(Arc::new(Reference), &Place::default(), &There::Nothing)
     }
 
     /// Begins a ledger in the state directory.
-    pub fn open_with(
-        distribution: Arc<dyn Distribution>,
-        place: &Place,
-        present: Option<Arc<Present>>,
-    ) -> Result<Self, String> {
+    pub fn open_with(distribution: Arc<dyn Distribution>, place: &Place, there: &There) -> Result<Self, String> {
         let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
         let ledger = Arc::new(state.begin().map_err(|error| error.to_string())?);
         let way_out = distribution.fidelity() == Fidelity::Cluster;
         let purpose = Purpose { run: ledger.run().as_str(), folder: ledger.folder(), way_out };
-        let provider = place.provider(present, &purpose);
+        let provider = place.provider(there, &purpose);
         Ok(Self { ledger, provider, distribution })
     }
 

@@ -4,6 +4,7 @@
 //! a command there, put and take a file, start a service, reach a port.
 
 pub mod file;
+pub mod hosts;
 pub mod link;
 pub mod lxd;
 pub mod machine;
@@ -186,6 +187,12 @@ pub trait Node: Send + Sync {
 
     /// Reads a file.
     fn take(&self, path: &str) -> BoxFuture<'_, Result<Vec<u8>, NodeError>>;
+
+    /// Notes a line for `sh` that undoes what will be done now, on a machine that outlives the run; when the machine is
+    /// given back, the newest line is run first.
+    fn undo<'a>(&'a self, _line: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        futures::future::ready(Ok(())).boxed()
+    }
 
     /// An address on this machine at which the TCP port of the node's loopback answers, for as long as the node lives.
     fn forward(&self, port: u16) -> BoxFuture<'_, Result<SocketAddr, NodeError>>;
