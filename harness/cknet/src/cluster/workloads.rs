@@ -37,6 +37,8 @@ pub struct PlacedPod {
     /// It has its node's network, as every process has that is no pod.
     pub host_network: bool,
     pub listen: Vec<PortProto>,
+    /// Ports of its node, each with the port of its own to which it leads.
+    pub host_ports: Vec<(PortProto, PortProto)>,
 }
 
 impl PlacedPod {
@@ -179,6 +181,10 @@ pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
         let protocol = port.protocol.to_string().to_uppercase();
         json!({"name": name.as_str(), "containerPort": port.port.get(), "protocol": protocol})
     });
+    let of_node = workload.host_ports.iter().map(|port| {
+        let protocol = port.port.protocol.to_string().to_uppercase();
+        json!({"containerPort": port.own().port.get(), "hostPort": port.port.port.get(), "protocol": protocol})
+    });
     let variables = workload.environment.iter();
     let variables: Vec<Value> = variables.map(|(name, value)| json!({"name": name.as_str(), "value": value})).collect();
     let mut pod = json!({
@@ -199,7 +205,7 @@ pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
                 "image": IMAGE,
                 "imagePullPolicy": "Never",
                 "args": arguments,
-                "ports": named.collect::<Vec<_>>(),
+                "ports": named.chain(of_node).collect::<Vec<_>>(),
             }],
         },
     });
@@ -303,6 +309,7 @@ fn placed(pod: &Value, workload: &Workload) -> Option<PlacedPod> {
         uid: Some(pod["metadata"]["uid"].as_str()?.to_string()),
         host_network: workload.host_network,
         listen: workload.listen.clone(),
+        host_ports: workload.host_ports.iter().map(|port| (port.port, port.own())).collect(),
     })
 }
 

@@ -28,8 +28,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// RTPROT of routes that Calico makes.
 const CALICO: u8 = 80;
 
-/// Tables of packet rules that the agent and the service proxy have.
-const TABLES: [&str; 2] = ["calico", "kube-proxy"];
+/// Tables of packet rules that the agent, the service proxy and the plugins have.
+const TABLES: [&str; 3] = ["calico", "kube-proxy", "cni_hostport"];
 
 /// Devices of the CNIs, but for those of pods.
 const DEVICES: [&str; 3] = ["vxlan.calico", "flannel.1", "cni0"];
