@@ -233,6 +233,10 @@ impl Stage<'_> {
         if from.uid.is_some() && to.uid.is_some() {
             return true;
         }
+        if self.scenario.cluster.overlapping && !from.host_network {
+            // A machine whose address is in the block of pods is taken for one.
+            return false;
+        }
         let node = |pod: &PlacedPod| pod.node.parse::<NodeName>();
         let (Ok(source), Ok(target)) = (node(from), node(to)) else { return true };
         to.host_network && self.scenario.topology.joined(&source, &target)

@@ -56,7 +56,13 @@ fn blocks(c: &mut Checking<'_>) {
     let pods = ("the pods", scenario.cluster.pod_cidr);
     overlap(c, ("the services", scenario.cluster.service_cidr), &[pods], path!["cluster", "serviceCidr"]);
     let services = ("the services", scenario.cluster.service_cidr);
-    let mut others = vec![pods, services];
+    let meant = scenario.cluster.overlapping;
+    let mut others = if meant { vec![services] } else { vec![pods, services] };
+    if meant && !scenario.topology.segments.iter().any(|(_, segment)| segment.cidr.overlaps(pods.1)) {
+        let message =
+            format!("no segment has an address in common with `{}`, the block of pods; leave this out", pods.1);
+        c.problem(path!["cluster", "overlapping"], message);
+    }
     for (name, segment) in scenario.topology.segments.iter() {
         let path = path!["topology", "segments", name.as_str(), "cidr"];
         overlap(c, ("this segment", segment.cidr), &others, path);
@@ -67,8 +73,10 @@ fn blocks(c: &mut Checking<'_>) {
 fn overlap(c: &mut Checking<'_>, (who, cidr): (&str, Cidr), others: &[(&str, Cidr)], path: &[Part<'_>]) {
     for (other, block) in others {
         if cidr.overlaps(*block) {
+            let may_be_meant = who == "this segment" && other.ends_with("pods");
+            let meant = if may_be_meant { "; where that is meant: `cluster: {overlapping: true}`" } else { "" };
             let other = if other.contains(' ') { (*other).to_owned() } else { format!("segment `{other}`") };
-            c.problem(path, format!("{who} and {other} have addresses in common: `{cidr}` and `{block}`"));
+            c.problem(path, format!("{who} and {other} have addresses in common: `{cidr}` and `{block}`{meant}"));
         }
     }
 }

@@ -34,6 +34,9 @@ record! {
         /// How a node chooses the address by which the others reach it.
         #[schemars(default)]
         pub node_address: NodeAddress = NodeAddress::default(),
+        /// The block of pods and a segment have addresses in common on purpose, because that is what the scenario is about.
+        #[schemars(default)]
+        pub overlapping: bool = false,
         /// A passage of a document with the provider's `cluster:` block of cloud-init, from which `podCidr` and
         /// `serviceCidr` are taken; what is given beside it counts more.
         pub cloud_init: Option<Citation>,
@@ -91,6 +94,7 @@ impl Default for Cluster {
             backend: None,
             block_size: default_block_size(),
             node_address: NodeAddress::default(),
+            overlapping: false,
             cloud_init: None,
         }
     }
