@@ -160,8 +160,9 @@ fn architecture(file: &[u8]) -> Result<&'static str, ImageError> {
     let first = usize::try_from(u64::from_le_bytes(first)).map_err(|_| ImageError::NotForLinux)?;
     let (size, count) = (short(54), short(56));
     for number in 0..count {
-        let kind = first.checked_add(number * size).and_then(|at| file.get(at..at.checked_add(4)?));
-        let kind = kind.ok_or(ImageError::NotForLinux)?;
+        let entry = first.checked_add(number * size).and_then(|at| file.get(at..at.checked_add(size)?));
+        // A file that was cut off is none either.
+        let kind = entry.and_then(|entry| entry.get(..4)).ok_or(ImageError::NotForLinux)?;
         // What asks for an interpreter is linked with the libraries of a machine.
         if u32::from_le_bytes([kind[0], kind[1], kind[2], kind[3]]) == INTERPRETER {
             return Err(ImageError::Dynamic);

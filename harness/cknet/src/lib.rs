@@ -12,6 +12,7 @@ pub mod compare;
 pub mod diagnose;
 pub mod distribution;
 pub mod event;
+pub mod existing;
 pub mod exit;
 pub mod image;
 pub mod judge;

@@ -23,6 +23,7 @@ pub fn run(program: &str, arguments: &[String]) -> Option<ExitCode> {
         ("logged", _) => logged(rest),
         ("control-plane", _) => control_plane::main(rest),
         ("node", _) => node::main(rest),
+        ("node-clean", _) => node::clean::main(),
         ("calico-node", _) => node::calico::main(rest),
         ("flanneld", _) => node::flannel::main(rest),
         ("dns", _) => dns::main(rest.iter().cloned()),

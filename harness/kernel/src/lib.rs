@@ -12,6 +12,7 @@ pub mod link;
 mod link_flags;
 pub mod nft;
 pub mod ns;
+pub mod offload;
 pub mod own_root;
 pub mod packet;
 mod polled;

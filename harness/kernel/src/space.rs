@@ -62,6 +62,20 @@ pub fn keep_mounts_private() -> io::Result<()> {
     Ok(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?)
 }
 
+/// Lets mounts below a folder travel into mount namespaces that are copied from this one later, as `ip netns` does with
+/// the folder in which it pins namespaces. Doing it again changes nothing.
+pub fn share_mounts_below(folder: &Path) -> io::Result<()> {
+    let share = || mount(None::<&str>, folder, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    match share() {
+        // It has to be a mount of its own.
+        Err(nix::errno::Errno::EINVAL) => {
+            bind(folder, folder)?;
+            Ok(share()?)
+        }
+        shared => Ok(shared?),
+    }
+}
+
 /// Mounts an empty file system in memory at `path`.
 pub fn mount_memory(path: &Path, options: &str) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;

@@ -60,7 +60,9 @@ pub fn doctor() -> ExitCode {
         let findings = provider.preflight();
         let name = provider.name();
         let _ = match findings.is_empty() {
-            true => writeln!(text, "provider {name}: ready; cknet run --provider {name}, see docs/providers.md"),
+            true => {
+                writeln!(text, "provider {name}: ready; cknet run {}, see docs/providers.md", place::chosen_by(name))
+            }
             false => writeln!(text, "provider {name}: not ready; not needed for a run on namespaces"),
         };
         for finding in findings {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
+use crate::existing::{self, Existing, Present, SurveyError};
+use crate::exit::ExitCode;
 use crate::provider::Provider;
+use crate::provider::hosts::{self, Hosts, Inventory};
 use crate::provider::lxd::{self, Lxd};
 use crate::provider::machine::Image;
 use crate::provider::multipass::Multipass;
@@ -27,6 +30,57 @@ pub struct Place {
     /// A bridge of this machine for the next segment of each topology, for multipass; repeatable.
     #[arg(long, value_name = "BRIDGE", requires = "provider")]
     machine_network: Vec<String>,
+    /// A cluster that is there already, by its kubeconfig. It is taken as it is: scenarios that would change it, or
+    /// that need more than its API, are skipped.
+    #[arg(long, value_name = "FILE", conflicts_with = "provider")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of that kubeconfig; its current one unless given.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    context: Option<String>,
+    /// Machines that are there already, reached by ssh, as this file names them (docs/providers.md). They are given
+    /// back as they were.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "kubeconfig"])]
+    inventory: Option<PathBuf>,
+}
+
+/// What the command line names that was there before the run.
+#[derive(Clone)]
+pub enum There {
+    Nothing,
+    /// A whole cluster.
+    Cluster(Arc<Present>),
+    /// Machines.
+    Hosts(Inventory),
+}
+
+impl There {
+    /// The cluster, if it is one.
+    pub fn cluster(&self) -> Option<&Arc<Present>> {
+        match self {
+            Self::Cluster(present) => Some(present),
+            _ => None,
+        }
+    }
+}
+
+/// What it names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ThereError {
+    #[error(transparent)]
+    Cluster(#[from] SurveyError),
+    #[error("{0}")]
+    Inventory(String),
+}
+
+impl ThereError {
+    pub fn code(&self) -> ExitCode {
+        match self {
+            Self::Cluster(SurveyError::Kubeconfig(..) | SurveyError::Context { .. }) | Self::Inventory(_) => {
+                ExitCode::Usage
+            }
+            Self::Cluster(_) => ExitCode::Infrastructure,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,6 +125,18 @@ pub struct Purpose<'a> {
 impl Place {
     /// The place of a former run, where the command line says nothing of it.
     pub fn or_that_of(mut self, provider: &str) -> Result<Self, String> {
+        if self.kubeconfig.is_some() || self.inventory.is_some() {
+            return Ok(self);
+        }
+        match provider {
+            existing::NAME if self.provider.is_none() => {
+                return Err("that run was on a cluster that was there already; name it with --kubeconfig".into());
+            }
+            hosts::NAME if self.provider.is_none() => {
+                return Err("that run was on machines that were there already; name them with --inventory".into());
+            }
+            _ => {}
+        }
         if self.provider.is_none() {
             let name = Name::from_str(provider, false);
             self.provider = Some(name.map_err(|_| format!("no provider is called `{provider}`"))?);
@@ -89,11 +155,39 @@ impl Place {
             ("--machine-image", self.machine_image.clone()),
             ("--machine-has", (!has.is_empty()).then(|| has.join(","))),
         ];
+        all.push(("--kubeconfig", self.kubeconfig.as_ref().map(|path| path.display().to_string())));
+        all.push(("--context", self.context.clone()));
+        all.push(("--inventory", self.inventory.as_ref().map(|path| path.display().to_string())));
         all.extend(self.machine_network.iter().map(|bridge| ("--machine-network", Some(bridge.clone()))));
         all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
     }
 
-    pub fn provider(&self, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
+    /// Whether the command line names a cluster that is there already.
+    pub fn is_present(&self) -> bool {
+        self.kubeconfig.is_some()
+    }
+
+    /// What it names that is there already.
+    pub async fn there(&self) -> Result<There, ThereError> {
+        if let Some(path) = &self.inventory {
+            return Inventory::open(path).map(There::Hosts).map_err(ThereError::Inventory);
+        }
+        match &self.kubeconfig {
+            Some(path) => Ok(There::Cluster(Arc::new(Present::open(path, self.context.as_deref()).await?))),
+            None => Ok(There::Nothing),
+        }
+    }
+
+    pub fn provider(&self, there: &There, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
+        match there {
+            There::Cluster(present) => {
+                return Arc::new(Existing::new(Some(present.clone()), purpose.run, purpose.folder));
+            }
+            There::Hosts(inventory) => {
+                return Arc::new(Hosts::new(Some(inventory.clone()), purpose.run, purpose.folder, executable()));
+            }
+            There::Nothing => {}
+        }
         let has = self.machine_has.iter().map(|has| has.capability()).collect();
         let image = Image { name: self.machine_image.clone(), has };
         provider(self.provider.unwrap_or(Name::Netns), &image, &self.machine_network, purpose)
@@ -120,8 +214,20 @@ fn provider(name: Name, image: &Image, bridges: &[String], purpose: &Purpose<'_>
     }
 }
 
+/// The words by which a provider is chosen.
+pub fn chosen_by(name: &str) -> String {
+    match name {
+        existing::NAME => "--kubeconfig FILE".into(),
+        hosts::NAME => "--inventory FILE".into(),
+        name => format!("--provider {name}"),
+    }
+}
+
 /// Providers whose machines outlive the process that made them.
 pub fn lasting(purpose: &Purpose<'_>) -> Vec<Arc<dyn Provider>> {
     let all = Name::value_variants().iter().filter(|name| **name != Name::Netns);
-    all.map(|name| provider(*name, &Image::default(), &[], purpose)).collect()
+    let machines = all.map(|name| provider(*name, &Image::default(), &[], purpose));
+    let existing: Arc<dyn Provider> = Arc::new(Existing::new(None, purpose.run, purpose.folder));
+    let hosts: Arc<dyn Provider> = Arc::new(Hosts::new(None, purpose.run, purpose.folder, executable()));
+    machines.chain([existing, hosts]).collect()
 }

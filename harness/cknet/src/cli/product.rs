@@ -136,7 +136,7 @@ fn without_password(url: &str) -> String {
 
 /// Whether the distribution can be installed on this provider's nodes.
 pub fn fits(provider: &dyn Provider, distribution: &dyn Distribution) -> Result<(), String> {
-    if provider.gives_machines() || distribution.name() == Reference.name() {
+    if provider.gives_machines() || distribution.name() == Reference.name() || distribution.premises().is_some() {
         return Ok(());
     }
     let (name, place) = (distribution.name(), provider.name());

@@ -70,7 +70,7 @@ struct Row {
 }
 
 pub async fn prove(options: Options) -> ExitCode {
-    let (scenarios, documents) = match suite::read_with_documents(&options.selection, "reference") {
+    let (scenarios, documents) = match suite::read_with_documents(&options.selection, "reference", None) {
         Ok(read) => read,
         Err(code) => return code,
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::former::EVENTS;
 use super::interrupt::Interrupts;
-use super::place::{Place, Purpose};
+use super::place::{Place, Purpose, There};
 use super::product::{self, Product};
 use super::repeat::{FailFast, Repetitions};
 use super::suite::Documents;
@@ -112,11 +112,25 @@ enum JunitSkipped {
 }
 
 pub async fn run(options: Options) -> ExitCode {
-    let distribution = match options.product.distribution(telling()) {
+    if let (true, Some(flag)) = (options.place.is_present(), options.product.words().first()) {
+        let problem = format!("`{flag}` says what is installed, and nothing is with `--kubeconfig`");
+        return complain(ExitCode::Usage, &problem);
+    }
+    let there = match options.place.there().await {
+        Ok(there) => there,
+        Err(error) => return complain(error.code(), &error.to_string()),
+    };
+    let distribution = match there.cluster() {
+        Some(present) => Ok(present.clone() as Arc<dyn Distribution>),
+        None => options.product.distribution(telling()),
+    };
+    let distribution = match distribution {
         Ok(distribution) => distribution,
         Err(problem) => return complain(ExitCode::Usage, &problem),
     };
-    let (mut scenarios, documents) = match suite::read_with_documents(&options.selection, distribution.profile()) {
+    let premises = distribution.premises().cloned();
+    let read = suite::read_with_documents(&options.selection, distribution.profile(), premises);
+    let (mut scenarios, documents) = match read {
         Ok(read) => read,
         Err(code) => return code,
     };
@@ -135,8 +149,14 @@ pub async fn run(options: Options) -> ExitCode {
         Ok(interrupts) => interrupts,
         Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
     };
-    let once =
-        Once { options: &options, distribution, scenarios: &scenarios, documents: &documents, interrupts: &interrupts };
+    let once = Once {
+        options: &options,
+        there,
+        distribution,
+        scenarios: &scenarios,
+        documents: &documents,
+        interrupts: &interrupts,
+    };
     let Some(times) = options.manner.repeat else {
         return once.carry_out(seed, None, None).await;
     };
@@ -159,6 +179,8 @@ pub async fn run(options: Options) -> ExitCode {
 /// What each repetition has in common.
 struct Once<'a> {
     options: &'a Options,
+    /// What was there before the run.
+    there: There,
     distribution: Arc<dyn Distribution>,
     scenarios: &'a [Scenario],
     documents: &'a Documents,
@@ -170,7 +192,7 @@ impl Once<'_> {
     async fn carry_out(&self, seed: u64, number: Option<u32>, repetitions: Option<&Repetitions>) -> ExitCode {
         let options = &self.options.manner;
         let shard = self.options.partition.map(|partition| partition.to_string());
-        let workshop = match Workshop::open_with(self.distribution.clone(), &self.options.place) {
+        let workshop = match Workshop::open_with(self.distribution.clone(), &self.options.place, &self.there) {
             Ok(workshop) => workshop,
             Err(problem) => return complain(ExitCode::Infrastructure, &problem),
         };
@@ -206,7 +228,8 @@ impl Once<'_> {
         let job = Job {
             sink: sink.clone(),
             stop,
-            clusters: options.clusters.unwrap_or_else(processors),
+            // What is there already is there once.
+            clusters: if self.there.cluster().is_some() { 1 } else { options.clusters.unwrap_or_else(processors) },
             keep: options.keep,
             whole_within: true,
         };
@@ -238,16 +261,16 @@ pub struct Job {
 impl Workshop {
     /// Begins a ledger in the state directory, for the reference distribution.
     pub fn open() -> Result<Self, String> {
-        Self::open_with(Arc::new(Reference), &Place::default())
+        Self::open_with(Arc::new(Reference), &Place::default(), &There::Nothing)
     }
 
     /// Begins a ledger in the state directory.
-    pub fn open_with(distribution: Arc<dyn Distribution>, place: &Place) -> Result<Self, String> {
+    pub fn open_with(distribution: Arc<dyn Distribution>, place: &Place, there: &There) -> Result<Self, String> {
         let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
         let ledger = Arc::new(state.begin().map_err(|error| error.to_string())?);
         let way_out = distribution.fidelity() == Fidelity::Cluster;
         let purpose = Purpose { run: ledger.run().as_str(), folder: ledger.folder(), way_out };
-        let provider = place.provider(&purpose);
+        let provider = place.provider(there, &purpose);
         Ok(Self { ledger, provider, distribution })
     }
 

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Selection, complain};
 use crate::exit::ExitCode;
-use crate::scenario::{Document, Filter, Fixtures, Found, LocateError, Profile, Roots, Scenario, locate, read_suite};
+use crate::scenario::{
+    Document, Filter, Fixtures, Found, LocateError, Premises, Profile, Roots, Scenario, locate, read_suite,
+};
 
 /// Documents by the names of their files.
 pub type Documents = BTreeMap<String, Document>;
@@ -16,9 +19,14 @@ pub fn read(selection: &Selection, profile: &str) -> Result<Vec<Scenario>, ExitC
     checked(&found, &fixtures)
 }
 
-/// The chosen scenarios, and the documents that they are about.
-pub fn read_with_documents(selection: &Selection, profile: &str) -> Result<(Vec<Scenario>, Documents), ExitCode> {
-    let (found, fixtures) = find(selection, profile)?;
+/// The chosen scenarios, and the documents that they are about; read for a cluster that is there already, if it is.
+pub fn read_with_documents(
+    selection: &Selection,
+    profile: &str,
+    premises: Option<Premises>,
+) -> Result<(Vec<Scenario>, Documents), ExitCode> {
+    let (found, mut fixtures) = find(selection, profile)?;
+    fixtures.premises = premises.map(Arc::new);
     Ok((checked(&found, &fixtures)?, fixtures.documents))
 }
 

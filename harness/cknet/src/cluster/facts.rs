@@ -42,17 +42,14 @@ impl RunFacts {
         let mut blocks = blocks.unwrap_or_default();
         blocks.sort_by_key(|block| block["spec"]["cidr"].to_string());
         for name in scenario.topology.members() {
-            let affinity = format!("host:{name}");
+            let registered = cluster.nodes.registered(name.as_str());
+            let affinity = format!("host:{registered}");
             let own = blocks.iter().find(|block| block["spec"]["affinity"] == affinity);
             if let Some(cidr) = own.and_then(|block| block["spec"]["cidr"].as_str()) {
                 facts.0.insert(LateFact::NodePodBlock(name.clone()), cidr.to_string());
             }
-            let at = Coordinates {
-                api_version: "v1".into(),
-                kind: "Node".into(),
-                namespace: None,
-                name: name.as_str().into(),
-            };
+            let at =
+                Coordinates { api_version: "v1".into(), kind: "Node".into(), namespace: None, name: registered.into() };
             let node = cluster.objects.get(&at).await?.unwrap_or_default();
             let tunnel = &node["metadata"]["annotations"]["projectcalico.org/IPv4VXLANTunnelAddr"];
             if let Some(address) = tunnel.as_str() {

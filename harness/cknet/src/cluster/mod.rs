@@ -87,12 +87,13 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let started = Instant::now();
         let lease = provider.acquire(key, topology).await?;
-        Self::on(lease, distribution, spec, started.elapsed()).await
+        Self::on(lease, provider, distribution, spec, started.elapsed()).await
     }
 
     /// Puts the distribution on nodes, whose making took so long, and waits until everything is ready.
     pub async fn on(
         lease: Lease,
+        provider: &dyn Provider,
         distribution: &dyn Distribution,
         spec: &ClusterSpec,
         provision: Duration,
@@ -105,7 +106,7 @@ impl Cluster {
         let profile = Profile::embedded(bootstrapped.profile)
             .and_then(Result::ok)
             .ok_or_else(|| ClusterError::Profile(bootstrapped.profile.to_string()))?;
-        let objects = Objects::new(client.clone());
+        let objects = Objects::new(client.clone(), provider.mark());
         match ready::await_ready(&client, spec, &profile, &nodes, &bootstrapped).await {
             Err(ClusterError::NotReady { deadline, last }) => {
                 let evidence = distribution.evidence(&nodes, spec).await;
@@ -142,7 +143,8 @@ impl Cluster {
     }
 }
 
-async fn connect(kubeconfig: &str) -> Result<Client, ClusterError> {
+/// A client for the cluster of a kubeconfig.
+pub async fn connect(kubeconfig: &str) -> Result<Client, ClusterError> {
     let problem = |error: &dyn std::fmt::Display| ClusterError::Kubeconfig(error.to_string());
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(|error| problem(&error))?;
     let options = KubeConfigOptions::default();

@@ -61,19 +61,37 @@ pub fn answer(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Discovery(DiscoveryError::MissingKind(_)) => "it serves no such kind".into(),
-        other => other.to_string(),
+        other => causes(other),
     }
+}
+
+/// An error with what led to it: that nobody answers is one thing, why is another.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        // Some repeat what they wrap.
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// The objects of one cluster.
 pub struct Objects {
     client: Client,
+    /// A label that everything gets which is applied.
+    mark: Option<(String, String)>,
     kinds: Mutex<HashMap<(String, String), (ApiResource, ApiCapabilities)>>,
 }
 
 impl Objects {
-    pub fn new(client: Client) -> Self {
-        Self { client, kinds: Mutex::default() }
+    pub fn new(client: Client, mark: Option<(String, String)>) -> Self {
+        Self { client, mark, kinds: Mutex::default() }
     }
 
     /// Creates an object or changes it to what is given (server-side apply); returns where it is. A field that its kind
@@ -82,7 +100,13 @@ impl Objects {
         let at = coordinates(object)?;
         let (api, namespace) = self.api(&at).await?;
         let parameters = PatchParams::apply(MANAGER).force().validation_strict();
-        api.patch(&at.name, &parameters, &Patch::Apply(object)).await.map_err(api_error(|| format!("apply {at}")))?;
+        let mut object = object.clone();
+        // A namespace of the cluster's own is never anybody's.
+        let own = at.kind == "Namespace" && (at.name == "default" || at.name.starts_with("kube-"));
+        if let Some((key, value)) = self.mark.as_ref().filter(|_| !own) {
+            object["metadata"]["labels"][key] = value.as_str().into();
+        }
+        api.patch(&at.name, &parameters, &Patch::Apply(&object)).await.map_err(api_error(|| format!("apply {at}")))?;
         Ok(Coordinates { namespace, ..at })
     }
 

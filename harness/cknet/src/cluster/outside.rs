@@ -56,6 +56,7 @@ pub async fn start(
         uid: None,
         host_network: true,
         listen: workload.listen.clone(),
+        host_ports: Vec::new(),
     })
 }
 

@@ -30,7 +30,7 @@ pub async fn await_ready(
     let opened = async {
         while let Some(change) = changes.next().await {
             last = match change {
-                Ok(()) => match gate.missing(spec) {
+                Ok(()) => match gate.missing(spec, nodes) {
                     None => return true,
                     Some(missing) => missing,
                 },
@@ -76,10 +76,10 @@ impl Gate {
     }
 
     /// The first thing that is not ready, or nothing.
-    fn missing(&self, spec: &ClusterSpec) -> Option<String> {
+    fn missing(&self, spec: &ClusterSpec, machines: &Nodes) -> Option<String> {
         let nodes = self.nodes.state();
         for member in &spec.members {
-            match nodes.iter().find(|node| node.name_any() == member.name) {
+            match nodes.iter().find(|node| node.name_any() == machines.registered(&member.name)) {
                 None => return Some(format!("node `{}` has not registered", member.name)),
                 // Without a CNI nodes register and stay NotReady, and cluster DNS stays pending: that is all there is.
                 Some(_) if spec.flavour == Flavour::Kubeadm => {}

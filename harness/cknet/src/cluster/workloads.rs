@@ -37,6 +37,8 @@ pub struct PlacedPod {
     /// It has its node's network, as every process has that is no pod.
     pub host_network: bool,
     pub listen: Vec<PortProto>,
+    /// Ports of its node, each with the port of its own to which it leads.
+    pub host_ports: Vec<(PortProto, PortProto)>,
 }
 
 impl PlacedPod {
@@ -70,11 +72,13 @@ pub async fn create(cluster: &Cluster, scenario: &Scenario) -> Result<(Placed, V
     cluster.prober.prepare();
     let mut made = Vec::new();
     let namespaces = namespaces(scenario);
-    let objects: Vec<Value> = namespaces.iter().map(|(name, namespace)| namespace_object(name, *namespace)).collect();
+    // `default` is there from the start; only what a scenario says of it has to be said.
+    let wanted = namespaces.iter().filter(|(name, namespace)| *name != "default" || namespace.is_some());
+    let objects: Vec<Value> = wanted.map(|(name, namespace)| namespace_object(name, *namespace)).collect();
     let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;
-    for (result, name) in applied.into_iter().zip(namespaces.keys()) {
+    for result in applied {
         let at = result?;
-        if name != "default" {
+        if at.name != "default" {
             made.push(at);
         }
     }
@@ -82,7 +86,7 @@ pub async fn create(cluster: &Cluster, scenario: &Scenario) -> Result<(Placed, V
         scenario.services.iter().map(|(name, service)| service_object(name.as_str(), service)).collect();
     let (members, outsiders): (Vec<_>, Vec<_>) =
         scenario.workloads.iter().partition(|(_, workload)| scenario.topology.is_member(&workload.node));
-    let pods: Vec<Value> = members.iter().map(|(name, workload)| pod_object(name, workload)).collect();
+    let pods: Vec<Value> = members.iter().map(|(name, workload)| pod_on(cluster, name, workload)).collect();
     let objects: Vec<&Value> = services.iter().chain(&pods).collect();
     let applied = futures::future::join_all(objects.iter().map(|object| cluster.objects.apply(object))).await;
     for result in applied {
@@ -106,7 +110,7 @@ pub async fn add(
     if !topology.is_member(&workload.node) {
         return Ok((outside::start(cluster, topology, name, workload).await?, None));
     }
-    let at = cluster.objects.apply(&pod_object(name, workload)).await?;
+    let at = cluster.objects.apply(&pod_on(cluster, name, workload)).await?;
     let mut placed = await_running(cluster, vec![(name, workload)]).await?;
     let pod = placed.remove(name).ok_or_else(|| not_running(name, &Value::Null))?;
     Ok((pod, Some(at)))
@@ -164,11 +168,22 @@ pub(super) fn server_arguments(name: &WorkloadName, workload: &Workload) -> Vec<
     arguments
 }
 
+/// The pod of a workload, on the node as this cluster calls it.
+fn pod_on(cluster: &Cluster, name: &WorkloadName, workload: &Workload) -> Value {
+    let mut pod = pod_object(name, workload);
+    pod["spec"]["nodeName"] = json!(cluster.nodes.registered(workload.node.as_str()));
+    pod
+}
+
 pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
     let arguments = server_arguments(name, workload);
     let named = workload.named_ports.iter().map(|(name, port)| {
         let protocol = port.protocol.to_string().to_uppercase();
         json!({"name": name.as_str(), "containerPort": port.port.get(), "protocol": protocol})
+    });
+    let of_node = workload.host_ports.iter().map(|port| {
+        let protocol = port.port.protocol.to_string().to_uppercase();
+        json!({"containerPort": port.own().port.get(), "hostPort": port.port.port.get(), "protocol": protocol})
     });
     let variables = workload.environment.iter();
     let variables: Vec<Value> = variables.map(|(name, value)| json!({"name": name.as_str(), "value": value})).collect();
@@ -190,7 +205,7 @@ pub(crate) fn pod_object(name: &WorkloadName, workload: &Workload) -> Value {
                 "image": IMAGE,
                 "imagePullPolicy": "Never",
                 "args": arguments,
-                "ports": named.collect::<Vec<_>>(),
+                "ports": named.chain(of_node).collect::<Vec<_>>(),
             }],
         },
     });
@@ -294,11 +309,12 @@ fn placed(pod: &Value, workload: &Workload) -> Option<PlacedPod> {
         uid: Some(pod["metadata"]["uid"].as_str()?.to_string()),
         host_network: workload.host_network,
         listen: workload.listen.clone(),
+        host_ports: workload.host_ports.iter().map(|port| (port.port, port.own())).collect(),
     })
 }
 
 /// The last state seen, in the words of the kubelet where it left any.
-fn why_not_running(pod: &Value) -> String {
+pub(crate) fn why_not_running(pod: &Value) -> String {
     let phase = pod["status"]["phase"].as_str().unwrap_or("no such pod");
     let waiting = &pod["status"]["containerStatuses"][0]["state"];
     let reason = ["waiting", "terminated"].iter().find_map(|state| {

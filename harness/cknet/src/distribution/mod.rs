@@ -20,6 +20,7 @@ use ipnet::Ipv4Net;
 use self::recipe::{Failure, Site, StageError, Step, silent};
 use crate::event::Fidelity;
 use crate::provider::{NodeError, Nodes};
+use crate::scenario::Premises;
 use crate::scenario::model::Capability;
 
 /// The cluster that is wanted.
@@ -158,6 +159,11 @@ pub trait Distribution: Send + Sync {
 
     /// Which clusters it can be.
     fn carries(&self) -> Carries;
+
+    /// What is known of its cluster, where that is there already.
+    fn premises(&self) -> Option<&Premises> {
+        None
+    }
 
     /// What the nodes themselves say, when a cluster does not become ready.
     fn evidence<'a>(&'a self, _nodes: &'a Nodes, _spec: &'a ClusterSpec) -> BoxFuture<'a, String> {

@@ -27,6 +27,9 @@ const API_ANSWERS: Duration = Duration::from_secs(15);
 /// Longest time from there until the cluster is ready.
 const READY: Duration = Duration::from_secs(60);
 
+/// What takes a node off a machine that goes on without it.
+const CLEAN: &str = "cknet node-clean";
+
 /// How often the API server is asked whether it answers.
 const ASK_AGAIN: Duration = Duration::from_millis(4);
 
@@ -201,6 +204,7 @@ impl Credentials {
                 cluster_domain: "cluster.local".into(),
             },
         };
+        node.undo(CLEAN).await?;
         node.put(control_plane::CONFIG, 0o600, json!(config).to_string().into_bytes()).await?;
         node.start("control-plane", Invocation::new(["cknet", "control-plane", control_plane::CONFIG])).await?;
         Ok(())
@@ -226,6 +230,7 @@ impl Credentials {
             cluster_dns: service_address(spec.service_cidr, 10),
             pod_cidr: spec.pod_cidr,
         };
+        node.undo(CLEAN).await?;
         node.put(node::KUBECONFIG, 0o600, self.kubeconfig(server, &self.node_token).into_bytes()).await?;
         node.put(node::CONFIG, 0o600, json!(config).to_string().into_bytes()).await?;
         node.start("node", Invocation::new(["cknet", "node", node::CONFIG])).await?;

@@ -13,8 +13,8 @@ pub use failure::{
 };
 pub use happening::{
     Case, CaseId, Claim, Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, Detail, ExpectationJudged, Fidelity,
-    Flip, FlipsJudged, Leak, MachinesBroken, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
-    Severity, StepDone, StepFailed, Waits,
+    Flip, FlipsJudged, Leak, MachinesBroken, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished,
+    ScenarioStarted, Severity, StepDone, StepFailed, Waits,
 };
 pub use outcome::{Attempt, InfraKind, Outcome, SkipCause, Standing};
 pub use summary::{Artifact, CleanupState, Counts, Interrupt, Summary, Tally};

@@ -15,8 +15,8 @@ pub use self::trial::{Purpose, Sabotaged, Trial};
 use crate::distribution::{Carries, ClusterSpec, Distribution, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
 use crate::provider::{Nic, NodeSpec, Provider, Segment, StaticRoute, Topology};
-use crate::scenario::Scenario;
 use crate::scenario::model::{self, Capability};
+use crate::scenario::{Premises, Scenario};
 
 /// MTU of a segment that names none: Ethernet's 1500 bytes.
 const DEFAULT_MTU: u32 = 1500;
@@ -38,6 +38,8 @@ pub struct Offer {
     pub fidelity: Fidelity,
     /// The clusters that can be had.
     pub carries: Carries,
+    /// The only one that can be had, where it is there already.
+    pub premises: Option<Premises>,
 }
 
 impl Offer {
@@ -47,6 +49,7 @@ impl Offer {
             capabilities: [provider.capabilities(), distribution.capabilities()].concat(),
             fidelity: fidelity(provider, distribution),
             carries: distribution.carries(),
+            premises: distribution.premises().cloned(),
         }
     }
 
@@ -74,6 +77,9 @@ impl Offer {
         if least > self.fidelity {
             let (least, own) = (least.as_str(), self.fidelity.as_str());
             return Some(format!("requires fidelity {least}; {} is of fidelity {own}", self.name));
+        }
+        if let Some(lacking) = self.premises.as_ref().and_then(|premises| premises.lacks(scenario)) {
+            return Some(format!("requires {lacking}; the cluster is taken as it is"));
         }
         // What cannot be planned at all is told where it is planned.
         let (_, spec) = cluster_of(scenario).ok()?;
@@ -204,11 +210,7 @@ pub fn cluster_of(scenario: &Scenario) -> Result<(Topology, ClusterSpec), Unplan
         },
         pod_cidr: v4(cluster.pod_cidr.net(), "`podCidr`")?,
         service_cidr: v4(cluster.service_cidr.net(), "`serviceCidr`")?,
-        encapsulation: match cluster.encapsulation {
-            model::Encapsulation::Vxlan => Encapsulation::Vxlan,
-            model::Encapsulation::VxlanCrossSubnet => Encapsulation::VxlanCrossSubnet,
-            model::Encapsulation::None => Encapsulation::None,
-        },
+        encapsulation: encapsulation(cluster.encapsulation),
         bird: cluster.backend() == model::Backend::Bird,
         block_size: cluster.block_size.prefix_len(),
         autodetection: cluster.node_address.autodetection_method(),
@@ -216,6 +218,15 @@ pub fn cluster_of(scenario: &Scenario) -> Result<(Topology, ClusterSpec), Unplan
         members,
     };
     Ok((Topology { segments, nodes }, spec))
+}
+
+/// How packets travel, from the scenario's words to the distributions'.
+pub fn encapsulation(said: model::Encapsulation) -> Encapsulation {
+    match said {
+        model::Encapsulation::Vxlan => Encapsulation::Vxlan,
+        model::Encapsulation::VxlanCrossSubnet => Encapsulation::VxlanCrossSubnet,
+        model::Encapsulation::None => Encapsulation::None,
+    }
 }
 
 /// To the segments that routers join to the machine's own, and to everything else. The default route of a router leads

@@ -157,6 +157,10 @@ impl<'s> Predictor<'s> {
             Endpoint::Address(address) => oracle::Endpoint::External(*address),
             Endpoint::Service(_) => return Err(format!("nothing can be sent from `{from}`")),
         };
+        let from = match (to, via) {
+            (Endpoint::Workload(target), Via::HostPort) => self.seen_through_node(from, target),
+            _ => from,
+        };
         let (to, number) = match (to, via) {
             (Endpoint::Workload(name), Via::Pod) if self.outside(name)?.is_some() => {
                 let (address, listens) = self.outside(name)?.ok_or("no such workload")?;
@@ -168,7 +172,8 @@ impl<'s> Predictor<'s> {
             (Endpoint::Node(name), _) if !self.scenario.topology.is_member(name) => {
                 (Target::Ip(self.machine(name)?), port.port.get())
             }
-            (Endpoint::Workload(name), Via::Pod) => (Target::Pod(self.pod(name)?), port.port.get()),
+            // A port of its node leads there without another address for the sender.
+            (Endpoint::Workload(name), Via::Pod | Via::HostPort) => (Target::Pod(self.pod(name)?), port.port.get()),
             (Endpoint::Workload(name), via) => self.through_service(name, port, via)?,
             (Endpoint::Service(name), via) => self.service(name, port, via)?,
             (Endpoint::Node(name), _) => (Target::Node(name.to_string()), port.port.get()),
@@ -176,6 +181,20 @@ impl<'s> Predictor<'s> {
         };
         let flow = oracle::Flow::over(protocol(port.protocol), from, to, number);
         self.oracle.predict(&flow).map_err(|unknown| unknown.to_string())
+    }
+
+    /// Who somebody is to a pod that is reached by a port of its node: a pod on another node left that node under the
+    /// node's address, since it sent to a node.
+    fn seen_through_node(&self, from: oracle::Endpoint, target: &WorkloadName) -> oracle::Endpoint {
+        let oracle::Endpoint::Pod(pod) = &from else { return from };
+        let node = |name: &str| {
+            let workload = self.world.workloads.iter().find(|(known, _)| known.as_str() == name);
+            workload.map(|(_, workload)| workload.node.to_string())
+        };
+        match (node(&pod.name), node(target.as_str())) {
+            (Some(own), Some(other)) if own != other => oracle::Endpoint::Node(own),
+            _ => from,
+        }
     }
 
     /// Address and ports of a workload that is a process outside of the cluster: to its rules an address and no pod.

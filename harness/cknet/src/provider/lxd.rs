@@ -89,7 +89,7 @@ impl Lxd {
     /// which packages and images come.
     pub fn new(product: Product, run: &str, executable: PathBuf, image: &Image, way_out: bool) -> Self {
         let tool = Tool { program: product.program().into(), given: Arc::default() };
-        let boot = Boot { executable, within: SHELL, has_way_out: way_out };
+        let boot = Boot { executable, within: SHELL, has_way_out: way_out, outlives: false };
         Self {
             product,
             tool,

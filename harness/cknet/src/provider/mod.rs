@@ -4,6 +4,7 @@
 //! a command there, put and take a file, start a service, reach a port.
 
 pub mod file;
+pub mod hosts;
 pub mod link;
 pub mod lxd;
 pub mod machine;
@@ -158,6 +159,11 @@ pub struct Conversation {
 pub trait Node: Send + Sync {
     fn name(&self) -> &str;
 
+    /// What its cluster calls it.
+    fn registered(&self) -> &str {
+        self.name()
+    }
+
     /// Addresses by NIC name.
     fn addresses(&self) -> &BTreeMap<String, Ipv4Net>;
 
@@ -182,6 +188,12 @@ pub trait Node: Send + Sync {
     /// Reads a file.
     fn take(&self, path: &str) -> BoxFuture<'_, Result<Vec<u8>, NodeError>>;
 
+    /// Notes a line for `sh` that undoes what will be done now, on a machine that outlives the run; when the machine is
+    /// given back, the newest line is run first.
+    fn undo<'a>(&'a self, _line: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        futures::future::ready(Ok(())).boxed()
+    }
+
     /// An address on this machine at which the TCP port of the node's loopback answers, for as long as the node lives.
     fn forward(&self, port: u16) -> BoxFuture<'_, Result<SocketAddr, NodeError>>;
 }
@@ -195,6 +207,11 @@ pub struct Nodes {
 impl Nodes {
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Node>> {
         self.by_name.get(name)
+    }
+
+    /// What the cluster calls a node.
+    pub fn registered<'a>(&'a self, name: &'a str) -> &'a str {
+        self.get(name).map_or(name, |node| node.registered())
     }
 }
 
@@ -215,6 +232,11 @@ pub trait Provider: Send + Sync {
     /// Whether its nodes are machines with an init of their own, on which any distribution can be installed.
     fn gives_machines(&self) -> bool {
         true
+    }
+
+    /// A label for everything that is applied on its clusters, where those go on without the run.
+    fn mark(&self) -> Option<(String, String)> {
+        None
     }
 
     /// What is missing on this machine; empty when nodes can be made.

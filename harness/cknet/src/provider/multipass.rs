@@ -79,7 +79,7 @@ impl Multipass {
             folder: folder.into(),
             image: image.clone(),
             bridges: bridges.to_vec(),
-            boot: Boot { executable, within: SHELL, has_way_out: true },
+            boot: Boot { executable, within: SHELL, has_way_out: true, outlives: false },
             turn: Arc::default(),
         }
     }

@@ -59,7 +59,7 @@ impl Vagrant {
     pub fn new(run: &str, folder: &Path, executable: PathBuf, image: &Image) -> Self {
         let named = std::env::var("VAGRANT_DEFAULT_PROVIDER").ok().filter(|name| !name.is_empty());
         let hypervisor = named.unwrap_or_else(|| "libvirt".into());
-        let boot = Boot { executable, within: SHELL, has_way_out: true };
+        let boot = Boot { executable, within: SHELL, has_way_out: true, outlives: false };
         Self { run: run.into(), folder: folder.into(), hypervisor, image: image.clone(), boot }
     }
 

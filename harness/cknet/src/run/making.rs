@@ -19,7 +19,7 @@ pub struct Made {
 
 /// What became of machines that were to be used again.
 enum Again {
-    Ready(Cluster),
+    Ready(Box<Cluster>),
     /// They cannot be; they are still there.
     NothingKept(Box<dyn Release>),
 }
@@ -37,7 +37,7 @@ impl Run {
             if keep {
                 nodes = release.snapshot(nodes).await.map_err(ClusterError::NotKept)?;
             }
-            Cluster::on(Lease { nodes, release }, &*self.distribution, &planned.spec, started.elapsed()).await
+            self.put_on(Lease { nodes, release }, planned, started).await
         };
         let made = tokio::select! {
             made = creating => made,
@@ -67,20 +67,14 @@ impl Run {
 
     /// Puts the machines of a cluster that was used back to what they were before it, and another cluster on them.
     /// `None` when that cannot be done or did not work: then they are gone.
-    pub(super) async fn make_again(
-        &self,
-        used: Made,
-        planned: &PlannedCluster,
-        leaks: &mut Vec<Leak>,
-    ) -> Option<Made> {
+    pub(super) async fn make_again(&self, used: Made, planned: &PlannedCluster, leaks: &mut Vec<Leak>) -> Option<Made> {
         let started = Instant::now();
         let Made { key, cluster } = used;
         let restoring = async {
             let (release, restored) = cluster.restore().await;
             let Some(nodes) = restored? else { return Ok(Again::NothingKept(release)) };
             self.sink.tell(ClusterAcquiring { cluster: planned.name.clone(), nodes: self::nodes(planned) });
-            let lease = Lease { nodes, release };
-            Cluster::on(lease, &*self.distribution, &planned.spec, started.elapsed()).await.map(Again::Ready)
+            self.put_on(Lease { nodes, release }, planned, started).await.map(|cluster| Again::Ready(Box::new(cluster)))
         };
         let restored = tokio::select! {
             restored = restoring => restored,
@@ -89,7 +83,7 @@ impl Run {
         let removed = match restored {
             Ok(Again::Ready(cluster)) => {
                 self.ready(planned, &cluster, true);
-                return Some(Made { key, cluster });
+                return Some(Made { key, cluster: *cluster });
             }
             Ok(Again::NothingKept(release)) => release.release().await,
             Err(error) => {
@@ -104,6 +98,12 @@ impl Run {
             Err(left) => Some(Leak { kind: "cluster".into(), name: key, message: left.to_string() }),
         });
         None
+    }
+
+    /// Makes a cluster of nodes; what was done for them began at that time.
+    async fn put_on(&self, lease: Lease, planned: &PlannedCluster, since: Instant) -> Result<Cluster, ClusterError> {
+        let provision = since.elapsed();
+        Cluster::on(lease, &*self.provider, &*self.distribution, &planned.spec, provision).await
     }
 
     /// Takes a cluster down.

@@ -7,6 +7,7 @@ use super::stage::{Reuse, Stage};
 use super::{firewalld, proxy, service};
 use crate::cluster::workloads;
 use crate::provider::Invocation;
+use crate::scenario::model::Capability;
 
 /// Longest time to clear the firewall of one node.
 const CLEAR: Duration = Duration::from_secs(10);
@@ -20,7 +21,9 @@ pub async fn after(stage: &Stage<'_>) -> Reuse {
     if !stage.held.is_empty() && stage.cluster.prober.release().await.is_err() {
         return Reuse::No;
     }
-    for node in stage.cluster.nodes.by_name.values() {
+    let may_change = stage.run.provider.capabilities().contains(&Capability::NodeFirewall);
+    // Nodes that are not to be touched were not.
+    for node in stage.cluster.nodes.by_name.values().filter(|_| may_change) {
         let retired = async {
             firewalld::retire(stage, node.as_ref()).await?;
             service::retire(stage, node.as_ref()).await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::document::Document;
 use super::model::Object;
 use super::outline::{CodeBlock, Outline};
+use super::premises::Premises;
 use super::problem::{Problem, Problems};
 use super::profile::Profile;
 use super::source::{Source, Span};
@@ -32,6 +33,8 @@ pub struct Fixtures {
     pub checklists: BTreeMap<String, BTreeMap<u16, String>>,
     /// What `${cni...}` stands for.
     pub profile: Profile,
+    /// The cluster that scenarios are read for, if it is there already.
+    pub premises: Option<Arc<Premises>>,
 }
 
 impl Fixtures {
@@ -111,6 +114,7 @@ impl Fixtures {
             code: Code::new(),
             checklists: BTreeMap::new(),
             profile,
+            premises: None,
         }
     }
 }

@@ -141,6 +141,7 @@ fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Pr
         facts,
         manifests: &fixtures.manifests,
         code: &fixtures.code,
+        premises: fixtures.premises.as_deref(),
         problems: std::mem::take(problems),
     };
     let scenario = Scenario::read(tree, &mut reading);

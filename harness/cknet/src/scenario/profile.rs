@@ -87,6 +87,7 @@ impl Profile {
                 facts: Facts::default(),
                 manifests: &Manifests::default(),
                 code: &Code::default(),
+                premises: None,
                 problems: std::mem::take(&mut problems),
             };
             let profile = Self::read(root, &mut reading);

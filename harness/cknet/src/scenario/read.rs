@@ -8,6 +8,7 @@ use super::declared::Declared;
 use super::fixtures::{Code, Manifests};
 use super::late::Text;
 use super::nearest::{listed, nearest};
+use super::premises::Premises;
 use super::problem::Problem;
 use super::reference::Facts;
 use super::source::{Source, Span};
@@ -21,6 +22,7 @@ pub(super) struct Reading<'a> {
     pub facts: Facts,
     pub manifests: &'a Manifests,
     pub code: &'a Code,
+    pub premises: Option<&'a Premises>,
     pub problems: Vec<Problem>,
 }
 

@@ -7,6 +7,7 @@
 
 mod api;
 mod broken;
+mod existing;
 mod former;
 mod host;
 mod killed;
@@ -53,6 +54,7 @@ fn main() {
     let all = [
         api::TRIALS,
         broken::TRIALS,
+        existing::TRIALS,
         former::TRIALS,
         host::TRIALS,
         killed::TRIALS,

@@ -4,6 +4,8 @@
 //! Real LXD and real Vagrant are tried by `.ci/recipe machines`, where they can be installed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod hosts;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -66,7 +68,10 @@ fn main() {
         ("machines_that_cannot_be_put_back_are_made_anew", no_way_back),
         ("a_shell_on_a_kept_machine_is_a_shell_there", shell),
     ];
-    let trials = tests.into_iter().map(|(name, test)| {
+    let without_sshd = missing.clone().or_else(hosts::missing);
+    let all = tests.into_iter().map(|(name, test)| (name, test, missing.clone()));
+    let all = all.chain(hosts::TRIALS.iter().map(|(name, test)| (*name, *test, without_sshd.clone())));
+    let trials = all.map(|(name, test, missing)| {
         let kind = missing.clone().unwrap_or_default();
         let trial = Trial::test(name, move || test(&Workplace::new()));
         // The reason stands beside the name.

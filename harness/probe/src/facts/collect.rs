@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use cknet_kernel::ns::NetNs;
+use cknet_kernel::offload::computes_checksums;
 use futures::TryStreamExt;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
@@ -34,6 +35,11 @@ pub fn collect(options: &Options) -> Result<Facts, FactsError> {
     let namespace = netns::open(word).map_err(|source| FactsError::Namespace { word: word.into(), source })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut facts = runtime.block_on(over_netlink(&namespace, options))?;
+    if !facts.links.is_empty() {
+        let links = &mut facts.links;
+        namespace
+            .run(|| links.iter_mut().for_each(|link| link.checksum_offload = computes_checksums(&link.name).ok()))?;
+    }
     if options.wants(Kind::Listening) {
         facts.listening = namespace.run(sockets::listening)??;
     }

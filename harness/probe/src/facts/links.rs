@@ -28,6 +28,9 @@ pub struct Link {
     pub parent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vxlan: Option<Vxlan>,
+    /// Computes the checksums of what it sends itself; unknown where its driver does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum_offload: Option<bool>,
     pub counters: LinkCounters,
 }
 
@@ -95,6 +98,7 @@ pub(super) fn link(message: &LinkMessage, names: &LinkNames) -> Link {
         master: None,
         parent: None,
         vxlan: None,
+        checksum_offload: None,
         counters: LinkCounters::default(),
     };
     // The other end of a veth in another namespace has a number that means nothing here.

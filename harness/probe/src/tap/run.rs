@@ -148,7 +148,8 @@ impl Tap {
 }
 
 fn devices(place: &Place) -> HashMap<u32, String> {
-    let options = facts::Options { kinds: vec![Kind::Links], netns: Some(place.netns.clone()), ..facts::Options::default() };
+    let options =
+        facts::Options { kinds: vec![Kind::Links], netns: Some(place.netns.clone()), ..facts::Options::default() };
     // Without names the numbers are told.
     let links = facts::collect(&options).map(|facts| facts.links).unwrap_or_default();
     links.into_iter().map(|link| (link.index, link.name)).collect()
@@ -157,7 +158,8 @@ fn devices(place: &Place) -> HashMap<u32, String> {
 /// What a place is like; one that cannot be asked is told as blind when its socket is opened.
 fn surroundings(place: &Place) -> Option<Surroundings> {
     let kinds = [Kind::Links, Kind::Addresses, Kind::Routes, Kind::Neighbours, Kind::Fdb, Kind::Listening];
-    let options = facts::Options { kinds: kinds.to_vec(), netns: Some(place.netns.clone()), ..facts::Options::default() };
+    let options =
+        facts::Options { kinds: kinds.to_vec(), netns: Some(place.netns.clone()), ..facts::Options::default() };
     let facts = facts::collect(&options).ok()?;
     // Pods have no rules of their own, as a rule; where none can be read there is nothing to add.
     let drops = if place.netns == "self" { drops::read().unwrap_or_default() } else { Vec::new() };

@@ -178,6 +178,12 @@ impl Refusal {
         Self { details, ..Self::plain(403, "Forbidden", message) }
     }
 
+    /// Some objects stay as long as the cluster does.
+    pub fn permanent(kind: &Kind, name: &str) -> Self {
+        let message = format!("{} {name:?} is forbidden: this {} may not be deleted", kind.resource(), kind.singular);
+        Self::about(403, "Forbidden", message, kind.group, kind.plural, name)
+    }
+
     /// Nothing may be created in a namespace that is going away.
     pub fn terminating(kind: &Kind, name: &str, namespace: &str) -> Self {
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");

@@ -4,6 +4,7 @@
 //! the node, as on a real one.
 
 pub mod calico;
+pub mod clean;
 pub mod cni;
 pub mod flannel;
 pub mod kubelet;

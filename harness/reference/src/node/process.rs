@@ -81,6 +81,10 @@ async fn run(config: Config) -> Result<(), String> {
     kubelet.cluster_dns = config.cluster_dns;
     let role = if config.control_plane { "control-plane" } else { "worker" };
     kubelet.labels.insert(format!("node-role.kubernetes.io/{role}"), String::new());
+    // Where the rest of a machine's mounts are shared, as systemd makes them, this changes nothing.
+    let pins = kubelet.netns_root.clone();
+    let shared = std::fs::create_dir_all(&pins).and_then(|()| cknet_kernel::space::share_mounts_below(&pins));
+    shared.map_err(|error| format!("cannot share what is pinned in `{}`: {error}", pins.display()))?;
     let stop = shutdown.clone();
     tokio::spawn(async move {
         // Without signals the kubelet ends with its machine.

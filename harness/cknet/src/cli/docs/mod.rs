@@ -33,7 +33,7 @@ type Pages = BTreeMap<PathBuf, String>;
 
 pub fn docs(options: &Options) -> ExitCode {
     let selection = Selection { filter: Vec::new(), scenarios: options.scenarios.clone() };
-    let (scenarios, documents) = match suite::read_with_documents(&selection, "reference") {
+    let (scenarios, documents) = match suite::read_with_documents(&selection, "reference", None) {
         Ok(read) => read,
         Err(code) => return code,
     };
@@ -120,7 +120,7 @@ mod tests {
 
     fn suite() -> Pages {
         let selection = Selection { filter: Vec::new(), scenarios: Some(repository().join("scenarios")) };
-        let Ok((scenarios, documents)) = suite::read_with_documents(&selection, "reference") else {
+        let Ok((scenarios, documents)) = suite::read_with_documents(&selection, "reference", None) else {
             panic!("the suite is not sound")
         };
         pages(&scenarios, &documents)

@@ -1,7 +1,8 @@
 //! The hidden command line `cknet node-interfaces`: makes the interfaces, addresses and routes of the machine that it
 //! runs on those of a topology's node, as JSON on its standard input says.
 //!
-//! NICs are found by their hardware addresses, because what a machine calls them depends on its bus and its system.
+//! NICs are found by their hardware addresses, because what a machine calls them depends on its bus and its system. On a
+//! machine that outlives the run what was there is written down first, and `cknet node-interfaces restore` brings it back.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,6 +16,7 @@ use cknet_kernel::route::{Route, RouteKind, mac_text};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use super::before::{Before, without_ipv6};
 use crate::provider::StaticRoute;
 
 /// RTPROT_STATIC of `linux/rtnetlink.h`: routes an administrator would have set.
@@ -24,6 +26,9 @@ const STATIC: u8 = 4;
 /// `first-found` passes over names that begin with `virbr` (its default list of interfaces to leave out): the way by
 /// which a machine is managed is no candidate for its cluster's network.
 const MANAGEMENT: &str = "virbr-mgmt";
+
+/// Where it is written down what was there before.
+const BEFORE: &str = "/var/lib/cknet/interfaces.json";
 
 /// The network that a machine shall have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +40,9 @@ pub struct Wanted {
     /// A default route by an interface that is none of the NICs stays instead of the topology's: packages and images
     /// come that way.
     pub keeps_way_out: bool,
+    /// The machine outlives the run: nothing but these NICs is changed, and what they were like is written down.
+    #[serde(default)]
+    pub outlives: bool,
 }
 
 /// A NIC that a machine shall have.
@@ -48,26 +56,42 @@ pub struct WantedNic {
 }
 
 pub fn main(arguments: &[String]) -> ExitCode {
-    if !arguments.is_empty() {
-        return complain(2, "usage: node-interfaces < JSON");
-    }
-    let mut text = String::new();
-    let wanted = std::io::stdin()
-        .read_to_string(&mut text)
-        .map_err(said)
-        .and_then(|_| serde_json::from_str::<Wanted>(&text).map_err(said));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(said);
-    match wanted.and_then(|wanted| runtime?.block_on(apply(&wanted))) {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = runtime.and_then(|runtime| match words.as_slice() {
+        [] => read_wanted().and_then(|wanted| runtime.block_on(apply(&wanted))),
+        ["restore"] => Before::kept(Path::new(BEFORE)).and_then(|before| runtime.block_on(restore(&before))),
+        _ => Err("usage: node-interfaces [restore] < JSON".into()),
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => complain(1, &problem),
     }
 }
 
-async fn apply(wanted: &Wanted) -> Result<(), String> {
-    nix::unistd::sethostname(&wanted.host).map_err(|error| format!("host name `{}`: {error}", wanted.host))?;
-    settings(wanted.forwards)?;
+fn read_wanted() -> Result<Wanted, String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(said)?;
+    serde_json::from_str::<Wanted>(&text).map_err(said)
+}
+
+async fn restore(before: &Before) -> Result<(), String> {
     let netlink = Netlink::open(&NetNs::current().map_err(said)?).map_err(said)?;
+    before.restore(&netlink).await
+}
+
+async fn apply(wanted: &Wanted) -> Result<(), String> {
+    let netlink = Netlink::open(&NetNs::current().map_err(said)?).map_err(said)?;
+    let settings = settings(wanted);
+    if wanted.outlives {
+        remember(&netlink, wanted, &settings).await?;
+    }
+    nix::unistd::sethostname(&wanted.host).map_err(|error| format!("host name `{}`: {error}", wanted.host))?;
+    write(&settings)?;
     let devices = name_all(&netlink, wanted).await?;
+    if wanted.outlives {
+        write(&wanted.nics.iter().map(|nic| (without_ipv6(&nic.name), "1")).collect::<Vec<_>>())?;
+    }
     for (nic, index) in wanted.nics.iter().zip(&devices) {
         let doing = |problem: &dyn std::fmt::Display| format!("`{}`: {problem}", nic.name);
         if let Some(mtu) = nic.mtu {
@@ -167,18 +191,36 @@ async fn rename(netlink: &Netlink, index: u32, name: &str) -> Result<(), String>
     Ok(())
 }
 
+/// Writes down how the NICs and settings are that will be changed.
+async fn remember(netlink: &Netlink, wanted: &Wanted, settings: &[(String, &str)]) -> Result<(), String> {
+    let links = netlink.links().await.map_err(said)?;
+    let changed = |link: &&Link| {
+        let is_nic = wanted.nics.iter().any(|nic| nic.mac.is_some() && nic.mac == link.mac);
+        link.vxlan.is_none() && (is_nic || wanted.nics.iter().any(|nic| nic.name == link.name))
+    };
+    let changed: Vec<&Link> = links.iter().filter(changed).collect();
+    let paths: Vec<String> = settings.iter().map(|(path, _)| path.clone()).collect();
+    Before::see(netlink, &changed, &paths).await?.keep(Path::new(BEFORE))
+}
+
 /// Settings of a node (ip-sysctl.rst), the same as in namespaces: packets may come back another way than they went,
-/// and nobody is told of a shorter way.
-fn settings(forwards: bool) -> Result<(), String> {
-    for (key, value) in [
-        ("net/ipv4/ip_forward", if forwards { "1" } else { "0" }),
-        ("net/ipv4/conf/all/send_redirects", "0"),
-        ("net/ipv4/conf/default/send_redirects", "0"),
-        ("net/ipv4/conf/all/rp_filter", "0"),
-        ("net/ipv4/conf/default/rp_filter", "0"),
-        ("net/ipv6/conf/all/disable_ipv6", "1"),
-        ("net/ipv6/conf/default/disable_ipv6", "1"),
-    ] {
+/// and nobody is told of a shorter way. A machine that outlives the run may be reached over IPv6 itself.
+fn settings(wanted: &Wanted) -> Vec<(String, &'static str)> {
+    let mut all = vec![
+        ("net/ipv4/ip_forward".to_string(), if wanted.forwards { "1" } else { "0" }),
+        ("net/ipv4/conf/all/send_redirects".into(), "0"),
+        ("net/ipv4/conf/default/send_redirects".into(), "0"),
+        ("net/ipv4/conf/all/rp_filter".into(), "0"),
+        ("net/ipv4/conf/default/rp_filter".into(), "0"),
+    ];
+    if !wanted.outlives {
+        all.extend(["all", "default"].map(|of| (format!("net/ipv6/conf/{of}/disable_ipv6"), "1")));
+    }
+    all
+}
+
+fn write(settings: &[(String, &str)]) -> Result<(), String> {
+    for (key, value) in settings {
         let path = Path::new("/proc/sys").join(key);
         let written = std::fs::write(&path, value);
         // IPv6 may be absent from the kernel altogether.

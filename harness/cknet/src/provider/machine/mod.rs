@@ -4,6 +4,7 @@
 //! A provider says how its machines are made and how a shell is had on them; everything else is here. Kubernetes is
 //! not known here.
 
+mod before;
 pub mod interfaces;
 mod node;
 mod prepare;
@@ -21,7 +22,7 @@ use crate::scenario::model::Capability;
 
 pub use self::node::MachineNode;
 pub use self::prepare::{Boot, PrepareError, prepare, prepare_again};
-pub use self::script::quoted;
+pub use self::script::{give_back, quoted, take};
 pub use self::tool::{Said, Tool, ToolError};
 
 /// Where our own files lie on a machine; `/run` may forbid to execute what lies there.

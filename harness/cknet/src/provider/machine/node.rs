@@ -36,19 +36,31 @@ pub struct MachineNode {
     name: String,
     addresses: BTreeMap<String, Ipv4Net>,
     transport: Arc<dyn Transport>,
+    /// It was there before the run and is there after it.
+    outlives: bool,
     /// Ends what relays to this node.
     relays: CancellationToken,
     _end: DropGuard,
 }
 
 impl MachineNode {
-    pub fn new(name: String, addresses: BTreeMap<String, Ipv4Net>, transport: Arc<dyn Transport>) -> Self {
+    pub fn new(
+        name: String,
+        addresses: BTreeMap<String, Ipv4Net>,
+        transport: Arc<dyn Transport>,
+        outlives: bool,
+    ) -> Self {
         let relays = CancellationToken::new();
-        Self { name, addresses, transport, _end: relays.clone().drop_guard(), relays }
+        Self { name, addresses, transport, outlives, _end: relays.clone().drop_guard(), relays }
     }
 
     fn failed(&self, doing: &str, cause: impl std::fmt::Display) -> NodeError {
         NodeError::Failed { node: self.name.clone(), doing: doing.into(), cause: cause.to_string() }
+    }
+
+    /// Runs lines of `sh` to their end, for what a provider does on a machine; `doing` is what they do, in words.
+    pub async fn script(&self, doing: &str, script: &str, deadline: Duration) -> Result<Output, NodeError> {
+        self.line(doing, &format!("( {script} )"), Vec::new(), deadline).await
     }
 
     /// Runs a line of `sh` to its end and tells how it ended.
@@ -163,6 +175,17 @@ impl Node for MachineNode {
     fn take(&self, path: &str) -> BoxFuture<'_, Result<Vec<u8>, NodeError>> {
         let (doing, line) = (format!("read `{path}`"), format!("cat -- {}", script::quoted(path)));
         async move { self.must(&doing, &line, Vec::new(), COPY).await }.boxed()
+    }
+
+    fn undo<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        async move {
+            if self.outlives {
+                let line = script::remember_undo(line);
+                self.must("note how to undo a change", &line, Vec::new(), QUICK).await?;
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn forward(&self, port: u16) -> BoxFuture<'_, Result<SocketAddr, NodeError>> {

@@ -29,6 +29,8 @@ pub struct Boot {
     pub within: Duration,
     /// Whether interfaces of the machine that the topology does not name carry the way to other networks.
     pub has_way_out: bool,
+    /// Whether the machines were there before the run and are there after it.
+    pub outlives: bool,
 }
 
 /// A machine could not become a node.
@@ -90,7 +92,7 @@ async fn become_node(
     executable: Option<&[u8]>,
 ) -> Result<MachineNode, PrepareError> {
     let addresses = spec.nics.iter().map(|nic| (nic.name.clone(), nic.address)).collect();
-    let node = MachineNode::new(spec.name.clone(), addresses, machine.transport.clone());
+    let node = MachineNode::new(spec.name.clone(), addresses, machine.transport.clone(), boot.outlives);
     await_shell(&node, machine, boot.within).await?;
     machine.transport.answered();
     let program = format!("{FOLDER}/bin/cknet");
@@ -105,6 +107,9 @@ async fn become_node(
     // Programs of public test images go by this name.
     let link = Invocation::new(["ln", "-sfn", "cknet", &format!("{FOLDER}/bin/agnhost")]);
     node.run(link, QUICK).await?;
+    node.undo("cknet node-interfaces restore").await?;
+    // Scenarios close ports.
+    node.undo("cknet node-firewall clear").await?;
     let wanted = wanted(machine, spec, topology, boot);
     let text = serde_json::to_vec(&wanted).map_err(|error| interfaces(machine, error.to_string()))?;
     let done = node.run(Invocation::new([program.as_str(), "node-interfaces"]).stdin(text), QUICK).await?;
@@ -130,6 +135,7 @@ fn wanted(machine: &Machine, spec: &NodeSpec, topology: &Topology, boot: &Boot) 
         nics: spec.nics.iter().map(nic).collect(),
         routes: spec.routes.clone(),
         keeps_way_out: boot.has_way_out,
+        outlives: boot.outlives,
     }
 }
 

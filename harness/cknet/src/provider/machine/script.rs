@@ -80,6 +80,33 @@ pub fn look(folder: &str, service: &str) -> String {
     )
 }
 
+/// Takes a machine that is there already for a run, if no other one has it: says who has it, and succeeds only for
+/// `holder`.
+pub fn take(holder: &str) -> String {
+    let (file, holder) = (format!("{FOLDER}/taken"), quoted(holder));
+    format!(
+        "mkdir -p {FOLDER}; (set -C; echo {holder} >{file}) 2>/dev/null; cat {file}; [ \"$(cat {file})\" = {holder} ]"
+    )
+}
+
+/// Notes a line that undoes a change; lines that are noted already are not noted again.
+pub fn remember_undo(line: &str) -> String {
+    let line = quoted(line);
+    format!("grep -qxF -- {line} {FOLDER}/undo 2>/dev/null || echo {line} >>{FOLDER}/undo")
+}
+
+/// Undoes all changes, the newest first, and gives a machine back that `holder` has; one that it has not is left alone.
+/// What could not be undone is told and can be tried again.
+pub fn give_back(holder: &str) -> String {
+    let holder = quoted(holder);
+    format!(
+        "[ \"$(cat {FOLDER}/taken 2>/dev/null)\" = {holder} ] || exit 0; export PATH={FOLDER}/bin:$PATH:/usr/sbin:/sbin:/snap/bin; \
+         failed=0; [ ! -e {FOLDER}/undo ] || tac {FOLDER}/undo >{FOLDER}/undoing; touch {FOLDER}/undoing; \
+         while IFS= read -r line; do sh -c \"$line\" </dev/null || {{ echo \"not undone: $line\" >&2; failed=1; }}; \
+         done <{FOLDER}/undoing; [ $failed = 0 ] && rm -rf {FOLDER} {RUN}"
+    )
+}
+
 /// Writes what comes on standard input to a file, if all of it came.
 pub fn put(path: &str, mode: u32, length: usize, mark: &str) -> String {
     let folder = path.rsplit_once('/').map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });

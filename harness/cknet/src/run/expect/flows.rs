@@ -302,6 +302,15 @@ async fn target(stage: &Stage<'_>, to: &Endpoint, port: PortProto, via: &Via) ->
             let identity = format!("{}/{name}", pod.namespace);
             Ok((SocketAddr::new(pod.address, port.port.get()), pod.listen.contains(&port), vec![identity]))
         }
+        (Endpoint::Workload(name), Via::HostPort) => {
+            let pod = stage.placed.pods.get(name).ok_or_else(|| format!("workload `{name}` does not run"))?;
+            let leads = pod.host_ports.iter().find(|(_, target)| *target == port).map(|(host, _)| host.port.get());
+            let number = leads.ok_or_else(|| format!("no port of its node leads to {port} of `{name}`"))?;
+            let node = pod.node.parse().map_err(|_| format!("`{}` is no name of a node", pod.node))?;
+            let address = stage.scenario.topology.address(&node).ok_or_else(|| format!("no node `{node}`"))?;
+            let identity = format!("{}/{name}", pod.namespace);
+            Ok((SocketAddr::new(address, number), pod.listen.contains(&port), vec![identity]))
+        }
         (Endpoint::Workload(_), via) => through_service(stage, to, port, via).await,
         (Endpoint::Service(name), via) => {
             let service = stage.scenario.services.get(name).ok_or_else(|| format!("no service `{name}`"))?;

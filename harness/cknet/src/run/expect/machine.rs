@@ -85,6 +85,7 @@ pub async fn link(stage: &Stage<'_>, expected: &Link) -> Looked {
         differs("MTU", expected.mtu.map(u32::from).as_ref(), Some(&link.mtu)),
         differs("VNI", expected.vni.as_ref(), vxlan.map(|vxlan| vxlan.vni).as_ref()),
         differs("UDP port", expected.port.map(|port| port.get()).as_ref(), vxlan.map(|vxlan| vxlan.port).as_ref()),
+        differs("checksum offload", expected.checksum_offload.as_ref(), link.checksum_offload.as_ref()),
         differs("parent", expected.parent.as_ref(), parent.as_ref()),
     ];
     match differences.into_iter().flatten().collect::<Vec<_>>() {

@@ -16,10 +16,12 @@ pub async fn nodes(stage: &Stage<'_>, expected: &NodeStates) -> Looked {
     for name in stage.scenario.topology.members() {
         let named = expected.named.iter().find(|(node, _)| node == name).map(|(_, state)| *state);
         let Some(wanted) = named.or(expected.all) else { continue };
-        let node = found.iter().find(|node| node["metadata"]["name"] == name.as_str());
-        let state = node.map_or(NodeState::NotReady, state_of);
-        if state != wanted {
-            wrong.push(format!("{name} {}", state.word()));
+        let registered = stage.cluster.nodes.registered(name.as_str());
+        // One that the cluster does not know is in neither state.
+        match found.iter().find(|node| node["metadata"]["name"] == registered).map(state_of) {
+            None => wrong.push(format!("{name} is not registered")),
+            Some(state) if state != wanted => wrong.push(format!("{name} {}", state.word())),
+            Some(_) => {}
         }
     }
     if wrong.is_empty() {

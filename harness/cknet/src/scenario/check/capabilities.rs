@@ -42,7 +42,8 @@ pub(super) fn check(c: &mut Checking<'_>) {
     if scenario.cluster.backend() == Backend::Bird {
         need(c, Capability::Bgp, path!["cluster"]);
     }
-    let usual = Cluster::default();
+    let premises = c.fixtures.premises.as_ref();
+    let usual = premises.map_or_else(Cluster::default, |premises| premises.cluster.clone());
     if scenario.cluster.pod_cidr != usual.pod_cidr || scenario.cluster.service_cidr != usual.service_cidr {
         need(c, Capability::CustomCidrs, path!["cluster"]);
     }

@@ -68,7 +68,12 @@ fn one(c: &mut Checking<'_>, connect: &Connect, alive: &[WorkloadName], path: &[
             c.problem(&key(end), format!("there is no workload `{name}` in this phase"));
         }
     }
-    if let (Endpoint::Workload(name), Via::Pod) = (&connect.to, &connect.via)
+    if let (Endpoint::Workload(name), Via::HostPort) = (&connect.to, &connect.via)
+        && super::network::workload(c, name).is_some_and(|workload| workload.host_port(connect.port).is_none())
+    {
+        c.problem(&key("via"), format!("no port of its node leads to `{}` of `{name}`", connect.port));
+    }
+    if let (Endpoint::Workload(name), Via::Pod | Via::HostPort) = (&connect.to, &connect.via)
         && super::network::workload(c, name).is_some_and(|workload| !workload.listen.contains(&connect.port))
     {
         c.problem(&key("port"), format!("`{name}` does not listen on `{}`", connect.port));

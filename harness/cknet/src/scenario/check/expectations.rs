@@ -148,6 +148,11 @@ fn reachable(c: &mut Checking<'_>, flow: &Flow<'_>, port: &[Part<'_>], via: &[Pa
             };
             listens(c, name, workload, flow, port);
         }
+        (Endpoint::Workload(name), Via::HostPort) => {
+            if let Some(workload) = workload(c, name) {
+                through_its_node(c, name, workload, flow, port, via);
+            }
+        }
         (Endpoint::Workload(name), way) => through_a_service(c, name, way, flow, via),
         (Endpoint::Service(name), Via::Pod) => service_port(c, name, flow.port, port),
         (Endpoint::Service(_), Via::Service) => {}
@@ -180,6 +185,27 @@ fn listens(c: &mut Checking<'_>, name: &WorkloadName, workload: &Workload, flow:
         }
         _ => {}
     }
+}
+
+/// `via: hostPort` means the port of the target's node that leads to the port of the flow.
+fn through_its_node(
+    c: &mut Checking<'_>,
+    name: &WorkloadName,
+    workload: &Workload,
+    flow: &Flow<'_>,
+    port: &[Part<'_>],
+    via: &[Part<'_>],
+) {
+    if workload.host_port(flow.port).is_none() {
+        let known: Vec<String> = workload.host_ports.iter().map(|known| known.port.to_string()).collect();
+        let known = match known.as_slice() {
+            [] => format!("give `{name}` one in `hostPorts`"),
+            known => format!("those of `{name}` are {}", listed(known.iter().map(String::as_str))),
+        };
+        c.problem(via, format!("no port of its node leads to `{}`; {known}", flow.port));
+        return;
+    }
+    listens(c, name, workload, flow, port);
 }
 
 fn service_port(c: &mut Checking<'_>, name: &ServiceName, port: PortProto, path: &[Part<'_>]) {

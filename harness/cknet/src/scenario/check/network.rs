@@ -131,11 +131,35 @@ fn workloads(c: &mut Checking<'_>) {
                 c.problem(path!["workloads", name.as_str(), "listen", index], "this port is given twice");
             }
         }
+        host_ports(c, name, workload);
         for (port_name, port) in workload.named_ports.iter() {
             if !workload.listen.contains(port) {
                 let path = path!["workloads", name.as_str(), "namedPorts", port_name.as_str()];
                 c.problem(path, format!("the workload does not listen on `{port}`; add it to `listen`"));
             }
+        }
+    }
+}
+
+/// Ports of a node lead to a pod that has a network of its own and listens, and each to one pod only.
+fn host_ports(c: &mut Checking<'_>, name: &WorkloadName, workload: &Workload) {
+    let scenario = c.scenario;
+    let path = |index: usize| path!["workloads", name.as_str(), "hostPorts", index].to_vec();
+    for (index, port) in workload.host_ports.iter().enumerate() {
+        if workload.host_network {
+            c.problem(&path(index), "with `hostNetwork` its own ports are those of the node");
+        }
+        if !workload.listen.contains(&port.own()) {
+            c.problem(&path(index), format!("the workload does not listen on `{}`; add it to `listen`", port.own()));
+        }
+        let others = scenario.workloads.iter().filter(|(_, other)| other.node == workload.node);
+        let mut before = others.take_while(|(other, _)| *other != name).flat_map(|(_, other)| &other.host_ports);
+        let own = &workload.host_ports[..index];
+        if before.any(|other| other.port == port.port) || own.iter().any(|other| other.port == port.port) {
+            c.problem(
+                &path(index),
+                format!("port `{}` of node `{}` leads somewhere already", port.port, workload.node),
+            );
         }
     }
 }
@@ -179,6 +203,7 @@ pub(super) fn outside_workload(c: &mut Checking<'_>, workload: &Workload, path: 
         ("labels", !workload.labels.is_empty()),
         ("hostNetwork", workload.host_network),
         ("namedPorts", !workload.named_ports.is_empty()),
+        ("hostPorts", !workload.host_ports.is_empty()),
         ("environment", !workload.environment.is_empty()),
     ];
     for (key, _) in pod_like.iter().filter(|(_, given)| *given) {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::super::cloud_init::CloudInit;
 use super::super::read::{FromText, Read, Reading, record, text, words};
+use super::super::source::Span;
 use super::super::tree::{Entry, Node as TreeNode, Style, Value};
 use super::{Address, Cidr, Citation};
 
@@ -40,9 +41,20 @@ record! {
 }
 
 impl Cluster {
-    /// Reads a cluster with what its `cloudInit` says in the document.
+    /// Reads a cluster with what its `cloudInit` says in the document, and with the addresses that a cluster has which
+    /// is there already.
     pub(in crate::scenario) fn read_whole(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
-        let Some(cited) = node.get("cloudInit") else { return Self::read(node, r) };
+        let there: Vec<(&str, String)> = match r.premises.map(|premises| &premises.cluster) {
+            Some(own) => vec![
+                ("podCidr", own.pod_cidr.to_string()),
+                ("serviceCidr", own.service_cidr.to_string()),
+                ("blockSize", own.block_size.to_string()),
+            ],
+            None => Vec::new(),
+        };
+        let Some(cited) = node.get("cloudInit") else {
+            return Self::read(&beneath(node, node.span, there), r);
+        };
         let citation = Citation::read(cited, r)?;
         let blocks = r.code.get(&citation.file).map(Vec::as_slice).unwrap_or_default();
         let said = match CloudInit::below(blocks, &citation.anchor) {
@@ -53,14 +65,20 @@ impl Cluster {
             }
         };
         // Problems with what stands there are told of the key that brought it here.
-        let entry = |(key, text): (&str, &str)| Entry {
-            key: key.to_owned(),
-            key_span: cited.span,
-            value: TreeNode { span: cited.span, value: Value::Scalar { text: text.to_owned(), style: Style::Quoted } },
-        };
-        let base = TreeNode { span: node.span, value: Value::Map(said.keys().map(entry).collect()) };
-        Self::read(&base.merged(node), r)
+        let said = beneath(node, cited.span, said.keys().map(|(key, text)| (key, text.to_owned())));
+        Self::read(&beneath(&said, node.span, there), r)
     }
+}
+
+/// A mapping with keys beneath it, which count where it does not have them itself.
+fn beneath<'a>(node: &TreeNode, span: Span, keys: impl IntoIterator<Item = (&'a str, String)>) -> TreeNode {
+    let entry = |(key, text): (&str, String)| Entry {
+        key: key.to_owned(),
+        key_span: span,
+        value: TreeNode { span, value: Value::Scalar { text, style: Style::Quoted } },
+    };
+    let base = TreeNode { span: node.span, value: Value::Map(keys.into_iter().map(entry).collect()) };
+    base.merged(node)
 }
 
 impl Default for Cluster {
@@ -154,6 +172,12 @@ words! {
 pub struct BlockSize(u8);
 
 impl BlockSize {
+    /// Of a prefix length from 20 to 32.
+    #[must_use]
+    pub fn of(prefix_len: u8) -> Option<Self> {
+        (20..=32).contains(&prefix_len).then_some(Self(prefix_len))
+    }
+
     /// The prefix length.
     #[must_use]
     pub const fn prefix_len(self) -> u8 {

@@ -91,6 +91,8 @@ pub enum Via {
     Service,
     /// `nodePort:NODE`: the service's port on that node.
     NodePort(NodeName),
+    /// `hostPort`: the port of the target's node that leads to it.
+    HostPort,
 }
 
 impl fmt::Display for Via {
@@ -99,11 +101,12 @@ impl fmt::Display for Via {
             Self::Pod => f.pad("pod"),
             Self::Service => f.pad("service"),
             Self::NodePort(node) => f.pad(&format!("nodePort:{node}")),
+            Self::HostPort => f.pad("hostPort"),
         }
     }
 }
 
-const VIA: &str = "a way to the target: `pod`, `service` or `nodePort:NODE`";
+const VIA: &str = "a way to the target: `pod`, `service`, `nodePort:NODE` or `hostPort`";
 
 impl Read for Via {
     fn read(node: &Node, r: &mut Reading<'_>) -> Option<Self> {
@@ -111,6 +114,7 @@ impl Read for Via {
         match text.split_once(':') {
             None if text == "pod" => Some(Self::Pod),
             None if text == "service" => Some(Self::Service),
+            None if text == "hostPort" => Some(Self::HostPort),
             Some(("nodePort", name)) => {
                 let known = r.declared.node_names();
                 named(name, node.span, "node", &known, r).map(Self::NodePort)
@@ -124,5 +128,5 @@ impl Read for Via {
 }
 
 text!(@schema Via, "Via",
-    "a way to the target: `pod`, `service` or `nodePort:NODE`",
-    r"^(pod|service|nodePort:[a-z0-9-]+)$");
+    "a way to the target: `pod`, `service`, `nodePort:NODE` or `hostPort`",
+    r"^(pod|service|hostPort|nodePort:[a-z0-9-]+)$");

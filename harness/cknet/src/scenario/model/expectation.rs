@@ -328,6 +328,8 @@ record! {
         pub port: Option<PortNumber>,
         /// The device over which it sends.
         pub parent: Option<String>,
+        /// Whether it computes the checksums of what it sends itself (`tx-checksumming` of ethtool).
+        pub checksum_offload: Option<bool>,
         /// Whether there is such a device; `true` unless given.
         #[schemars(default = "yes")]
         pub present: bool = yes(),

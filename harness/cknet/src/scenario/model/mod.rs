@@ -257,7 +257,7 @@ impl Read for Scenario {
         let topology: Option<Topology> = keys.field("topology", r);
         let cluster: Option<Cluster> = match keys.take("cluster") {
             Some(node) => Cluster::read_whole(node, r),
-            None => Some(Cluster::default()),
+            None => Some(r.premises.map(|premises| premises.cluster.clone()).unwrap_or_default()),
         };
         learn(topology.as_ref(), cluster.as_ref(), r);
         let namespaces: Option<Named<_, _>> = keys.field_or("namespaces", Named::default, r);
@@ -289,8 +289,11 @@ impl Read for Scenario {
 /// What references to topology and cluster stand for.
 fn learn(topology: Option<&Topology>, cluster: Option<&Cluster>, r: &mut Reading<'_>) {
     match topology {
-        None => r.facts.unreadable.push("node"),
+        None => r.facts.unreadable.extend(["node", "segment"]),
         Some(topology) => {
+            for (name, segment) in topology.segments.iter() {
+                r.facts.learn(format!("segment.{name}.cidr"), Fact::Text(segment.cidr.to_string()));
+            }
             for (name, node) in topology.nodes.iter() {
                 for (nic, place) in node.nics.iter() {
                     let path = format!("node.{name}.{nic}.address");

@@ -25,6 +25,11 @@ impl<K: PartialEq, V> Named<K, V> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
+    /// Each name with its thing, to be changed.
+    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&K, &mut V)> {
+        self.0.iter_mut().map(|(key, value)| (&*key, value))
+    }
+
     /// Each name.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &K> {
         self.0.iter().map(|(key, _)| key)

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::super::premises::Premises;
 use super::super::read::{Read, Reading, record, words};
 use super::super::source::Span;
 use super::super::tree::{Node as TreeNode, Value};
@@ -160,11 +161,29 @@ impl Read for Topology {
         keys.done(&[], r);
         let mut topology = Self { segments: segments?, nodes: nodes? };
         topology.assign_addresses(node, r);
+        topology.settle(r.premises);
         Some(topology)
     }
 }
 
 impl Topology {
+    /// On a cluster that is there already nodes have the addresses that they have.
+    fn settle(&mut self, premises: Option<&Premises>) {
+        let Some((premises, seats)) = premises.and_then(|premises| Some((premises, premises.seats(self).ok()?))) else {
+            return;
+        };
+        for (_, segment) in self.segments.iter_mut() {
+            segment.cidr = premises.network;
+        }
+        for (name, node) in self.nodes.iter_mut() {
+            let Some(member) = seats.get(name) else { continue };
+            for (_, nic) in node.nics.iter_mut() {
+                nic.address = member.address;
+                nic.prefix_len = premises.network.net().prefix_len();
+            }
+        }
+    }
+
     /// Gives each interface without an address the next free one of its segment.
     fn assign_addresses(&mut self, tree: &TreeNode, r: &mut Reading<'_>) {
         let mut taken: Vec<IpAddr> = Vec::new();

@@ -16,6 +16,12 @@ use super::super::tree::Node;
 pub struct Cidr(IpNet);
 
 impl Cidr {
+    /// The block that a network is; bits behind its prefix are none of its own.
+    #[must_use]
+    pub fn of(network: IpNet) -> Self {
+        Self(network.trunc())
+    }
+
     /// The block.
     #[must_use]
     pub const fn net(self) -> IpNet {

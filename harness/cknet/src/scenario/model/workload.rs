@@ -72,11 +72,41 @@ record! {
         /// Names of ports, for policies and services that use them.
         #[schemars(default)]
         pub named_ports: Named<PortName, PortProto> = Default::default(),
+        /// Ports of its node that lead to it.
+        #[schemars(default)]
+        pub host_ports: Vec<HostPort> = Default::default(),
         /// Variables that its pod sets, for commands in it.
         #[schemars(default)]
         pub environment: Named<VariableName, String> = Default::default(),
         /// How long it goes on answering after it was told to end; not at all unless given.
         pub linger: Option<Wait>,
+    }
+}
+
+record! {
+    "a host port";
+    /// A port of a node that leads to a pod on it (`hostPort`).
+    pub struct HostPort {
+        /// The port of the node.
+        pub port: PortProto,
+        /// The port of the pod; the same unless given.
+        pub target: Option<PortNumber>,
+    }
+}
+
+impl HostPort {
+    /// The port of the pod to which it leads.
+    #[must_use]
+    pub fn own(&self) -> PortProto {
+        PortProto { port: self.target.unwrap_or(self.port.port), ..self.port }
+    }
+}
+
+impl Workload {
+    /// The port of its node that leads to one of its own.
+    #[must_use]
+    pub fn host_port(&self, port: PortProto) -> Option<PortProto> {
+        self.host_ports.iter().find(|known| known.own() == port).map(|known| known.port)
     }
 }
 

@@ -59,6 +59,9 @@ impl DeleteOptions {
     }
 }
 
+/// Namespaces that cannot be deleted (NamespaceLifecycle, an admission plugin of the API server).
+const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
+
 /// What became of an object that was to be deleted.
 pub enum Deleted {
     Gone(Arc<Object>),
@@ -113,6 +116,12 @@ fn remove(
     options: &DeleteOptions,
 ) -> Result<Deleted, Refusal> {
     let kind = target.kind();
+    if let Some(name) = found.value["metadata"]["name"].as_str()
+        && kind.plural == "namespaces"
+        && PERMANENT.contains(&name)
+    {
+        return Err(Refusal::permanent(kind, name));
+    }
     check_preconditions(kind, &found.value, options)?;
     let mut object = found.value.clone();
     mark(kind, &mut object, options);

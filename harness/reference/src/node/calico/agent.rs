@@ -298,6 +298,11 @@ impl Agent {
         });
         let device = dataplane::ensure_overlay(&self.netlink, &look, overlay, underlay).await;
         let device = self.overlay_or_later(device);
+        if device.is_some()
+            && let Err(error) = dataplane::ensure_checksum_offload(felix.trusts_checksum_offload())
+        {
+            log("WARNING", &format!("Failed to set checksum offload of {}: {error}", dataplane::DEVICE));
+        }
         self.program_policy(&own, &felix)?;
         if let Some(overlay) = overlay {
             self.entrance.admit(Admitted { nodes: self.other_nodes(&own), port: overlay.port })?;
@@ -455,8 +460,14 @@ impl Agent {
         let sandboxes = pods.iter().map(|pod| pod.sandbox.clone()).collect();
         let local: Vec<LocalEndpoint> = pods.into_iter().map(LocalPod::endpoint).collect();
         let vxlan_port = own.tunnel.map(|_| felix.vxlan_port.unwrap_or(DEFAULT_PORT));
+        let announced = self.cluster.bgp_spec().service_cluster_ips.iter().map(|block| block.cidr.into()).collect();
+        let loops = match felix.service_loop_prevention.as_deref() {
+            Some("Disabled") => None,
+            Some("Reject") => Some(policy::Loops { blocks: announced, reject: true }),
+            _ => Some(policy::Loops { blocks: announced, reject: false }),
+        };
         let options =
-            policy::Options { vxlan_port, vxlan_device: dataplane::DEVICE.into(), ..policy::Options::default() };
+            policy::Options { vxlan_port, vxlan_device: dataplane::DEVICE.into(), loops, ..policy::Options::default() };
         self.enforcer.apply(&policy::compile(&world, &local, &options))?;
         Ok(self.status.tell(sandboxes)?)
     }

@@ -5,9 +5,11 @@
 //! changes nothing.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::Ipv4Addr;
 
 use cknet_kernel::link::{Link, Netlink, NetlinkError, Vxlan};
+use cknet_kernel::offload;
 use cknet_kernel::route::{Neighbour, NeighbourOf, Route, RouteKind};
 use ipnet::Ipv4Net;
 
@@ -177,6 +179,14 @@ pub async fn ensure_overlay(
     let index = netlink.expect_link(DEVICE).await?.index;
     netlink.add_address(index, address).await?;
     Ok(Some(index))
+}
+
+/// Lets the overlay's device compute checksums, or not. A device that cannot be told goes on as it is, as with Felix.
+pub fn ensure_checksum_offload(wanted: bool) -> io::Result<()> {
+    if offload::computes_checksums(DEVICE)? != wanted {
+        offload::let_compute_checksums(DEVICE, wanted)?;
+    }
+    Ok(())
 }
 
 /// An address that is there already must not be added again: the kernel would announce it as a change.

@@ -61,3 +61,27 @@ impl Entrance {
         Ok(())
     }
 }
+
+/// Takes our chain out of iptables, where it is; rules of others stay.
+pub fn withdraw(mut nft: Nft) -> Result<(), NftError> {
+    if !nft.tables(Family::Ip)?.iter().any(|name| name == TABLE) {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    for rule in nft.rules(Family::Ip, TABLE)?.iter().filter(|rule| rule.leads_to.as_deref() == Some(OURS)) {
+        batch.delete_rule(Family::Ip, TABLE, &rule.chain, rule.handle);
+    }
+    let chains = nft.chains(Family::Ip, TABLE)?;
+    if chains.iter().any(|chain| chain.name == OURS) {
+        batch.flush_chain(Family::Ip, TABLE, OURS);
+        batch.delete_chain(Family::Ip, TABLE, OURS);
+    }
+    nft.send(batch)?;
+    // An empty one is of no use to anybody; iptables makes it again.
+    let is_bare = chains.iter().all(|chain| chain.name == OURS || chain.name == INPUT);
+    let mut batch = Batch::new();
+    if is_bare && nft.rules(Family::Ip, TABLE)?.is_empty() {
+        batch.delete_table(Family::Ip, TABLE);
+    }
+    nft.send(batch)
+}

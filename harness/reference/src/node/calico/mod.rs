@@ -11,7 +11,7 @@ mod bird;
 mod dataplane;
 pub mod endpoint_status;
 mod health;
-mod iptables;
+pub(super) mod iptables;
 mod node_object;
 pub mod resources;
 

@@ -90,8 +90,17 @@ pub struct BGPConfigurationSpec {
     pub as_number: Option<u32>,
     pub listen_port: Option<u16>,
     pub node_to_node_mesh_enabled: Option<bool>,
+    /// Blocks of service addresses that are announced, and so are sent here from outside.
+    #[serde(rename = "serviceClusterIPs", default)]
+    pub service_cluster_ips: Vec<ServiceBlock>,
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A block of addresses of services.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceBlock {
+    pub cidr: Ipv4Net,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -184,6 +193,20 @@ pub struct FelixConfigurationSpec {
     #[serde(rename = "vxlanVNI")]
     pub vxlan_vni: Option<u32>,
     pub vxlan_port: Option<u16>,
+    /// `Drop` unless given, `Reject` or `Disabled`: what becomes of a packet for an announced service address that no
+    /// service has.
+    pub service_loop_prevention: Option<String>,
+    /// What Felix shall think of its kernel instead of finding it out: `Name=value` with commas between.
+    pub feature_detect_override: Option<String>,
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
+}
+
+impl FelixConfigurationSpec {
+    /// Whether the overlay's device may compute checksums: not on kernels where that is said to be broken. Felix finds
+    /// it so before Linux 5.8; no kernel that this runs on is that old.
+    pub fn trusts_checksum_offload(&self) -> bool {
+        let said = self.feature_detect_override.as_deref().unwrap_or_default();
+        !said.split(',').any(|one| one.trim() == "ChecksumOffloadBroken=true")
+    }
 }

@@ -15,6 +15,8 @@ pub struct Config {
     pub plugin: String,
     /// Everything that the first plugin is told.
     pub settings: Map<String, Value>,
+    /// Whether `portmap` is in the list.
+    pub maps_ports: bool,
 }
 
 /// Used where a file names none: the MTU of Ethernet less VXLAN's 50 bytes (RFC 7348).
@@ -35,6 +37,8 @@ impl Config {
         let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
         let file: Map<String, Value> = serde_json::from_slice(&fs::read(path)?)?;
         let network = file.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
+        let all = file.get("plugins").and_then(Value::as_array);
+        let maps_ports = all.is_some_and(|all| all.iter().any(|plugin| plugin["type"] == "portmap"));
         let settings = match file.get("plugins") {
             Some(Value::Array(plugins)) => {
                 let first = plugins.first().and_then(Value::as_object);
@@ -45,7 +49,7 @@ impl Config {
         };
         let plugin = settings.get("type").and_then(Value::as_str).filter(|kind| !kind.is_empty());
         let plugin = plugin.ok_or_else(|| invalid("missing 'type'"))?.to_string();
-        Ok(Self { network, plugin, settings })
+        Ok(Self { network, plugin, settings, maps_ports })
     }
 
     /// MTU of pod links, in bytes.

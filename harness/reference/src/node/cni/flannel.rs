@@ -74,7 +74,7 @@ fn delegated(config: &Config, lease: &Lease) -> Config {
     unless_given("ipMasq", json!(!lease.masquerade));
     unless_given("ipam", json!({"type": "host-local", "ranges": [[{"subnet": lease.subnet}]]}));
     let plugin = settings.get("type").and_then(Value::as_str).unwrap_or("bridge").to_string();
-    Config { network: config.network.clone(), plugin, settings }
+    Config { plugin, settings, ..config.clone() }
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(Lease::read("FLANNEL_MTU=1450"), None);
         let settings = json!({"type": "flannel", "delegate": {"isDefaultGateway": true, "mtu": 1400}});
         let settings = settings.as_object().unwrap().clone();
-        let given = Config { network: "cbr0".into(), plugin: "flannel".into(), settings };
+        let given = Config { network: "cbr0".into(), plugin: "flannel".into(), settings, maps_ports: true };
         let config = delegated(&given, &lease);
         assert_eq!((config.plugin.as_str(), config.network.as_str(), config.mtu()), ("bridge", "cbr0", 1400));
         assert!(!config.is("ipMasq") && config.is("isGateway"));

@@ -10,6 +10,7 @@ pub mod flannel;
 mod host_local;
 pub mod ipam;
 pub mod plumbing;
+pub mod portmap;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use self::bridge::Bridge;
 use self::config::Config;
 use self::host_local::HostLocal;
 use self::ipam::{Ipam, IpamError};
+use self::portmap::HostPort;
 use crate::node::calico::endpoint_status::{self, await_programmed};
 
 /// Longest wait for Felix to program a new pod: `policy_setup_timeout_seconds` of Calico's plugin.
@@ -41,6 +43,8 @@ pub struct PodSandbox<'a> {
     pub uid: &'a str,
     pub container_id: &'a str,
     pub netns: &'a NetNs,
+    /// Ports of the node that lead to it (the capability `portMappings`).
+    pub ports: &'a [HostPort],
 }
 
 /// What a sandbox got.
@@ -95,12 +99,20 @@ impl Plugins {
     /// Attaches a sandbox to the network of the configuration that wins.
     pub async fn add(&self, sandbox: &PodSandbox<'_>) -> Result<Attachment, CniError> {
         let config = self.config()?;
-        match config.plugin.as_str() {
+        let attachment = match config.plugin.as_str() {
             "calico" => self.add_calico(sandbox, &config).await,
             "bridge" => add_bridge(sandbox, &config).await,
             "flannel" => add_bridge(sandbox, &flannel::delegate(&config)?).await,
             other => Err(CniError::UnknownPlugin(other.to_string())),
+        }?;
+        if config.maps_ports
+            && let Err(error) = portmap::open(sandbox.container_id, attachment.address, sandbox.ports)
+        {
+            // As a runtime does with a list that fails in the middle.
+            let _ = self.delete(sandbox).await;
+            return Err(CniError::Plugin { plugin: "portmap", cause: error.to_string() });
         }
+        Ok(attachment)
     }
 
     async fn add_calico(&self, sandbox: &PodSandbox<'_>, config: &Config) -> Result<Attachment, CniError> {
@@ -143,6 +155,10 @@ impl Plugins {
     /// The link is taken from inside of the sandbox, as Calico does: the host's end has the name of namespace and pod,
     /// and may by now be that of a later pod of the same name.
     pub async fn delete(&self, sandbox: &PodSandbox<'_>) -> Result<(), CniError> {
+        if !sandbox.ports.is_empty() {
+            portmap::close(sandbox.container_id)
+                .map_err(|error| CniError::Plugin { plugin: "portmap", cause: error.to_string() })?;
+        }
         plumbing::disconnect(sandbox.netns).await?;
         self.release(sandbox).await
     }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::journal::journal;
+use crate::node::cni::portmap::HostPort;
 
 const FILE: &str = "record.json";
 
@@ -26,6 +27,9 @@ pub struct PodRecord {
     pub sandbox: String,
     pub host_network: bool,
     pub address: Option<Ipv4Addr>,
+    /// Ports of the node that lead to it.
+    #[serde(default)]
+    pub ports: Vec<HostPort>,
     pub containers: BTreeMap<String, ContainerRecord>,
 }
 
@@ -115,6 +119,7 @@ mod tests {
             sandbox: "ab".into(),
             host_network: false,
             address: None,
+            ports: Vec::new(),
             containers: BTreeMap::new(),
         };
         let file = RecordFile::create(root.path().join("u-1"), record).unwrap();

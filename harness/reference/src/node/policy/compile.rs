@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use cknet_kernel::nft::{
-    AddressType, Base, Chain, CtState, Family, FibAddress, Field, Hook, KeyType, Protocol, Rule, Set, Table, Value,
-    Verdict, priority,
+    AddressType, Base, Chain, CtState, Family, FibAddress, Field, Hook, KeyType, Protocol, Reject, Rule, Set, Table,
+    Value, Verdict, priority,
 };
+use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 
 use super::endpoint::{self, Side};
@@ -73,12 +74,23 @@ pub struct Options {
     pub vxlan_port: Option<u16>,
     /// The overlay's device, whose tunnel address stands in for the node's other addresses.
     pub vxlan_device: String,
+    /// Packets that would be passed round for ever; `None` lets them.
+    pub loops: Option<Loops>,
+}
+
+/// Service addresses that routers outside send to this node. One that no service has is translated by nobody, and by
+/// the node's default route the packet would go back to where it came from, until its time to live is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loops {
+    pub blocks: Vec<IpNet>,
+    /// Refused instead of dropped.
+    pub reject: bool,
 }
 
 impl Default for Options {
     /// IPv4 with an overlay on UDP 4789 through `vxlan.calico`.
     fn default() -> Self {
-        Self { version: IpVersion::V4, vxlan_port: Some(4789), vxlan_device: "vxlan.calico".into() }
+        Self { version: IpVersion::V4, vxlan_port: Some(4789), vxlan_device: "vxlan.calico".into(), loops: None }
     }
 }
 
@@ -279,6 +291,7 @@ impl<'a> Compiler<'a> {
 
     fn base_chains(&mut self) {
         let forward = Chain::base("filter-FORWARD", Base::filter(Hook::Forward, priority::FILTER))
+            .with_rules(self.no_loops())
             .with_rule(Rule::new().iifname(WORKLOADS).goto(FROM_DISPATCH))
             .with_rule(Rule::new().oifname(WORKLOADS).goto(TO_DISPATCH));
         let mut input = Chain::base("filter-INPUT", Base::input(priority::FILTER));
@@ -309,6 +322,19 @@ impl<'a> Compiler<'a> {
         }
         input.push(Rule::new().iifname(WORKLOADS).goto(FROM_DISPATCH));
         [forward, input, output].into_iter().for_each(|chain| self.table.add_chain(chain));
+    }
+
+    /// Felix's chain `cali-cidr-block`: after services were translated, nobody is left who has such an address.
+    fn no_loops(&self) -> Vec<Rule> {
+        let Some(loops) = &self.options.loops else { return Vec::new() };
+        let version = self.options.version;
+        let blocks = loops.blocks.iter().filter(|block| version.includes(block.addr()));
+        let rule = |block: &IpNet| {
+            let rule = Rule::new().daddr_in(*block).counter();
+            let rule = if loops.reject { rule.reject(Reject::PortUnreachable) } else { rule.drop() };
+            rule.comment("Prevent routing loops of service addresses")
+        };
+        blocks.map(rule).collect()
     }
 
     /// Addresses of the nodes on the wire, this one's too.

@@ -23,7 +23,7 @@ mod selector;
 mod tests;
 mod world;
 
-pub use compile::{IpVersion, LocalEndpoint, Options, Ruleset, compile};
+pub use compile::{IpVersion, LocalEndpoint, Loops, Options, Ruleset, compile};
 pub use program::{Applied, Programmer};
 pub use selector::selects;
 pub(crate) use world::protocol;

@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 
 use super::Place;
 use crate::node::cni::PodSandbox;
+use crate::node::cni::portmap::HostPort;
 use crate::node::kubelet::config::KubeletConfig;
 use crate::node::kubelet::context::{NodeContext, runtime_id};
 use crate::node::kubelet::environment::PUBLIC_PROGRAMS;
@@ -42,6 +43,7 @@ pub async fn make(node: &Arc<NodeContext>, key: &PodKey, pod: &Pod) -> Result<Pl
         sandbox: runtime_id(&[&key.uid, &Timestamp::now().to_string()]),
         host_network,
         address: None,
+        ports: if host_network { Vec::new() } else { host_ports(&spec) },
         containers: Default::default(),
     };
     let folder = node.config.pod_root.join(&key.uid);
@@ -97,7 +99,25 @@ fn plugged<'a>(record: &'a PodRecord, netns: &'a NetNs) -> PodSandbox<'a> {
         uid: &record.uid,
         container_id: &record.sandbox,
         netns,
+        ports: &record.ports,
     }
+}
+
+/// The ports of the node that a pod asks for; those of init containers do not count, as with a kubelet.
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let number = |port: i32| u16::try_from(port).ok().filter(|port| *port > 0);
+    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let host_ip = port.host_ip.as_deref().and_then(|text| text.parse().ok());
+            Some(HostPort {
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                host_port: number(port.host_port?)?,
+                container_port: number(port.container_port)?,
+                host_ip: host_ip.filter(|address: &Ipv4Addr| !address.is_unspecified()),
+            })
+        })
+        .collect()
 }
 
 /// Writes what the pod sees at other places; the answer is what is bound where.
