@@ -54,7 +54,7 @@ type Try = fn(&Workplace) -> Result<(), Failed>;
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
-    let tests: [(&str, Try); 12] = [
+    let tests: [(&str, Try); 14] = [
         ("a_scenario_passes_on_machines_and_nothing_is_left", passes),
         ("a_guest_code_of_four_comes_back_once", code_four),
         ("a_launch_that_timed_out_is_told_and_deleted", late),
@@ -66,6 +66,8 @@ fn main() {
         ("machines_of_others_are_left_alone", others),
         ("machines_are_put_back_for_the_next_cluster", put_back),
         ("machines_that_cannot_be_put_back_are_made_anew", no_way_back),
+        ("a_cluster_of_machines_is_left_running_and_taken_down", up_and_down),
+        ("sabotages_are_proved_on_machines", proved),
         ("a_shell_on_a_kept_machine_is_a_shell_there", shell),
     ];
     let without_sshd = missing.clone().or_else(hosts::missing);
@@ -278,6 +280,30 @@ fn no_way_back(here: &Workplace) -> Result<(), Failed> {
     holds("why is told", said.contains("cannot be put back") && said.contains("Failed to restore"), &said)?;
     holds("machines are made anew", here.count("launch") == 4, &here.calls())?;
     holds("no machine is left", here.machines().is_empty(), &said)
+}
+
+fn up_and_down(here: &Workplace) -> Result<(), Failed> {
+    let script = "$CKNET up --workers 1 --provider multipass; echo up $?; $CKNET status; \
+                  echo host: $($CKNET shell w1 -- hostname); echo there: $(ls $STAND_IN/machines); \
+                  $CKNET down; echo down $?";
+    let output = here.script(script);
+    let said = text(&output);
+    holds("it comes up", said.contains("up 0") && said.contains("cp1, w1  held by process"), &said)?;
+    holds("w1 is a machine", said.contains("host: w1\n") && said.contains("-up-w1"), &said)?;
+    holds("it goes down", said.contains("down 0") && here.machines().is_empty(), &said)?;
+    let output = here.script("STAND_IN_LATE=1 $CKNET up --workers 1 --provider multipass; echo up $?; $CKNET gc");
+    let said = text(&output);
+    holds("one that cannot be made is told", said.contains("up 3") && said.contains("it timed out"), &said)?;
+    holds("and leaves nothing", here.machines().is_empty() && said.contains("0 open runs"), &said)
+}
+
+fn proved(here: &Workplace) -> Result<(), Failed> {
+    let suite = here.marking_suite();
+    let output = here.script(&format!("$CKNET prove marking --scenarios {} --provider multipass", suite.display()));
+    let said = text(&output);
+    let all = said.contains("marking.one/closed") && !said.contains("SURVIVED") && !said.contains("skipped");
+    holds("every sabotage is killed", output.status.code() == Some(0) && all, &said)?;
+    holds("on machines that are put back", here.count("launch") == 2 && here.count("restore") > 2, &here.calls())
 }
 
 fn shell(here: &Workplace) -> Result<(), Failed> {
