@@ -16,8 +16,9 @@ use crate::provider::netns::Netns;
 use crate::provider::vagrant::Vagrant;
 use crate::scenario::model::Capability;
 
+/// Nodes that are made for the purpose.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Place {
+pub struct Machines {
     /// What nodes are made of; `netns`, namespaces of this machine, unless given.
     #[arg(long, value_enum)]
     provider: Option<Name>,
@@ -30,6 +31,13 @@ pub struct Place {
     /// A bridge of this machine for the next segment of each topology, for multipass; repeatable.
     #[arg(long, value_name = "BRIDGE", requires = "provider")]
     machine_network: Vec<String>,
+}
+
+/// Nodes that are made, or those that are there already.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Place {
+    #[command(flatten)]
+    machines: Machines,
     /// A cluster that is there already, by its kubeconfig. It is taken as it is: scenarios that would change it, or
     /// that need more than its API, are skipped.
     #[arg(long, value_name = "FILE", conflicts_with = "provider")]
@@ -129,37 +137,31 @@ impl Place {
             return Ok(self);
         }
         match provider {
-            existing::NAME if self.provider.is_none() => {
+            existing::NAME if self.machines.provider.is_none() => {
                 return Err("that run was on a cluster that was there already; name it with --kubeconfig".into());
             }
-            hosts::NAME if self.provider.is_none() => {
+            hosts::NAME if self.machines.provider.is_none() => {
                 return Err("that run was on machines that were there already; name them with --inventory".into());
             }
             _ => {}
         }
-        if self.provider.is_none() {
+        if self.machines.provider.is_none() {
             let name = Name::from_str(provider, false);
-            self.provider = Some(name.map_err(|_| format!("no provider is called `{provider}`"))?);
+            self.machines.provider = Some(name.map_err(|_| format!("no provider is called `{provider}`"))?);
         }
         Ok(self)
     }
 
     /// The words that say the same again.
     pub fn words(&self) -> Vec<String> {
-        let word = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_string());
-        let provider =
-            self.provider.filter(|name| *name != Name::Netns).and_then(|name| word(name.to_possible_value()));
-        let has: Vec<String> = self.machine_has.iter().filter_map(|has| word(has.to_possible_value())).collect();
-        let mut all = vec![
-            ("--provider", provider),
-            ("--machine-image", self.machine_image.clone()),
-            ("--machine-has", (!has.is_empty()).then(|| has.join(","))),
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let there = [
+            ("--kubeconfig", path(&self.kubeconfig)),
+            ("--context", self.context.clone()),
+            ("--inventory", path(&self.inventory)),
         ];
-        all.push(("--kubeconfig", self.kubeconfig.as_ref().map(|path| path.display().to_string())));
-        all.push(("--context", self.context.clone()));
-        all.push(("--inventory", self.inventory.as_ref().map(|path| path.display().to_string())));
-        all.extend(self.machine_network.iter().map(|bridge| ("--machine-network", Some(bridge.clone()))));
-        all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
+        let there = there.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten();
+        self.machines.words().into_iter().chain(there).collect()
     }
 
     /// Whether the command line names a cluster that is there already.
@@ -188,9 +190,33 @@ impl Place {
             }
             There::Nothing => {}
         }
-        let has = self.machine_has.iter().map(|has| has.capability()).collect();
-        let image = Image { name: self.machine_image.clone(), has };
-        provider(self.provider.unwrap_or(Name::Netns), &image, &self.machine_network, purpose)
+        let Machines { provider: name, machine_image, machine_has, machine_network } = &self.machines;
+        let has = machine_has.iter().map(|has| has.capability()).collect();
+        let image = Image { name: machine_image.clone(), has };
+        provider(name.unwrap_or(Name::Netns), &image, machine_network, purpose)
+    }
+}
+
+impl Machines {
+    /// The words that say the same again.
+    pub fn words(&self) -> Vec<String> {
+        let word = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_string());
+        let provider =
+            self.provider.filter(|name| *name != Name::Netns).and_then(|name| word(name.to_possible_value()));
+        let has: Vec<String> = self.machine_has.iter().filter_map(|has| word(has.to_possible_value())).collect();
+        let mut all = vec![
+            ("--provider", provider),
+            ("--machine-image", self.machine_image.clone()),
+            ("--machine-has", (!has.is_empty()).then(|| has.join(","))),
+        ];
+        all.extend(self.machine_network.iter().map(|bridge| ("--machine-network", Some(bridge.clone()))));
+        all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
+    }
+}
+
+impl From<Machines> for Place {
+    fn from(machines: Machines) -> Self {
+        Self { machines, ..Self::default() }
     }
 }
 

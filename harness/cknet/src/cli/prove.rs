@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::interrupt::Interrupts;
+use super::place::Machines;
 use super::run::{Job, Workshop, processors};
 use super::{Selection, complain, print, suite};
 use crate::claims::{Verdicts, gaps};
@@ -20,12 +21,14 @@ use crate::scenario::model::Sabotage;
 pub struct Options {
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    machines: Machines,
     /// Give sabotaged expectations the whole `within` of the file; otherwise five times what they take without the
     /// sabotage, at least 1 s.
     #[arg(long)]
     whole_within: bool,
-    /// How many clusters may exist at once; twice the number of processors unless given, since most of the time is
-    /// waiting.
+    /// How many clusters may exist at once; the number of processors unless given, for clusters of namespaces twice
+    /// that, since most of the time is waiting.
     #[arg(long, value_name = "N")]
     clusters: Option<usize>,
     /// Name every opposite that was refuted.
@@ -117,18 +120,19 @@ pub async fn prove(options: Options) -> ExitCode {
 
 /// Carries out every scenario, as it is and with each sabotage; what was seen.
 async fn carry_out(scenarios: &[Scenario], options: &Options, interrupts: &Interrupts) -> Result<Seen, String> {
-    let workshop = Workshop::open()?;
+    let workshop = Workshop::open(&options.machines)?;
     let plan = proof(scenarios, &workshop.offer()).map_err(|error| {
         workshop.close();
         error.to_string()
     })?;
+    let most = if workshop.provider().gives_machines() { processors() } else { 2 * processors() };
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let mut reporters = Fanout::default();
     reporters.add(Listener { seen: seen.clone() });
     let job = Job {
         sink: Arc::new(Sink::new(reporters)),
         stop: interrupts.stop.clone(),
-        clusters: options.clusters.unwrap_or_else(|| 2 * processors()),
+        clusters: options.clusters.unwrap_or(most),
         keep: false,
         whole_within: options.whole_within,
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::former::EVENTS;
 use super::interrupt::Interrupts;
-use super::place::{Place, Purpose, There};
+use super::place::{Machines, Place, Purpose, There};
 use super::product::{self, Product};
 use super::repeat::{FailFast, Repetitions};
 use super::suite::Documents;
@@ -18,7 +18,7 @@ use crate::distribution::recipe::Tell;
 use crate::distribution::reference::Reference;
 use crate::event::{Artifact, Fidelity, RunStarted, Summary};
 use crate::exit::{ExitCode, ExitPolicy};
-use crate::ledger::{Ledger, StateDir};
+use crate::ledger::{Ledger, Resource, StateDir};
 use crate::plan::{Offer, Partition, Plan, fidelity, plan};
 use crate::provider::Provider;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
@@ -260,8 +260,8 @@ pub struct Job {
 
 impl Workshop {
     /// Begins a ledger in the state directory, for the reference distribution.
-    pub fn open() -> Result<Self, String> {
-        Self::open_with(Arc::new(Reference), &Place::default(), &There::Nothing)
+    pub fn open(machines: &Machines) -> Result<Self, String> {
+        Self::open_with(Arc::new(Reference), &machines.clone().into(), &There::Nothing)
     }
 
     /// Begins a ledger in the state directory.
@@ -280,6 +280,11 @@ impl Workshop {
 
     pub fn distribution(&self) -> &dyn Distribution {
         &*self.distribution
+    }
+
+    /// A cluster of that name, for the ledger.
+    pub fn resource(&self, key: &str) -> Resource {
+        Resource::new(format!("{}-cluster", self.provider.name()), self.provider.name(), key)
     }
 
     /// What can be asked of its clusters.

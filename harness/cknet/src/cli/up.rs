@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use super::clusters::{NODES, Running, running};
 use super::interrupt::Interrupts;
+use super::place::Machines;
 use super::run::Workshop;
 use super::{Selection, complain, note, print, suite};
 use crate::cluster::Cluster;
@@ -26,8 +27,11 @@ use crate::plan::{cluster_of, standard_cluster};
 use crate::private_file;
 use crate::provider::Topology;
 
-/// Longest wait for a cluster to be ready, and for one to be gone.
+/// Longest wait for a cluster of namespaces to be ready, and for one to be gone.
 const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The same for one of machines, whose image may have to be downloaded.
+const MACHINES: Duration = Duration::from_secs(30 * 60);
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -45,6 +49,8 @@ pub struct UpOptions {
     /// Workers beside the one control plane, where no scenario is given.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=60))]
     workers: u8,
+    #[command(flatten)]
+    machines: Machines,
     /// Hold the cluster in this process; end it with Ctrl-C.
     #[arg(long)]
     foreground: bool,
@@ -69,7 +75,8 @@ pub fn up(options: UpOptions) -> ExitCode {
 fn detach(options: &UpOptions) -> std::io::Result<ExitCode> {
     let mut command = Command::new("/proc/self/exe");
     command.args(["up", "--foreground", "--detached", "--workers"]).arg(options.workers.to_string());
-    command.args(&options.scenario);
+    command.args(options.machines.words()).args(&options.scenario);
+    let deadline = if options.machines.words().is_empty() { DEADLINE } else { MACHINES };
     if let Some(scenarios) = &options.scenarios {
         command.arg("--scenarios").arg(std::path::absolute(scenarios)?);
     }
@@ -77,7 +84,7 @@ fn detach(options: &UpOptions) -> std::io::Result<ExitCode> {
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut holder = command.spawn()?;
     let (news, complaints) = (read_all(holder.stdout.take())?, read_all(holder.stderr.take())?);
-    match news.recv_timeout(DEADLINE) {
+    match news.recv_timeout(deadline) {
         Ok(text) if !text.is_empty() => Ok(print(&text)),
         Ok(_) => {
             let status = holder.wait()?;
@@ -88,7 +95,7 @@ fn detach(options: &UpOptions) -> std::io::Result<ExitCode> {
         Err(_) => {
             // It may still be at work: it is told to take everything down.
             let _ = kill(Pid::from_raw(holder.id().cast_signed()), Signal::SIGTERM);
-            Ok(complain(ExitCode::Infrastructure, &format!("the cluster was not ready within {DEADLINE:?}")))
+            Ok(complain(ExitCode::Infrastructure, &format!("the cluster was not ready within {deadline:?}")))
         }
     }
 }
@@ -125,13 +132,13 @@ async fn hold(options: UpOptions) -> ExitCode {
         Ok(wanted) => wanted,
         Err(code) => return code,
     };
-    let (workshop, interrupts) = match Workshop::open()
+    let (workshop, interrupts) = match Workshop::open(&options.machines)
         .and_then(|workshop| Ok((workshop, Interrupts::listen().map_err(|error| error.to_string())?)))
     {
         Ok(opened) => opened,
         Err(problem) => return complain(ExitCode::Infrastructure, &problem),
     };
-    let resource = Resource::new("netns-cluster", workshop.provider().name(), KEY);
+    let resource = workshop.resource(KEY);
     if let Err(error) = workshop.ledger.intent(&resource) {
         return complain(ExitCode::Infrastructure, &error.to_string());
     }
@@ -144,7 +151,14 @@ async fn hold(options: UpOptions) -> ExitCode {
         Ok(cluster) => keep(&workshop, cluster, resource.clone(), &options, &interrupts).await,
         Err(problem) => complain(ExitCode::Infrastructure, &problem),
     };
-    if let Err(error) = workshop.ledger.destroyed(&resource.key) {
+    // Whatever did not come to its end is removed; what cannot be stays in the ledger.
+    let code = match workshop.provider().reclaim(KEY).await {
+        Ok(()) => code,
+        Err(left) => complain(ExitCode::Leaked, &format!("{left}; try: cknet gc")),
+    };
+    if code != ExitCode::Leaked
+        && let Err(error) = workshop.ledger.destroyed(&resource.key)
+    {
         note(&format!("warning: {error}"));
     }
     workshop.close();
@@ -259,9 +273,10 @@ fn end(cluster: &Running) -> ExitCode {
         return complain(ExitCode::Infrastructure, &format!("cannot end process {holder}: {error}"));
     }
     let started = Instant::now();
+    let deadline = if cluster.provider == "netns" { DEADLINE } else { MACHINES };
     while cluster.lives() {
-        if started.elapsed() >= DEADLINE {
-            let problem = format!("process {holder} has not taken the cluster down within {DEADLINE:?}");
+        if started.elapsed() >= deadline {
+            let problem = format!("process {holder} has not taken the cluster down within {deadline:?}");
             return complain(ExitCode::Leaked, &problem);
         }
         std::thread::sleep(LOOK_AGAIN);

@@ -33,7 +33,7 @@ pub struct Cluster {
     pub objects: Objects,
     pub prober: Arc<Prober>,
     pub timings: Timings,
-    release: Option<Box<dyn Release>>,
+    release: Box<dyn Release>,
 }
 
 /// How long the parts of making a cluster took.
@@ -60,6 +60,8 @@ pub enum ClusterError {
     Provider(#[from] ProviderError),
     #[error(transparent)]
     Distribution(#[from] DistributionError),
+    #[error("the state of its machines cannot be kept: {0}")]
+    NotKept(ProviderError),
     #[error("cannot use the cluster's kubeconfig: {0}")]
     Kubeconfig(String),
     #[error("there is no CNI profile `{0}`")]
@@ -84,10 +86,22 @@ impl Cluster {
         spec: &ClusterSpec,
     ) -> Result<Self, ClusterError> {
         let started = Instant::now();
-        let Lease { nodes, release } = provider.acquire(key, topology).await?;
-        let provision = started.elapsed();
+        let lease = provider.acquire(key, topology).await?;
+        Self::on(lease, provider, distribution, spec, started.elapsed()).await
+    }
+
+    /// Puts the distribution on nodes, whose making took so long, and waits until everything is ready.
+    pub async fn on(
+        lease: Lease,
+        provider: &dyn Provider,
+        distribution: &dyn Distribution,
+        spec: &ClusterSpec,
+        provision: Duration,
+    ) -> Result<Self, ClusterError> {
+        let started = Instant::now();
+        let Lease { nodes, release } = lease;
         let bootstrapped = distribution.bootstrap(&nodes, spec).await?;
-        let bootstrap = started.elapsed() - provision;
+        let bootstrap = started.elapsed();
         let client = connect(&bootstrapped.kubeconfig).await?;
         let profile = Profile::embedded(bootstrapped.profile)
             .and_then(Result::ok)
@@ -101,24 +115,31 @@ impl Cluster {
             }
             opened => opened?,
         }
-        let ready = started.elapsed() - provision - bootstrap;
+        let ready = started.elapsed() - bootstrap;
         let timings = Timings { provision, bootstrap, ready };
         let prober = Arc::new(Prober::new(nodes.clone()));
         let kubeconfig = bootstrapped.kubeconfig;
-        Ok(Self { nodes, client, kubeconfig, profile, objects, prober, timings, release: Some(release) })
+        Ok(Self { nodes, client, kubeconfig, profile, objects, prober, timings, release })
+    }
+
+    /// Ends the cluster and puts its machines back to the state that was kept before it was put on them; `None` where
+    /// none was kept. The machines can be given back either way.
+    pub async fn restore(self) -> (Box<dyn Release>, Result<Option<Nodes>, ProviderError>) {
+        let Self { nodes, client, objects, prober, mut release, .. } = self;
+        // Whatever holds a connection to the machines ends before they do.
+        drop((prober, objects, client, nodes));
+        let restored = release.restore().await;
+        (release, restored)
     }
 
     /// Ends the cluster and its nodes and waits until they are gone.
-    pub async fn destroy(mut self) -> Result<(), ClusterError> {
-        match self.release.take() {
-            Some(release) => Ok(release.release().await?),
-            None => Ok(()),
-        }
+    pub async fn destroy(self) -> Result<(), ClusterError> {
+        Ok(self.release.release().await?)
     }
 
     /// The process with which the machines end, if there is one.
     pub fn holder(&self) -> Option<u32> {
-        self.release.as_ref().and_then(|release| release.holder())
+        self.release.holder()
     }
 }
 

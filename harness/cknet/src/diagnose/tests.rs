@@ -26,6 +26,7 @@ fn link(name: &str) -> Link {
         lower_up: true,
         mtu: if name == "vxlan.calico" { 1450 } else { 1500 },
         mac: None,
+        checksum_offload: None,
         master: None,
         parent: None,
         vxlan: (name == "vxlan.calico").then_some(vxlan),

@@ -197,6 +197,18 @@ pub struct ClusterReady {
     pub provision_ms: u64,
     /// Milliseconds from there until the cluster was ready.
     pub bootstrap_ms: u64,
+    /// Its machines were not made but put back to the state in which an earlier cluster had got them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
+}
+
+/// Machines could not be used for one cluster after the other; the next one gets new machines. Nobody's verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachinesBroken {
+    pub cluster: String,
+    pub message: String,
+    pub took_ms: u64,
 }
 
 /// The cluster could not be made, or broke beyond repair.

@@ -13,8 +13,8 @@ pub use failure::{
 };
 pub use happening::{
     Case, CaseId, Claim, Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, Detail, ExpectationJudged, Fidelity,
-    Flip, FlipsJudged, Leak, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
-    Severity, StepDone, StepFailed, Waits,
+    Flip, FlipsJudged, Leak, MachinesBroken, PhaseStarted, PlannedScenario, RunFinished, RunStarted, ScenarioFinished,
+    ScenarioStarted, Severity, StepDone, StepFailed, Waits,
 };
 pub use outcome::{Attempt, InfraKind, Outcome, SkipCause, Standing};
 pub use summary::{Artifact, CleanupState, Counts, Interrupt, Summary, Tally};
@@ -39,6 +39,7 @@ pub enum What {
     ClusterAcquiring(ClusterAcquiring),
     ClusterReady(ClusterReady),
     ClusterFailed(ClusterFailed),
+    MachinesBroken(MachinesBroken),
     ScenarioStarted(ScenarioStarted),
     PhaseStarted(PhaseStarted),
     StepDone(StepDone),
@@ -69,7 +70,8 @@ macro_rules! what_from {
 }
 
 what_from! {
-    ClusterAcquiring ClusterReady ClusterFailed ScenarioStarted PhaseStarted StepDone StepFailed
+    ClusterAcquiring ClusterReady ClusterFailed MachinesBroken ScenarioStarted PhaseStarted StepDone
+    StepFailed
     ScenarioFinished Cleanup;
     boxed RunStarted ExpectationJudged FlipsJudged RunFinished
 }

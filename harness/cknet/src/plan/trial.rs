@@ -2,7 +2,7 @@
 //! purpose. It must not know how a trial is carried out.
 
 use crate::scenario::Scenario;
-use crate::scenario::model::{Change, ExpectationRef, Sabotage, ScenarioId};
+use crate::scenario::model::{Action, Change, ExpectationRef, Sabotage, ScenarioId};
 
 /// One carrying out of a scenario.
 #[derive(Clone, Debug)]
@@ -54,6 +54,20 @@ impl Trial {
             broken_from_start: changes_the_network(sabotage),
         });
         Self { scenario: changed, purpose }
+    }
+
+    /// Whether no other trial will be able to use its cluster, as far as its steps tell beforehand.
+    pub fn spoils(&self) -> bool {
+        // What a scenario makes in a namespace of its own goes with it.
+        let of_cluster = |namespace: Option<&str>| namespace.is_none_or(|name| name == "kube-system");
+        let mut steps = self.scenario.phases.iter().flat_map(|phase| &phase.steps);
+        steps.any(|step| match &step.action {
+            Action::Apply(manifest) | Action::Delete(manifest) => {
+                manifest.objects.iter().any(|object| object.kind() != "Namespace" && of_cluster(object.namespace()))
+            }
+            Action::Patch(patch) => of_cluster(patch.namespace.as_ref().map(|name| name.as_str())),
+            action => action.marks_nodes(),
+        })
     }
 }
 

@@ -3,7 +3,6 @@
 //!
 //! Everything that is made carries `user.cknet.run` and `user.cknet.cluster`; nothing else is ever removed.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,8 +13,11 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
 use serde_json::{Value, json};
 
-use super::machine::{self, Boot, Image, Machine, Tool, ToolError, Within, hardware_address, prepare};
-use super::{Finding, Lease, NodeSpec, Provider, ProviderError, Release, Topology};
+use super::machine::{
+    self, Boot, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, hardware_address, prepare,
+    prepare_again,
+};
+use super::{Finding, Lease, Nic, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
 use crate::scenario::model::Capability;
 
 /// Longest time for a question.
@@ -103,6 +105,11 @@ impl Lxd {
         move |cause| ProviderError::Failed { provider, doing, cause: cause.to_string() }
     }
 
+    fn unprepared(&self, error: &PrepareError) -> ProviderError {
+        let (provider, doing) = (self.product.name(), "make its machines nodes".to_string());
+        ProviderError::Failed { provider, doing, cause: error.to_string() }
+    }
+
     /// A name that tells run, cluster and node: at most 63 letters, digits and `-`, as a host name has to be.
     fn instance(&self, key: &str, node: &str) -> String {
         format!("cknet-{}-{key}-{node}", self.run)
@@ -155,12 +162,9 @@ impl Lxd {
         let name = self.instance(key, &node.name);
         let mut devices = serde_json::Map::new();
         devices.insert("root".into(), json!({"type": "disk", "path": "/", "pool": pool}));
-        let mut macs = BTreeMap::new();
         for nic in &node.nics {
-            let mac = hardware_address(&[&self.run, key, &node.name, &nic.name]);
-            macs.insert(nic.name.clone(), mac);
             let parent = self.network(key, &nic.segment);
-            let hardware = mac_text(mac);
+            let hardware = mac_text(self.hardware(key, node, nic));
             devices.insert(
                 format!("cknet-{}", nic.name),
                 json!({"type": "nic", "nictype": "bridged", "parent": parent, "name": nic.name, "hwaddr": hardware}),
@@ -189,9 +193,30 @@ impl Lxd {
         let text = description.to_string().into_bytes();
         self.tool.call_with(&init, &text, INIT).await.map_err(self.failed(doing()))?;
         self.tool.call(&["start", &name], CHANGE).await.map_err(self.failed(format!("start `{name}`")))?;
+        Ok(self.machine(key, node))
+    }
+
+    fn hardware(&self, key: &str, node: &NodeSpec, nic: &Nic) -> [u8; 6] {
+        hardware_address(&[&self.run, key, &node.name, &nic.name])
+    }
+
+    /// An instance that is there.
+    fn machine(&self, key: &str, node: &NodeSpec) -> Machine {
+        let name = self.instance(key, &node.name);
         let arguments = ["exec", "--mode=non-interactive", &name, "--"].map(String::from).to_vec();
         let transport = Arc::new(Within { program: self.tool.program.clone(), arguments });
-        Ok(Machine { node: node.name.clone(), called: name, transport, macs })
+        let macs = node.nics.iter().map(|nic| (nic.name.clone(), self.hardware(key, node, nic))).collect();
+        Machine { node: node.name.clone(), called: name, transport, macs }
+    }
+
+    /// Calls `snapshot` or `restore` for all instances of a topology.
+    async fn with_snapshot(&self, verb: &str, key: &str, topology: &Topology) -> Result<(), ProviderError> {
+        let each = topology.nodes.iter().map(|node| async {
+            let name = self.instance(key, &node.name);
+            let done = self.tool.call(&[verb, &name, SNAPSHOT], CHANGE).await;
+            done.map_err(self.failed(format!("{verb} `{name}`")))
+        });
+        try_join_all(each).await.map(|_| ())
     }
 
     /// The names of what was made under a key, of one kind: `instances` or `networks`.
@@ -280,13 +305,9 @@ impl Provider for Lxd {
                 return Err(ProviderError::Unfit { provider, findings });
             }
             let machines = self.make(key, topology).await?;
-            let prepared = prepare(machines, topology, &self.boot).await;
-            let nodes = prepared.map_err(|error| ProviderError::Failed {
-                provider,
-                doing: "make its machines nodes".into(),
-                cause: error.to_string(),
-            })?;
-            Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key: key.into() }) })
+            let nodes = prepare(machines, topology, &self.boot).await.map_err(|error| self.unprepared(&error))?;
+            let (key, topology) = (key.to_string(), topology.clone());
+            Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key, topology, kept: false }) })
         }
         .boxed()
     }
@@ -306,9 +327,35 @@ impl Provider for Lxd {
 struct Made {
     provider: Lxd,
     key: String,
+    topology: Topology,
+    /// Each instance has a snapshot; it goes with its instance.
+    kept: bool,
 }
 
 impl Release for Made {
+    fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
+        async move {
+            self.provider.with_snapshot("snapshot", &self.key, &self.topology).await?;
+            self.kept = true;
+            Ok(nodes)
+        }
+        .boxed()
+    }
+
+    fn restore<'a>(&'a mut self) -> BoxFuture<'a, Result<Option<Nodes>, ProviderError>> {
+        async move {
+            if !self.kept {
+                return Ok(None);
+            }
+            // An instance that runs is stopped for it and started again.
+            self.provider.with_snapshot("restore", &self.key, &self.topology).await?;
+            let machines = self.topology.nodes.iter().map(|node| self.provider.machine(&self.key, node)).collect();
+            let nodes = prepare_again(machines, &self.topology, &self.provider.boot).await;
+            nodes.map(Some).map_err(|error| self.provider.unprepared(&error))
+        }
+        .boxed()
+    }
+
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), ProviderError>> {
         async move { self.provider.remove(&self.key).await }.boxed()
     }

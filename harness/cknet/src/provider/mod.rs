@@ -266,8 +266,21 @@ pub struct Lease {
     pub release: Box<dyn Release>,
 }
 
-/// Gives acquired nodes back.
+/// Gives acquired nodes back, for good or for another cluster.
 pub trait Release: Send + Sync {
+    /// Keeps the state that the machines are in, so that [`Release::restore`] can put them back to it. It takes time,
+    /// and machines may be started anew for it: the nodes that are returned stand for those that were given. After an
+    /// error the machines are of no use.
+    fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
+        futures::future::ready(Ok(nodes)).boxed()
+    }
+
+    /// Puts the machines back to the state that was kept; nobody may hold their nodes any more. `None` where no state
+    /// was kept. After an error the machines are of no use.
+    fn restore<'a>(&'a mut self) -> BoxFuture<'a, Result<Option<Nodes>, ProviderError>> {
+        futures::future::ready(Ok(None)).boxed()
+    }
+
     /// Ends the machines and waits until they are gone.
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), ProviderError>>;
 

@@ -19,8 +19,11 @@ use ipnet::Ipv4Net;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::machine::{self, Boot, Image, Machine, Tool, ToolError, Within, hardware_address, prepare};
-use super::{Finding, Lease, NodeSpec, Provider, ProviderError, Release, Topology};
+use super::machine::{
+    self, Boot, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, hardware_address, prepare,
+    prepare_again,
+};
+use super::{Finding, Lease, Nic, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
 use crate::scenario::model::Capability;
 
 /// Longest time for a question.
@@ -32,8 +35,8 @@ const LAUNCH_SECONDS: &str = "900";
 /// Longest time for a launch, with an image that may have to be downloaded.
 const LAUNCH: Duration = Duration::from_secs(20 * 60);
 
-/// Longest time to delete a machine.
-const DELETE: Duration = Duration::from_secs(180);
+/// Longest time to stop, to start, to put back or to delete a machine.
+const CHANGE: Duration = Duration::from_secs(180);
 
 /// Longest time from the end of a launch to a shell.
 const SHELL: Duration = Duration::from_secs(120);
@@ -84,6 +87,11 @@ impl Multipass {
     fn failed(&self, doing: impl Into<String>) -> impl FnOnce(ToolError) -> ProviderError {
         let doing = doing.into();
         move |cause| ProviderError::Failed { provider: "multipass", doing, cause: cause.to_string() }
+    }
+
+    fn unprepared(&self, error: &PrepareError) -> ProviderError {
+        let doing = "make its machines nodes".to_string();
+        ProviderError::Failed { provider: "multipass", doing, cause: error.to_string() }
     }
 
     /// What each name of a cluster's machine begins with: nothing else is ever deleted.
@@ -162,13 +170,9 @@ impl Multipass {
         let disk = std::env::var("CKNET_MULTIPASS_DISK").unwrap_or_else(|_| "20G".into());
         let mut call = vec!["launch", image, "--name", &name, "--cpus", &cpus, "--memory", &memory, "--disk", &disk];
         call.extend(["--cloud-init", "-", "--timeout", LAUNCH_SECONDS]);
-        let mut macs = BTreeMap::new();
         let mut networks = Vec::new();
         for nic in &node.nics {
-            let mut mac = hardware_address(&[&self.run, key, &node.name, &nic.name]);
-            // The prefix that QEMU's addresses have, as everybody expects of a virtual machine.
-            (mac[0], mac[1], mac[2]) = (0x52, 0x54, 0x00);
-            macs.insert(nic.name.clone(), mac);
+            let mac = self.hardware(key, node, nic);
             let bridge = bridges.get(&nic.segment).map_or("", String::as_str);
             networks.push(format!("name={bridge},mode=manual,mac={}", mac_text(mac)));
         }
@@ -187,9 +191,43 @@ impl Multipass {
             return Err(ProviderError::Failed { provider, doing, cause: format!("{cause}{late}{evidence}") });
         }
         self.no_overlap(&name, topology).await?;
+        Ok(self.machine(key, node))
+    }
+
+    /// With the prefix that QEMU's addresses have, as everybody expects of a virtual machine.
+    fn hardware(&self, key: &str, node: &NodeSpec, nic: &Nic) -> [u8; 6] {
+        let [_, _, _, a, b, c] = hardware_address(&[&self.run, key, &node.name, &nic.name]);
+        [0x52, 0x54, 0x00, a, b, c]
+    }
+
+    /// A machine that is there.
+    fn machine(&self, key: &str, node: &NodeSpec) -> Machine {
+        let name = format!("{}{}", self.prefix(key), node.name);
         let arguments = ["exec", "-n", &name, "--", "sudo", "-n"].map(String::from).to_vec();
         let transport = Arc::new(Within { program: self.tool.program.clone(), arguments });
-        Ok(Machine { node: node.name.clone(), called: name, transport, macs })
+        let macs = node.nics.iter().map(|nic| (nic.name.clone(), self.hardware(key, node, nic))).collect();
+        Machine { node: node.name.clone(), called: name, transport, macs }
+    }
+
+    /// Stops all machines of a topology, does something with each while it is stopped, and has them again.
+    async fn while_stopped(
+        &self,
+        key: &str,
+        topology: &Topology,
+        call: impl Fn(&str) -> Vec<String>,
+    ) -> Result<Nodes, ProviderError> {
+        for node in &topology.nodes {
+            let name = format!("{}{}", self.prefix(key), node.name);
+            let words = call(&name);
+            let calls = [vec!["stop", &name], words.iter().map(String::as_str).collect(), vec!["start", &name]];
+            let _turn = self.turn.lock().await;
+            for call in calls {
+                let done = self.tool.call(&call, CHANGE).await;
+                done.map_err(self.failed(format!("{} `{name}`", call.first().copied().unwrap_or_default())))?;
+            }
+        }
+        let machines = topology.nodes.iter().map(|node| self.machine(key, node)).collect();
+        prepare_again(machines, topology, &self.boot).await.map_err(|error| self.unprepared(&error))
     }
 
     /// The bridge by which Multipass manages machines has a network by chance; it must be none of the topology's.
@@ -241,7 +279,7 @@ impl Multipass {
         for name in ours {
             let _turn = self.turn.lock().await;
             // Never `purge`, which takes everybody's deleted machines.
-            let deleted = self.tool.call(&["delete", "--purge", name], DELETE).await;
+            let deleted = self.tool.call(&["delete", "--purge", name], CHANGE).await;
             deleted.map_err(self.failed(format!("delete `{name}`")))?;
         }
         Ok(())
@@ -286,13 +324,9 @@ impl Provider for Multipass {
             for node in &topology.nodes {
                 machines.push(self.launch(key, node, &bridges, topology).await?);
             }
-            let prepared = prepare(machines, topology, &self.boot).await;
-            let nodes = prepared.map_err(|error| ProviderError::Failed {
-                provider: "multipass",
-                doing: "make its machines nodes".into(),
-                cause: error.to_string(),
-            })?;
-            Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key: key.into(), _locks: locks }) })
+            let nodes = prepare(machines, topology, &self.boot).await.map_err(|error| self.unprepared(&error))?;
+            let (provider, key, topology) = (self.clone(), key.to_string(), topology.clone());
+            Ok(Lease { nodes, release: Box::new(Made { provider, key, topology, kept: false, _locks: locks }) })
         }
         .boxed()
     }
@@ -312,10 +346,36 @@ impl Provider for Multipass {
 struct Made {
     provider: Multipass,
     key: String,
+    topology: Topology,
+    /// Each machine has a snapshot; it goes with its machine.
+    kept: bool,
     _locks: Vec<File>,
 }
 
 impl Release for Made {
+    fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
+        async move {
+            // Their machines are about to be stopped.
+            drop(nodes);
+            let call = |name: &str| ["snapshot", name, "--name", SNAPSHOT].map(String::from).to_vec();
+            let nodes = self.provider.while_stopped(&self.key, &self.topology, call).await?;
+            self.kept = true;
+            Ok(nodes)
+        }
+        .boxed()
+    }
+
+    fn restore<'a>(&'a mut self) -> BoxFuture<'a, Result<Option<Nodes>, ProviderError>> {
+        async move {
+            if !self.kept {
+                return Ok(None);
+            }
+            let call = |name: &str| vec!["restore".into(), "--destructive".into(), format!("{name}.{SNAPSHOT}")];
+            self.provider.while_stopped(&self.key, &self.topology, call).await.map(Some)
+        }
+        .boxed()
+    }
+
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), ProviderError>> {
         async move { self.provider.remove(&self.key).await }.boxed()
     }

@@ -16,8 +16,10 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::machine::ssh::{Ssh, Target};
-use super::machine::{self, Boot, Image, Machine, Tool, ToolError, hardware_address, prepare};
-use super::{Finding, Lease, NodeSpec, Provider, ProviderError, Release, Topology};
+use super::machine::{
+    self, Boot, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, hardware_address, prepare, prepare_again,
+};
+use super::{Finding, Invocation, Lease, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
 use crate::commands::Given;
 use crate::scenario::model::Capability;
 
@@ -29,6 +31,9 @@ const QUICK: Duration = Duration::from_secs(60);
 
 /// Longest time to make and boot all machines of a cluster, with a box that may have to be downloaded.
 const UP: Duration = Duration::from_secs(20 * 60);
+
+/// Longest time to keep the state of all machines of a cluster, memory included, or to put them back to it.
+const SNAPSHOTS: Duration = Duration::from_secs(5 * 60);
 
 /// Longest time to remove them.
 const DESTROY: Duration = Duration::from_secs(5 * 60);
@@ -61,6 +66,11 @@ impl Vagrant {
     fn failed(&self, doing: impl Into<String>) -> impl FnOnce(ToolError) -> ProviderError {
         let doing = doing.into();
         move |cause| ProviderError::Failed { provider: "vagrant", doing, cause: cause.to_string() }
+    }
+
+    fn unprepared(&self, error: &PrepareError) -> ProviderError {
+        let doing = "make its machines nodes".to_string();
+        ProviderError::Failed { provider: "vagrant", doing, cause: error.to_string() }
     }
 
     /// The folder of a cluster.
@@ -150,7 +160,13 @@ impl Vagrant {
             doing: format!("write `{}`", file.display()),
             cause: error.to_string(),
         })?;
-        Ok(topology.nodes.iter().enumerate().map(|(number, node)| self.machine(key, &place, number, node)).collect())
+        Ok(self.machines(key, topology))
+    }
+
+    /// Machines that are there.
+    fn machines(&self, key: &str, topology: &Topology) -> Vec<Machine> {
+        let place = self.place(key);
+        topology.nodes.iter().enumerate().map(|(number, node)| self.machine(key, &place, number, node)).collect()
     }
 
     fn machine(&self, key: &str, place: &Path, number: usize, node: &NodeSpec) -> Machine {
@@ -314,13 +330,9 @@ impl Provider for Vagrant {
                 return Err(ProviderError::Unfit { provider: "vagrant", findings });
             }
             let machines = self.make(key, topology).await?;
-            let prepared = prepare(machines, topology, &self.boot).await;
-            let nodes = prepared.map_err(|error| ProviderError::Failed {
-                provider: "vagrant",
-                doing: "make its machines nodes".into(),
-                cause: error.to_string(),
-            })?;
-            Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key: key.into() }) })
+            let nodes = prepare(machines, topology, &self.boot).await.map_err(|error| self.unprepared(&error))?;
+            let (key, topology) = (key.to_string(), topology.clone());
+            Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key, topology, kept: false }) })
         }
         .boxed()
     }
@@ -349,9 +361,59 @@ fn packaged_libvirt() -> bool {
 struct Made {
     provider: Vagrant,
     key: String,
+    topology: Topology,
+    /// Each machine has a snapshot; it goes with its machine.
+    kept: bool,
+}
+
+impl Made {
+    /// Machines run on from the moment of their snapshot, and so do their clocks: a certificate that is made now would
+    /// be of their future.
+    async fn set_clocks(&self, nodes: &Nodes) -> Result<(), ProviderError> {
+        for node in nodes.by_name.values() {
+            let now = format!("@{}", jiff::Timestamp::now().as_second());
+            let set = node.run(Invocation::new(["date", "-u", "-s", &now]), QUICK).await;
+            let problem = match set {
+                Ok(output) if output.succeeded() => continue,
+                Ok(output) => output.complaint(),
+                Err(error) => error.to_string(),
+            };
+            let doing = format!("set the clock of `{}`", node.name());
+            return Err(ProviderError::Failed { provider: "vagrant", doing, cause: problem });
+        }
+        Ok(())
+    }
 }
 
 impl Release for Made {
+    fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
+        async move {
+            let tool = self.provider.tool(&self.provider.place(&self.key));
+            let done = tool.call(&["snapshot", "save", "--force", SNAPSHOT], SNAPSHOTS).await;
+            done.map_err(self.provider.failed("keep the state of its machines"))?;
+            self.kept = true;
+            Ok(nodes)
+        }
+        .boxed()
+    }
+
+    fn restore<'a>(&'a mut self) -> BoxFuture<'a, Result<Option<Nodes>, ProviderError>> {
+        async move {
+            if !self.kept {
+                return Ok(None);
+            }
+            let tool = self.provider.tool(&self.provider.place(&self.key));
+            let done = tool.call(&["snapshot", "restore", "--no-provision", SNAPSHOT], SNAPSHOTS).await;
+            done.map_err(self.provider.failed("put its machines back"))?;
+            let machines = self.provider.machines(&self.key, &self.topology);
+            let nodes = prepare_again(machines, &self.topology, &self.provider.boot).await;
+            let nodes = nodes.map_err(|error| self.provider.unprepared(&error))?;
+            self.set_clocks(&nodes).await?;
+            Ok(Some(nodes))
+        }
+        .boxed()
+    }
+
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), ProviderError>> {
         async move { self.provider.remove(&self.key).await }.boxed()
     }

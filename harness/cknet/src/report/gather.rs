@@ -97,7 +97,7 @@ impl Gathered {
                 self.went(&step.scenario, Course::Step { text: step.text.clone(), took_ms: step.took_ms, failed });
             }
             What::RunFinished(finished) => self.summary = Some(finished.summary.clone()),
-            What::FlipsJudged(_) => {}
+            What::FlipsJudged(_) | What::MachinesBroken(_) => {}
         }
     }
 

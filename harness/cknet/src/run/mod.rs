@@ -6,6 +6,7 @@
 mod cases;
 mod expect;
 mod firewalld;
+mod making;
 mod pace;
 mod proxy;
 mod queue;
@@ -33,12 +34,13 @@ pub use self::steps::describe;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::distribution::Distribution;
-use crate::event::{Cleanup, ClusterAcquiring, ClusterFailed, ClusterReady, InfraKind, Leak, Outcome, SkipCause};
-use crate::ledger::{Ledger, LedgerError, Resource};
-use crate::plan::{Plan, PlannedCluster, Trial};
+use crate::event::{Cleanup, InfraKind, Leak, Outcome, SkipCause};
+use crate::ledger::{Ledger, LedgerError};
+use crate::plan::{Plan, Trial};
 use crate::provider::Provider;
 use crate::scenario::Scenario;
 
+use self::making::Made;
 use self::queue::{Kind, Queue};
 
 /// What a run works with.
@@ -100,15 +102,34 @@ impl Run {
     async fn on_clusters(&self, number: usize, kind: &Kind) -> Vec<Leak> {
         let mut leaks = Vec::new();
         let mut waiting: VecDeque<Trial> = VecDeque::new();
+        // The cluster that was used last, if it is still there.
+        let mut used: Option<Made> = None;
+        let mut may_keep = self.keep.is_none();
         while !self.stop.is_cancelled() && refill(&mut waiting, kind) {
-            let key = format!("c{number}-{}", kind.another());
-            match self.make(&key, &kind.planned).await {
-                Ok(cluster) => {
-                    self.leave_kubeconfig(&cluster, &key);
-                    self.trials_on(&cluster, kind, &mut waiting).await;
-                    self.hold_if_kept().await;
-                    leaks.extend(self.unmake(&key, cluster).await);
+            let again = match used.take() {
+                Some(made) => self.make_again(made, &kind.planned, &mut leaks).await,
+                None => None,
+            };
+            if self.stop.is_cancelled() && again.is_none() {
+                break;
+            }
+            let made = match again {
+                Some(made) => Ok(made),
+                None => {
+                    let key = format!("c{number}-{}", kind.another());
+                    let keep = may_keep && kind.needs_another(&waiting);
+                    self.make(&key, &kind.planned, keep).await
                 }
+            };
+            match made {
+                Ok(made) => {
+                    self.leave_kubeconfig(&made);
+                    self.trials_on(&made.cluster, kind, &mut waiting).await;
+                    self.hold_if_kept().await;
+                    used = Some(made);
+                }
+                // Without a snapshot there is only more to make.
+                Err(ClusterError::NotKept(_)) => may_keep = false,
                 Err(error) => {
                     while refill(&mut waiting, kind) {
                         for trial in waiting.drain(..) {
@@ -117,6 +138,9 @@ impl Run {
                     }
                 }
             }
+        }
+        if let Some(made) = used {
+            leaks.extend(self.unmake(made).await);
         }
         leaks
     }
@@ -135,82 +159,6 @@ impl Run {
         }
     }
 
-    async fn make(&self, key: &str, planned: &PlannedCluster) -> Result<Cluster, ClusterError> {
-        let started = Instant::now();
-        let nodes: Vec<String> = planned.topology.nodes.iter().map(|node| node.name.clone()).collect();
-        self.sink.tell(ClusterAcquiring { cluster: planned.name.clone(), nodes: nodes.clone() });
-        let resource = self.resource(key);
-        let creating = async {
-            self.ledger.intent(&resource)?;
-            Cluster::create(&*self.provider, &*self.distribution, key, &planned.topology, &planned.spec).await
-        };
-        let made = tokio::select! {
-            made = creating => made,
-            () = self.stop.cancelled() => Err(ClusterError::Interrupted),
-        };
-        let made = self.written_down(made, resource).await;
-        match &made {
-            Ok(cluster) => self.sink.tell(ClusterReady {
-                cluster: planned.name.clone(),
-                nodes,
-                provision_ms: millis(cluster.timings.provision),
-                bootstrap_ms: millis(cluster.timings.bootstrap + cluster.timings.ready),
-            }),
-            // That is no failure of the cluster's; the summary tells of the signal.
-            Err(ClusterError::Interrupted) => {}
-            Err(error) => self.sink.tell(ClusterFailed {
-                cluster: planned.name.clone(),
-                kind: error.kind(),
-                message: error.to_string(),
-                took_ms: millis(started.elapsed()),
-            }),
-        }
-        made
-    }
-
-    /// Notes in the ledger what became of an attempt. A cluster that cannot be noted is taken down again.
-    async fn written_down(
-        &self,
-        made: Result<Cluster, ClusterError>,
-        resource: Resource,
-    ) -> Result<Cluster, ClusterError> {
-        let cluster = match made {
-            Ok(cluster) => cluster,
-            Err(error) => {
-                // What does not end with the attempt is removed; what cannot be stays in the ledger.
-                match self.provider.reclaim(&resource.key.name).await {
-                    Ok(()) => self.ledger.destroyed(&resource.key)?,
-                    Err(left) => return Err(ClusterError::Left { made: error.to_string(), left: left.to_string() }),
-                }
-                return Err(error);
-            }
-        };
-        let key = resource.key.clone();
-        let resource = match cluster.holder() {
-            Some(process) => resource.with("process", process.to_string()),
-            None => resource,
-        };
-        if let Err(error) = self.ledger.created(&resource) {
-            cluster.destroy().await?;
-            // The first error is the reason; where not even this can be written, the collection has nothing to do.
-            let _ = self.ledger.destroyed(&key);
-            return Err(error.into());
-        }
-        Ok(cluster)
-    }
-
-    async fn unmake(&self, key: &str, cluster: Cluster) -> Option<Leak> {
-        let name = key.to_string();
-        let leak = |message: String| Some(Leak { kind: "cluster".into(), name, message });
-        if let Err(error) = cluster.destroy().await {
-            return leak(error.to_string());
-        }
-        match self.ledger.destroyed(&self.resource(key).key) {
-            Ok(()) => None,
-            Err(error) => leak(error.to_string()),
-        }
-    }
-
     /// With `--keep` the cluster stands until the run is told to end it.
     async fn hold_if_kept(&self) {
         if let Some(until) = &self.keep {
@@ -219,17 +167,13 @@ impl Run {
     }
 
     /// A kept cluster can be worked with from its first moment on.
-    fn leave_kubeconfig(&self, cluster: &Cluster, key: &str) {
+    fn leave_kubeconfig(&self, made: &Made) {
         if self.keep.is_none() {
             return;
         }
-        let path = self.ledger.folder().join(format!("{key}.kubeconfig"));
+        let path = self.ledger.folder().join(format!("{}.kubeconfig", made.key));
         // A convenience: without it the cluster can still be looked at with `cknet shell`.
-        let _ = crate::private_file::write(&path, &cluster.kubeconfig);
-    }
-
-    fn resource(&self, key: &str) -> Resource {
-        Resource::new(format!("{}-cluster", self.provider.name()), self.provider.name(), key)
+        let _ = crate::private_file::write(&path, &made.cluster.kubeconfig);
     }
 
     /// A cluster that could not be made says nothing about any claim.
@@ -257,7 +201,7 @@ impl ClusterError {
     pub fn kind(&self) -> InfraKind {
         match self {
             Self::Provider(crate::provider::ProviderError::Unfit { .. }) => InfraKind::Preflight,
-            Self::Provider(_) | Self::Ledger(_) => InfraKind::Provision,
+            Self::Provider(_) | Self::NotKept(_) | Self::Ledger(_) => InfraKind::Provision,
             Self::Interrupted => InfraKind::Internal,
             _ => InfraKind::Bootstrap,
         }

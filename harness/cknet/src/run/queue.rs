@@ -60,6 +60,14 @@ impl Kind {
         self.locked().waiting.pop_front()
     }
 
+    /// Whether a cluster that is about to be made for these trials, and then for what is still waiting, is likely to be
+    /// spoiled before there is nothing left to do.
+    pub fn needs_another(&self, first: &VecDeque<Trial>) -> bool {
+        let state = self.locked();
+        let mut to_do = first.iter().chain(state.waiting.iter().flatten());
+        to_do.any(Trial::spoils) && to_do.next().is_some()
+    }
+
     /// The number of a cluster that is about to be made, from 0.
     pub fn another(&self) -> usize {
         let mut state = self.locked();

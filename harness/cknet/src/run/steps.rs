@@ -92,6 +92,7 @@ pub fn describe(action: &Action) -> String {
 
 /// Does one step.
 pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
+    stage.tainted |= action.marks_nodes();
     match action {
         Action::Apply(manifest) => apply(stage, manifest).await,
         Action::Patch(patch) => {
@@ -126,41 +127,20 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
             let nodes = nodes_of(stage, &firewalld.nodes);
             firewalld::carry_out(stage, &nodes, firewalld).await
         }
-        Action::NodeRun(run) => {
-            stage.tainted = true;
-            node_run(stage, run).await
-        }
-        Action::StopComponent(component) => {
-            stage.tainted = true;
-            switch(stage, component, false).await
-        }
+        Action::NodeRun(run) => node_run(stage, run).await,
+        Action::StopComponent(component) => switch(stage, component, false).await,
         Action::StartComponent(component) => switch(stage, component, true).await,
-        Action::Route(change) => {
-            stage.tainted = true;
-            change_route(stage, change).await
-        }
-        Action::Fdb(change) => {
-            stage.tainted = true;
-            change_fdb(stage, change).await
-        }
-        Action::Link(link) => {
-            stage.tainted = true;
-            change_link(stage, link).await
-        }
-        Action::Bird(bird) => {
-            stage.tainted = true;
-            start_bird(stage, bird).await
-        }
+        Action::Route(change) => change_route(stage, change).await,
+        Action::Fdb(change) => change_fdb(stage, change).await,
+        Action::Link(link) => change_link(stage, link).await,
+        Action::Bird(bird) => start_bird(stage, bird).await,
         Action::Proxy(change) => proxy::start(stage, change).await,
         Action::Registry(registry) => registry::start(stage, registry).await,
         Action::ProxySettings(settings) => {
             let nodes = nodes_of(stage, &settings.nodes);
             proxy::tell(stage, &nodes, settings).await
         }
-        Action::InstallCni(install) => {
-            stage.tainted = true;
-            install_cni(stage, install).await
-        }
+        Action::InstallCni(install) => install_cni(stage, install).await,
         Action::Connect(connect) => super::expect::connection::open(stage, connect).await,
         Action::Label(relabel) => label(stage, relabel).await,
         Action::Workload(change) => change_workloads(stage, change).await,

@@ -16,13 +16,45 @@ const EXECUTABLE: &str = env!("CARGO_BIN_EXE_cknet");
 /// A scenario with two nodes on one segment.
 const SCENARIO: &str = "firewall.vxlan-port-blocked";
 
+/// A scenario after which its nodes are not what they were; one that finds such a node cannot be carried out.
+const MARKING: &str = "\
+apiVersion: cknet/v1
+kind: Scenario
+metadata:
+  id: marking.NAME
+  title: A node is marked
+  kind: pattern
+  severity: minor
+  docs: canonical-kubernetes-networking.md#pattern-3-networkpolicy-enforcement
+requires: {capabilities: [overlay, node-commands], fidelity: model}
+topology:
+  segments: {lan: {cidr: 192.168.60.0/24}}
+  nodes:
+    cp1: {role: control-plane, nics: {eth0: lan}}
+    w1: {role: worker, nics: {eth0: lan}}
+workloads:
+  client: {node: cp1}
+  server: {node: w1, listen: [8080/tcp]}
+phases:
+  - id: marked
+    steps:
+      - nodeRun: {node: w1, argv: [sh, -c, test ! -e /etc/marked && touch /etc/marked]}
+    expect:
+      - {id: allowed, connectivity: {from: client, to: server, port: 8080/tcp, is: allowed}, within: 10s}
+sabotage:
+  - id: closed
+    title: The port is closed
+    do: {extraStep: {before: marked, step: {firewall: {nodes: [w1], close: \"${cni.overlayPort}/udp\"}}}}
+    mustFail: marked/allowed
+";
+
 /// What is tried, in a workplace of its own.
 type Try = fn(&Workplace) -> Result<(), Failed>;
 
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
-    let tests: [(&str, Try); 10] = [
+    let tests: [(&str, Try); 14] = [
         ("a_scenario_passes_on_machines_and_nothing_is_left", passes),
         ("a_guest_code_of_four_comes_back_once", code_four),
         ("a_launch_that_timed_out_is_told_and_deleted", late),
@@ -32,6 +64,10 @@ fn main() {
         ("answers_that_cannot_be_read_are_told", malformed),
         ("an_address_of_its_own_in_a_segment_is_told", overlap),
         ("machines_of_others_are_left_alone", others),
+        ("machines_are_put_back_for_the_next_cluster", put_back),
+        ("machines_that_cannot_be_put_back_are_made_anew", no_way_back),
+        ("a_cluster_of_machines_is_left_running_and_taken_down", up_and_down),
+        ("sabotages_are_proved_on_machines", proved),
         ("a_shell_on_a_kept_machine_is_a_shell_there", shell),
     ];
     let without_sshd = missing.clone().or_else(hosts::missing);
@@ -93,6 +129,24 @@ impl Workplace {
             .env("SCENARIO", SCENARIO)
             .output()
             .unwrap()
+    }
+
+    /// Two scenarios that want the same cluster and spoil it.
+    fn marking_suite(&self) -> PathBuf {
+        let scenarios = self.path("suite/scenarios");
+        std::fs::create_dir_all(scenarios.join("marking")).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+        std::os::unix::fs::symlink(root.join("fixtures"), self.path("suite/fixtures")).unwrap();
+        for name in ["one", "two"] {
+            let path = scenarios.join(format!("marking/{name}.yaml"));
+            std::fs::write(path, MARKING.replace("NAME", name)).unwrap();
+        }
+        scenarios
+    }
+
+    /// How often the stand-in was called with this verb.
+    fn count(&self, verb: &str) -> usize {
+        self.calls().lines().filter(|call| call.split(' ').next() == Some(verb)).count()
     }
 
     /// Machines that the stand-in still knows.
@@ -200,6 +254,56 @@ fn others(here: &Workplace) -> Result<(), Failed> {
     let said = text(&output);
     holds("it passes", said.contains("code 0"), &said)?;
     holds("that machine stays", here.machines() == ["cknet-of-somebody"], &said)
+}
+
+fn put_back(here: &Workplace) -> Result<(), Failed> {
+    let suite = here.marking_suite();
+    let output = here.script(&format!("$CKNET run --scenarios {} --provider multipass", suite.display()));
+    let said = text(&output);
+    holds("both pass", output.status.code() == Some(0) && said.contains("2 passed"), &said)?;
+    let counted = ["launch", "snapshot", "restore", "delete"].map(|verb| here.count(verb));
+    holds("each machine is launched, kept, put back and deleted once", counted == [2, 2, 2, 2], &here.calls())?;
+    holds("it is told", said.contains("on the machines of the one before"), &said)?;
+    // One alone spoils nothing for anybody.
+    std::fs::remove_file(here.path("multipass/calls")).unwrap();
+    let output = here.script(&format!("$CKNET run marking.one --scenarios {} --provider multipass", suite.display()));
+    holds("one passes", output.status.code() == Some(0), &text(&output))?;
+    holds("and is worth no snapshot", here.count("launch") == 2 && here.count("snapshot") == 0, &here.calls())
+}
+
+fn no_way_back(here: &Workplace) -> Result<(), Failed> {
+    let suite = here.marking_suite();
+    let script = format!("STAND_IN_NO_WAY_BACK=1 $CKNET run --scenarios {} --provider multipass", suite.display());
+    let output = here.script(&script);
+    let said = text(&output);
+    holds("both pass", output.status.code() == Some(0) && said.contains("2 passed"), &said)?;
+    holds("why is told", said.contains("cannot be put back") && said.contains("Failed to restore"), &said)?;
+    holds("machines are made anew", here.count("launch") == 4, &here.calls())?;
+    holds("no machine is left", here.machines().is_empty(), &said)
+}
+
+fn up_and_down(here: &Workplace) -> Result<(), Failed> {
+    let script = "$CKNET up --workers 1 --provider multipass; echo up $?; $CKNET status; \
+                  echo host: $($CKNET shell w1 -- hostname); echo there: $(ls $STAND_IN/machines); \
+                  $CKNET down; echo down $?";
+    let output = here.script(script);
+    let said = text(&output);
+    holds("it comes up", said.contains("up 0") && said.contains("cp1, w1  held by process"), &said)?;
+    holds("w1 is a machine", said.contains("host: w1\n") && said.contains("-up-w1"), &said)?;
+    holds("it goes down", said.contains("down 0") && here.machines().is_empty(), &said)?;
+    let output = here.script("STAND_IN_LATE=1 $CKNET up --workers 1 --provider multipass; echo up $?; $CKNET gc");
+    let said = text(&output);
+    holds("one that cannot be made is told", said.contains("up 3") && said.contains("it timed out"), &said)?;
+    holds("and leaves nothing", here.machines().is_empty() && said.contains("0 open runs"), &said)
+}
+
+fn proved(here: &Workplace) -> Result<(), Failed> {
+    let suite = here.marking_suite();
+    let output = here.script(&format!("$CKNET prove marking --scenarios {} --provider multipass", suite.display()));
+    let said = text(&output);
+    let all = said.contains("marking.one/closed") && !said.contains("SURVIVED") && !said.contains("skipped");
+    holds("every sabotage is killed", output.status.code() == Some(0) && all, &said)?;
+    holds("on machines that are put back", here.count("launch") == 2 && here.count("restore") > 2, &here.calls())
 }
 
 fn shell(here: &Workplace) -> Result<(), Failed> {

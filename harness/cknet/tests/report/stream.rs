@@ -300,7 +300,14 @@ fn happenings() -> Vec<What> {
     let mut events: Vec<What> = vec![
         run_started().into(),
         ClusterAcquiring { cluster: "pair".into(), nodes: nodes() }.into(),
-        ClusterReady { cluster: "pair".into(), nodes: nodes(), provision_ms: 900, bootstrap_ms: 2_300 }.into(),
+        ClusterReady {
+            cluster: "pair".into(),
+            nodes: nodes(),
+            provision_ms: 900,
+            bootstrap_ms: 2_300,
+            restored: false,
+        }
+        .into(),
     ];
     events.extend(firewall());
     events.extend(policy());

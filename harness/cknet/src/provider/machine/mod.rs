@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::scenario::model::Capability;
 
 pub use self::node::MachineNode;
-pub use self::prepare::{Boot, prepare};
+pub use self::prepare::{Boot, PrepareError, prepare, prepare_again};
 pub use self::script::{give_back, quoted, take};
 pub use self::tool::{Said, Tool, ToolError};
 
@@ -67,6 +67,9 @@ pub struct Machine {
     /// The hardware addresses of its NICs, by the names that they will have.
     pub macs: BTreeMap<String, [u8; 6]>,
 }
+
+/// The name of the one snapshot of a machine: before a distribution is installed on it.
+pub const SNAPSHOT: &str = "cknet-new";
 
 /// What machines are made from.
 #[derive(Clone, Debug, Default)]

@@ -55,15 +55,27 @@ pub enum PrepareError {
 /// Makes all machines nodes, beside each other.
 pub async fn prepare(machines: Vec<Machine>, topology: &Topology, boot: &Boot) -> Result<Nodes, PrepareError> {
     let read = tokio::fs::read(&boot.executable).await;
-    let executable = Arc::new(read.map_err(|cause| PrepareError::Executable { path: boot.executable.clone(), cause })?);
-    let each = machines.into_iter().map(|machine| {
-        let executable = executable.clone();
-        async move {
-            let spec = topology.nodes.iter().find(|node| node.name == machine.node);
-            let spec = spec.ok_or_else(|| PrepareError::Missing(machine.node.clone()))?;
-            let node = become_node(&machine, spec, topology, boot, &executable).await?;
-            Ok::<_, PrepareError>((machine.node.clone(), Arc::new(node) as Arc<dyn Node>))
-        }
+    let executable = read.map_err(|cause| PrepareError::Executable { path: boot.executable.clone(), cause })?;
+    all(machines, topology, boot, Some(&executable)).await
+}
+
+/// Makes all machines nodes again that were nodes before: their files are there, and what their kernels knew may be
+/// gone.
+pub async fn prepare_again(machines: Vec<Machine>, topology: &Topology, boot: &Boot) -> Result<Nodes, PrepareError> {
+    all(machines, topology, boot, None).await
+}
+
+async fn all(
+    machines: Vec<Machine>,
+    topology: &Topology,
+    boot: &Boot,
+    executable: Option<&[u8]>,
+) -> Result<Nodes, PrepareError> {
+    let each = machines.into_iter().map(|machine| async move {
+        let spec = topology.nodes.iter().find(|node| node.name == machine.node);
+        let spec = spec.ok_or_else(|| PrepareError::Missing(machine.node.clone()))?;
+        let node = become_node(&machine, spec, topology, boot, executable).await?;
+        Ok::<_, PrepareError>((machine.node.clone(), Arc::new(node) as Arc<dyn Node>))
     });
     let by_name: BTreeMap<String, Arc<dyn Node>> = try_join_all(each).await?.into_iter().collect();
     match topology.nodes.iter().find(|node| !by_name.contains_key(&node.name)) {
@@ -77,14 +89,16 @@ async fn become_node(
     spec: &NodeSpec,
     topology: &Topology,
     boot: &Boot,
-    executable: &[u8],
+    executable: Option<&[u8]>,
 ) -> Result<MachineNode, PrepareError> {
     let addresses = spec.nics.iter().map(|nic| (nic.name.clone(), nic.address)).collect();
     let node = MachineNode::new(spec.name.clone(), addresses, machine.transport.clone(), boot.outlives);
     await_shell(&node, machine, boot.within).await?;
     machine.transport.answered();
     let program = format!("{FOLDER}/bin/cknet");
-    node.put(&program, 0o755, executable.to_vec()).await?;
+    if let Some(executable) = executable {
+        node.put(&program, 0o755, executable.to_vec()).await?;
+    }
     let called = || machine.called.clone();
     let tried = node.run(Invocation::new([program.as_str(), "--version"]), QUICK).await?;
     if !tried.succeeded() {

@@ -129,8 +129,13 @@ impl<O: Write, E: Write> Terminal<O, E> {
             }
             What::ClusterReady(ready) => {
                 let took = units::measured(ready.provision_ms.saturating_add(ready.bootstrap_ms));
-                self.mention(&format!("cluster {}: ready after {took}", ready.cluster))
+                let how = if ready.restored { ", on the machines of the one before" } else { "" };
+                self.mention(&format!("cluster {}: ready after {took}{how}", ready.cluster))
             }
+            What::MachinesBroken(broken) => self.mention(&format!(
+                "cluster {}: its machines cannot be put back, new ones are made: {}",
+                broken.cluster, broken.message
+            )),
             What::ClusterFailed(failed) => self.cluster_failed(failed),
             What::ScenarioStarted(started) => {
                 self.under_way.insert(started.scenario.clone(), Counts::default());

@@ -66,6 +66,35 @@ choice! {
     }
 }
 
+impl Action {
+    /// Whether nodes keep what it does when the scenario's objects are deleted and firewalls are open again. Of objects
+    /// that is not known here.
+    #[must_use]
+    pub fn marks_nodes(&self) -> bool {
+        match self {
+            Self::NodeRun(_)
+            | Self::StopComponent(_)
+            | Self::Link(_)
+            | Self::Bird(_)
+            | Self::InstallCni(_)
+            | Self::Route(_)
+            | Self::Fdb(_) => true,
+            Self::Apply(_)
+            | Self::Patch(_)
+            | Self::Delete(_)
+            | Self::Firewall(_)
+            | Self::Firewalld(_)
+            | Self::StartComponent(_)
+            | Self::Proxy(_)
+            | Self::Registry(_)
+            | Self::ProxySettings(_)
+            | Self::Connect(_)
+            | Self::Label(_)
+            | Self::Workload(_) => false,
+        }
+    }
+}
+
 impl Read for Step {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
         Some(Self { line: r.line(node), action: Action::read(node, r)? })
