@@ -30,6 +30,7 @@ fn link(name: &str) -> Link {
         parent: None,
         vxlan: (name == "vxlan.calico").then_some(vxlan),
         counters: LinkCounters::default(),
+        checksum_offload: None,
     }
 }
 
