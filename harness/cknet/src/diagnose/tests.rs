@@ -32,6 +32,7 @@ fn link(name: &str) -> Link {
         vxlan: (name == "vxlan.calico").then_some(vxlan),
         checksum_offload: None,
         counters: LinkCounters::default(),
+        checksum_offload: None,
     }
 }
 
