@@ -43,6 +43,9 @@ const KUBE_PROXY_KEY: Version = Version::new(1, 36);
 /// The chart for which the values below were written.
 const CALICO_CHART: &str = "v3.28.0";
 
+/// What takes it off a machine that goes on without it.
+const UNDO: &[&str] = &["! snap list k8s >/dev/null 2>&1 || snap remove --purge k8s"];
+
 const EVIDENCE: &[&str] = &[
     "snap changes",
     "journalctl --no-pager --lines 40 --unit snap.k8s.k8sd",
@@ -274,7 +277,7 @@ impl Distribution for Canonical {
         spec: &'a ClusterSpec,
     ) -> BoxFuture<'a, Result<Bootstrapped, DistributionError>> {
         async move {
-            let site = Site { distribution: NAME, nodes, spec, tell: &self.tell, evidence: EVIDENCE };
+            let site = Site { distribution: NAME, nodes, spec, tell: &self.tell, evidence: EVIDENCE, undo: UNDO };
             let first = site.first()?;
             site.everywhere(|member| Ok(self.prepare(member, spec))).await?;
             self.bootstrap_first(&site, first).await?;

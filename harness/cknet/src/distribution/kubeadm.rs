@@ -21,6 +21,9 @@ const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// Longest time for `kubeadm init` and `kubeadm join`, which wait for four minutes themselves and pull images before.
 const KUBEADM: Duration = Duration::from_secs(10 * 60);
 
+/// What takes it off a machine that goes on without it.
+const UNDO: &[&str] = &["swapon --all", "! command -v kubeadm >/dev/null || kubeadm reset --force"];
+
 const EVIDENCE: &[&str] = &[
     "journalctl --no-pager --lines 40 --unit kubelet",
     "journalctl --no-pager --lines 40 --unit containerd",
@@ -216,7 +219,7 @@ impl Distribution for Kubeadm {
         spec: &'a ClusterSpec,
     ) -> BoxFuture<'a, Result<Bootstrapped, DistributionError>> {
         async move {
-            let site = Site { distribution: NAME, nodes, spec, tell: &self.tell, evidence: EVIDENCE };
+            let site = Site { distribution: NAME, nodes, spec, tell: &self.tell, evidence: EVIDENCE, undo: UNDO };
             let first = site.first()?;
             if let Some(other) = site.others().find(|member| member.control_plane) {
                 let why = format!("`{}` would be a second control plane; this recipe makes one", other.name);

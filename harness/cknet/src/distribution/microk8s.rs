@@ -28,6 +28,9 @@ const AGENT_PORT: u16 = 25000;
 /// Longest time for a node to join: it restarts all of its services.
 const JOIN: Duration = Duration::from_secs(10 * 60);
 
+/// What takes it off a machine that goes on without it.
+const UNDO: &[&str] = &["! snap list microk8s >/dev/null 2>&1 || snap remove --purge microk8s"];
+
 const EVIDENCE: &[&str] = &[
     "snap changes",
     "/snap/bin/microk8s status",
@@ -156,7 +159,7 @@ impl Distribution for Microk8s {
         spec: &'a ClusterSpec,
     ) -> BoxFuture<'a, Result<Bootstrapped, DistributionError>> {
         async move {
-            let site = Site { distribution: NAME, nodes, spec, tell: &self.tell, evidence: EVIDENCE };
+            let site = Site { distribution: NAME, nodes, spec, tell: &self.tell, evidence: EVIDENCE, undo: UNDO };
             let first = site.first()?;
             site.everywhere(|member| self.prepare(member, spec)).await?;
             site.all(&first.name, &Self::calico(spec)).await?;

@@ -241,7 +241,7 @@ fn evidence<'a>(
 ) -> BoxFuture<'a, String> {
     async move {
         let tell = silent();
-        let site = Site { distribution, nodes, spec, tell: &tell, evidence: commands };
+        let site = Site { distribution, nodes, spec, tell: &tell, evidence: commands, undo: &[] };
         let all = join_all(spec.members.iter().map(|member| site.evidence_of(&member.name))).await;
         all.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join("\n")
     }

@@ -40,6 +40,8 @@ struct Packing {
     /// What it would start beside the network and that nobody here needs.
     disable: &'static [&'static str],
     evidence: &'static [&'static str],
+    /// What takes it off a machine that goes on without it: the script that its installation leaves.
+    undo: &'static [&'static str],
 }
 
 /// K3s is one file.
@@ -61,6 +63,10 @@ const K3S: Packing = Packing {
     dns: "coredns",
     disable: &["traefik", "servicelb", "metrics-server", "local-storage"],
     evidence: &["journalctl --no-pager --lines 40 --unit k3s", "journalctl --no-pager --lines 40 --unit k3s-agent"],
+    undo: &[
+        "[ ! -x /usr/local/bin/k3s-uninstall.sh ] || /usr/local/bin/k3s-uninstall.sh",
+        "[ ! -x /usr/local/bin/k3s-agent-uninstall.sh ] || /usr/local/bin/k3s-agent-uninstall.sh",
+    ],
 };
 
 const RKE2: Packing = Packing {
@@ -81,6 +87,10 @@ const RKE2: Packing = Packing {
     evidence: &[
         "journalctl --no-pager --lines 40 --unit rke2-server",
         "journalctl --no-pager --lines 40 --unit rke2-agent",
+    ],
+    undo: &[
+        "[ ! -x /usr/local/bin/rke2-uninstall.sh ] || /usr/local/bin/rke2-uninstall.sh",
+        "[ ! -x /usr/bin/rke2-uninstall.sh ] || /usr/bin/rke2-uninstall.sh",
     ],
 };
 
@@ -255,7 +265,14 @@ impl Distribution for Rancher {
     ) -> BoxFuture<'a, Result<Bootstrapped, DistributionError>> {
         async move {
             let packing = self.packing;
-            let site = Site { distribution: packing.name, nodes, spec, tell: &self.tell, evidence: packing.evidence };
+            let site = Site {
+                distribution: packing.name,
+                nodes,
+                spec,
+                tell: &self.tell,
+                evidence: packing.evidence,
+                undo: packing.undo,
+            };
             let first = site.first()?;
             site.everywhere(|member| self.prepare(member, spec)).await?;
             self.start(&site, Stage::Bootstrap, first).await?;

@@ -264,6 +264,8 @@ fn look(interface: &str) -> String {
          ! [ -e /sys/class/net/\"$i\"/master ] || refuse \"$i belongs to a bridge or bond: it is not free\"; \
          for f in /etc/kubernetes /etc/cni/net.d; do [ -z \"$(ls -A $f 2>/dev/null)\" ] || \
          refuse \"there is something in $f: it is a node of a cluster already; for that there is --kubeconfig\"; done; \
+         for p in k3s rke2 kubelet k8s microk8s; do ! command -v $p >/dev/null && [ ! -e /snap/$p ] || \
+         refuse \"$p is installed: a run would take it off again\"; done; \
          cat /sys/class/net/\"$i\"/address"
     )
 }

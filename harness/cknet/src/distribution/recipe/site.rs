@@ -44,6 +44,8 @@ pub struct Site<'a> {
     pub tell: &'a Tell,
     /// Commands whose output says why something went wrong.
     pub evidence: &'static [&'static str],
+    /// What takes the product off a machine that goes on without it, lines for `sh`.
+    pub undo: &'static [&'static str],
 }
 
 impl<'a> Site<'a> {
@@ -105,6 +107,11 @@ impl<'a> Site<'a> {
     /// Carries out one step that may fail.
     pub async fn attempt(&self, name: &str, step: &Step) -> Result<Result<String, Failure>, DistributionError> {
         let node = self.node(name)?;
+        if step.stage != Stage::Preflight {
+            for line in self.undo {
+                node.undo(line).await?;
+            }
+        }
         let doing = step.discreet(&step.action.to_string());
         (self.tell)(&Told { stage: step.stage, node: name.into(), doing });
         Ok(match &step.action {

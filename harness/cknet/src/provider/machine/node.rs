@@ -169,7 +169,15 @@ impl Node for MachineNode {
 
     fn put(&self, path: &str, mode: u32, content: Vec<u8>) -> BoxFuture<'_, Result<(), NodeError>> {
         let (doing, line) = (format!("write `{path}`"), script::put(path, mode, content.len(), &mark()));
-        async move { self.must(&doing, &line, content, COPY).await.map(|_| ()) }.boxed()
+        let path = path.to_string();
+        async move {
+            // Our own folders go as a whole.
+            if self.outlives && !path.starts_with(super::FOLDER) && !path.starts_with(script::RUN) {
+                self.must("keep a file as it is", &script::keep(&path), Vec::new(), QUICK).await?;
+            }
+            self.must(&doing, &line, content, COPY).await.map(|_| ())
+        }
+        .boxed()
     }
 
     fn take(&self, path: &str) -> BoxFuture<'_, Result<Vec<u8>, NodeError>> {

@@ -95,6 +95,17 @@ pub fn remember_undo(line: &str) -> String {
     format!("grep -qxF -- {line} {FOLDER}/undo 2>/dev/null || echo {line} >>{FOLDER}/undo")
 }
 
+/// Keeps a file as it is now, and notes how it is brought back, before it is written for the first time.
+pub fn keep(path: &str) -> String {
+    let kept = format!("{FOLDER}/kept/{}", path.trim_start_matches('/').replace('/', "%"));
+    let (path, kept) = (quoted(path), quoted(&kept));
+    let back = remember_undo(&format!("mv -f {kept} {path}"));
+    let away = remember_undo(&format!("rm -f {path}"));
+    format!(
+        "grep -qF -- {path} {FOLDER}/undo 2>/dev/null || if [ -e {path} ]; then mkdir -p {FOLDER}/kept && cp -a {path} {kept} && {{ {back}; }}; else {away}; fi"
+    )
+}
+
 /// Undoes all changes, the newest first, and gives a machine back that `holder` has; one that it has not is left alone.
 /// What could not be undone is told and can be tried again.
 pub fn give_back(holder: &str) -> String {
