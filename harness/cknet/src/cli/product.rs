@@ -129,10 +129,12 @@ impl Product {
 
     /// Found out now what machines would be made for in vain.
     fn probe(&self) -> ProbeImage {
-        match (&self.probe_image, std::fs::read("/proc/self/exe")) {
-            (Some(name), _) => ProbeImage::Pulled(name.clone()),
-            (None, Ok(executable)) => ProbeImage::of(&executable),
-            (None, Err(error)) => ProbeImage::Missing(format!("cannot read this executable: {error}")),
+        if let Some(name) = &self.probe_image {
+            return ProbeImage::Pulled(name.clone());
+        }
+        match std::fs::read("/proc/self/exe") {
+            Ok(executable) => ProbeImage::of(&executable),
+            Err(error) => ProbeImage::Missing(format!("cannot read this executable: {error}")),
         }
     }
 

@@ -89,10 +89,33 @@ fn apart(before: &str, after: &str) -> Vec<String> {
     lines
 }
 
-/// The one thing that a version changes: from 1.36 on kube-proxy has a switch, which an older version would refuse as
-/// an unknown key, and which has to be on where Cilium does not do its work.
+/// A line that the newer version alone is told, and the fact that makes it so.
+struct Reason {
+    cni: Cni,
+    from: &'static str,
+    line: &'static str,
+    fact: &'static str,
+}
+
+const REASONS: [Reason; 2] = [
+    Reason {
+        cni: Cni::Stock,
+        from: "1.36",
+        line: "+ |     kube-proxy-enabled: false",
+        fact: "`cluster-config.network.kube-proxy-enabled` exists from 1.36 on; older versions read the file strictly and \
+               refuse it. Cilium does kube-proxy's work",
+    },
+    Reason {
+        cni: Cni::Calico,
+        from: "1.36",
+        line: "+ |     kube-proxy-enabled: true",
+        fact: "the same key; with the network off at bootstrap nobody but kube-proxy serves services",
+    },
+];
+
+/// Beside the channel itself nothing differs without a reason, and no reason is without its difference.
 #[test]
-fn versions_of_canonical_differ_in_kube_proxy_alone() {
+fn versions_of_canonical_differ_exactly_where_there_is_a_reason() {
     let of = |version: &str, cni: Cni| {
         let install = Install { cni, ..install(&format!("{version}-classic/stable")) };
         canonical(install, &pair(Flavour::Canonical))
@@ -100,12 +123,15 @@ fn versions_of_canonical_differ_in_kube_proxy_alone() {
     let channel = |version: &str, sign: &str| {
         format!("{sign} install    $ snap install k8s --classic --channel={version}-classic/stable  [900 s]")
     };
-    for (cni, switch) in [(Cni::Stock, "false"), (Cni::Calico, "true")] {
-        let difference = apart(&of("1.32", cni), &of("1.36", cni));
-        let expected =
-            vec![channel("1.36", "+"), format!("+ |     kube-proxy-enabled: {switch}"), channel("1.32", "-")];
-        assert_eq!(difference, expected);
-        assert_eq!(apart(&of("1.32", cni), &of("1.35", cni)), [channel("1.35", "+"), channel("1.32", "-")]);
+    for cni in [Cni::Stock, Cni::Calico] {
+        for version in ["1.33", "1.34", "1.35", "1.36"] {
+            let reasons = || REASONS.iter().filter(|reason| reason.cni == cni && reason.from <= version);
+            let mut expected = vec![channel("1.32", "-"), channel(version, "+")];
+            expected.extend(reasons().map(|reason| reason.line.to_string()));
+            expected.sort();
+            let facts: Vec<&str> = reasons().map(|reason| reason.fact).collect();
+            assert_eq!(apart(&of("1.32", cni), &of(version, cni)), expected, "{version}: {facts:?}");
+        }
     }
 }
 
