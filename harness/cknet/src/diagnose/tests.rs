@@ -30,7 +30,6 @@ fn link(name: &str) -> Link {
         master: None,
         parent: None,
         vxlan: (name == "vxlan.calico").then_some(vxlan),
-        checksum_offload: None,
         counters: LinkCounters::default(),
     }
 }
