@@ -93,6 +93,11 @@ struct Selection {
     scenarios: Option<PathBuf>,
 }
 
+/// What the command line of `cknet` takes.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// The command line of `cknet`.
 pub fn main() -> ProcessExit {
     let cli = match Cli::try_parse() {

@@ -170,12 +170,17 @@ impl Place {
     }
 
     /// What it names that is there already.
-    pub async fn there(&self) -> Result<There, ThereError> {
+    ///
+    /// `probe_image` is what nodes of a cluster are to pull for pods that probe.
+    pub async fn there(&self, probe_image: Option<&str>) -> Result<There, ThereError> {
         if let Some(path) = &self.inventory {
             return Inventory::open(path).map(There::Hosts).map_err(ThereError::Inventory);
         }
         match &self.kubeconfig {
-            Some(path) => Ok(There::Cluster(Arc::new(Present::open(path, self.context.as_deref()).await?))),
+            Some(path) => {
+                let present = Present::open(path, self.context.as_deref()).await?;
+                Ok(There::Cluster(Arc::new(present.pulling(probe_image))))
+            }
             None => Ok(There::Nothing),
         }
     }

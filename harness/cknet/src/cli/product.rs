@@ -10,7 +10,7 @@ use crate::distribution::canonical::Canonical;
 use crate::distribution::kubeadm::Kubeadm;
 use crate::distribution::microk8s::Microk8s;
 use crate::distribution::rancher::Rancher;
-use crate::distribution::recipe::{Cni, Install, Proxy, Tell};
+use crate::distribution::recipe::{Cni, Install, ProbeImage, Proxy, Tell, image_name};
 use crate::distribution::reference::{Reference, random_token};
 use crate::event::RunStarted;
 use crate::provider::Provider;
@@ -32,6 +32,10 @@ pub struct Product {
     /// An archive of images that nodes get instead of pulling them; repeatable.
     #[arg(long, value_name = "FILE")]
     images: Vec<PathBuf>,
+    /// The image of the pods that probe, as nodes can pull it; unless given, it is made of this executable and brought
+    /// to every node.
+    #[arg(long, value_name = "NAME", value_parser = image_name)]
+    probe_image: Option<String>,
     /// The proxy that nodes use for downloads and images: http://proxy.example:3128.
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
@@ -72,6 +76,7 @@ impl Product {
             ("--channel", self.channel.clone()),
             ("--cni", self.cni.and_then(|cni| value(cni.to_possible_value()))),
             ("--package", self.package.as_ref().map(path)),
+            ("--probe-image", self.probe_image.clone()),
             ("--proxy", self.proxy.as_deref().map(without_password)),
             ("--no-proxy", (!self.no_proxy.is_empty()).then(|| self.no_proxy.join(","))),
         ];
@@ -112,6 +117,25 @@ impl Product {
         })
     }
 
+    /// The flags that say what is installed, and how.
+    pub fn installed(&self) -> Vec<String> {
+        Self { probe_image: None, ..self.clone() }.words()
+    }
+
+    /// The name of an image that nodes pull.
+    pub fn probe_image(&self) -> Option<&str> {
+        self.probe_image.as_deref()
+    }
+
+    /// Found out now what machines would be made for in vain.
+    fn probe(&self) -> ProbeImage {
+        match (&self.probe_image, std::fs::read("/proc/self/exe")) {
+            (Some(name), _) => ProbeImage::Pulled(name.clone()),
+            (None, Ok(executable)) => ProbeImage::of(&executable),
+            (None, Err(error)) => ProbeImage::Missing(format!("cannot read this executable: {error}")),
+        }
+    }
+
     fn install(&self) -> Install {
         let channel = self.channel.clone().unwrap_or_default();
         Install {
@@ -119,6 +143,7 @@ impl Product {
             channel,
             package: self.package.clone(),
             images: self.images.clone(),
+            probe: self.probe(),
             cni: self.cni.unwrap_or_default(),
             proxy: self.proxy.clone().map(|url| Proxy { url, direct: self.no_proxy.clone() }),
         }
@@ -137,7 +162,10 @@ fn without_password(url: &str) -> String {
 /// Whether the distribution can be installed on this provider's nodes.
 pub fn fits(provider: &dyn Provider, distribution: &dyn Distribution) -> Result<(), String> {
     if provider.gives_machines() || distribution.name() == Reference.name() || distribution.premises().is_some() {
-        return Ok(());
+        return match distribution.probe_image() {
+            ProbeImage::Missing(why) => Err(why.clone()),
+            _ => Ok(()),
+        };
     }
     let (name, place) = (distribution.name(), provider.name());
     Err(format!(

@@ -112,11 +112,13 @@ enum JunitSkipped {
 }
 
 pub async fn run(options: Options) -> ExitCode {
-    if let (true, Some(flag)) = (options.place.is_present(), options.product.words().first()) {
+    // Of all that is said about a distribution, a cluster that is there has use for its image alone.
+    let installed = options.product.installed();
+    if let (true, Some(flag)) = (options.place.is_present(), installed.first()) {
         let problem = format!("`{flag}` says what is installed, and nothing is with `--kubeconfig`");
         return complain(ExitCode::Usage, &problem);
     }
-    let there = match options.place.there().await {
+    let there = match options.place.there(options.product.probe_image()).await {
         Ok(there) => there,
         Err(error) => return complain(error.code(), &error.to_string()),
     };

@@ -33,6 +33,8 @@ pub struct Cluster {
     pub objects: Objects,
     pub prober: Arc<Prober>,
     pub timings: Timings,
+    /// What pods are to be of, where their nodes pull that.
+    pulled_image: Option<String>,
     release: Box<dyn Release>,
 }
 
@@ -119,7 +121,8 @@ impl Cluster {
         let timings = Timings { provision, bootstrap, ready };
         let prober = Arc::new(Prober::new(nodes.clone()));
         let kubeconfig = bootstrapped.kubeconfig;
-        Ok(Self { nodes, client, kubeconfig, profile, objects, prober, timings, release })
+        let pulled_image = distribution.probe_image().pulled().map(str::to_string);
+        Ok(Self { nodes, client, kubeconfig, profile, objects, prober, timings, pulled_image, release })
     }
 
     /// Ends the cluster and puts its machines back to the state that was kept before it was put on them; `None` where

@@ -26,6 +26,9 @@ pub const IMAGE: &str = "ghcr.io/cknet/cknet-probe:v1";
 /// Longest wait for a workload's pod to run.
 const RUNNING: Duration = Duration::from_secs(30);
 
+/// The same where the node has to pull its image first.
+const PULLED: Duration = Duration::from_secs(120);
+
 /// A workload's pod, or its process on a machine outside of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedPod {
@@ -61,8 +64,8 @@ pub enum WorkloadError {
     Object(#[from] ObjectError),
     #[error(transparent)]
     Outside(#[from] OutsideError),
-    #[error("the pod of workload `{name}` does not run after {RUNNING:?}: {last}")]
-    NotRunning { name: String, last: String },
+    #[error("the pod of workload `{name}` does not run after {deadline:?}: {last}")]
+    NotRunning { name: String, deadline: Duration, last: String },
 }
 
 /// Creates everything that a scenario has from before its first phase and waits until the pods run.
@@ -112,7 +115,7 @@ pub async fn add(
     }
     let at = cluster.objects.apply(&pod_on(cluster, name, workload)).await?;
     let mut placed = await_running(cluster, vec![(name, workload)]).await?;
-    let pod = placed.remove(name).ok_or_else(|| not_running(name, &Value::Null))?;
+    let pod = placed.remove(name).ok_or_else(|| not_running(name, running_within(cluster), &Value::Null))?;
     Ok((pod, Some(at)))
 }
 
@@ -172,6 +175,10 @@ pub(super) fn server_arguments(name: &WorkloadName, workload: &Workload) -> Vec<
 fn pod_on(cluster: &Cluster, name: &WorkloadName, workload: &Workload) -> Value {
     let mut pod = pod_object(name, workload);
     pod["spec"]["nodeName"] = json!(cluster.nodes.registered(workload.node.as_str()));
+    if let Some(name) = &cluster.pulled_image {
+        pod["spec"]["containers"][0]["image"] = json!(name);
+        pod["spec"]["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
+    }
     pod
 }
 
@@ -268,7 +275,8 @@ async fn await_running(
     let mut last_seen: HashMap<(String, String), Value> = HashMap::new();
     let pods: Api<Pod> = Api::all(cluster.client.clone());
     let mut changes = watcher(pods, watcher::Config::default()).default_backoff().applied_objects().boxed();
-    let deadline = Instant::now() + RUNNING;
+    let patience = running_within(cluster);
+    let deadline = Instant::now() + patience;
     while !waiting.is_empty() {
         match tokio::time::timeout_at(deadline, changes.next()).await {
             Ok(Some(Ok(pod))) => {
@@ -288,15 +296,20 @@ async fn await_running(
             Ok(None) | Err(_) => {
                 let (name, workload) = waiting[0];
                 let at = (workload.namespace.as_str().to_string(), name.as_str().to_string());
-                return Err(not_running(name, last_seen.get(&at).unwrap_or(&Value::Null)));
+                return Err(not_running(name, patience, last_seen.get(&at).unwrap_or(&Value::Null)));
             }
         }
     }
     Ok(running)
 }
 
-fn not_running(name: &WorkloadName, pod: &Value) -> WorkloadError {
-    WorkloadError::NotRunning { name: name.to_string(), last: why_not_running(pod) }
+/// Longest wait for a workload's pod to run on this cluster.
+fn running_within(cluster: &Cluster) -> Duration {
+    if cluster.pulled_image.is_some() { PULLED } else { RUNNING }
+}
+
+fn not_running(name: &WorkloadName, deadline: Duration, pod: &Value) -> WorkloadError {
+    WorkloadError::NotRunning { name: name.to_string(), deadline, last: why_not_running(pod) }
 }
 
 fn placed(pod: &Value, workload: &Workload) -> Option<PlacedPod> {

@@ -9,7 +9,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::recipe::{Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, Site, Stage, Step, Tell, Version};
+use super::recipe::{
+    Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version,
+};
 use super::snap;
 use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
@@ -19,6 +21,9 @@ use crate::scenario::model::Capability;
 const NAME: &str = "canonical";
 const K8S: &str = "/snap/bin/k8s";
 const API_PORT: u16 = 6443;
+
+/// What asks the snap's own containerd.
+const CTR: &[&str] = &["/snap/k8s/current/bin/ctr", "--address", "/run/containerd/containerd.sock"];
 
 /// The snap takes longer than its own 90 s where images have to be pulled.
 const TIMEOUT: &str = "10m";
@@ -251,6 +256,10 @@ impl Distribution for Canonical {
         Some(&self.install.channel)
     }
 
+    fn probe_image(&self) -> &ProbeImage {
+        &self.install.probe
+    }
+
     fn carries(&self) -> Carries {
         let (encapsulations, bird) = match self.install.cni {
             Cni::Stock => (vec![Encapsulation::Vxlan], false),
@@ -275,6 +284,7 @@ impl Distribution for Canonical {
             for member in site.others() {
                 self.join(&site, first, member).await?;
             }
+            site.everywhere(|_| Ok(self.install.probe.import(CTR))).await?;
             let reach = site.node(&first.name)?.forward(API_PORT).await?;
             let server = reach.to_string();
             let config = Step::run(Stage::Kubeconfig, [K8S, "config", "--server", &server]);

@@ -6,7 +6,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::recipe::{Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, Site, Stage, Step, Tell, Version};
+use super::recipe::{
+    Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version,
+};
 use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
 use crate::provider::Nodes;
@@ -200,6 +202,10 @@ impl Distribution for Kubeadm {
     }
 
     /// It brings no CNI, so that no encapsulation is promised; what a scenario names is not used.
+    fn probe_image(&self) -> &ProbeImage {
+        &self.install.probe
+    }
+
     fn carries(&self) -> Carries {
         Carries { flavours: vec![Flavour::Kubeadm], encapsulations: vec![Encapsulation::Vxlan], bird: false }
     }
@@ -221,6 +227,7 @@ impl Distribution for Kubeadm {
             for member in site.others() {
                 self.join(&site, first, member).await?;
             }
+            site.everywhere(|_| Ok(self.install.probe.import(&["ctr"]))).await?;
             let reach = site.node(&first.name)?.forward(API_PORT).await?;
             let config = Step::run(Stage::Kubeconfig, ["cat", ADMIN]);
             let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::recipe::{Cni, DOWNLOAD, Failure, Install, InstallError, Site, Stage, Step, Tell, Version};
+use super::recipe::{Cni, DOWNLOAD, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version};
 use super::snap;
 use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
@@ -18,6 +18,9 @@ use crate::scenario::model::Capability;
 const NAME: &str = "microk8s";
 const MICROK8S: &str = "/snap/bin/microk8s";
 const API_PORT: u16 = 16443;
+
+/// What asks the snap's own containerd.
+const CTR: &[&str] = &[MICROK8S, "ctr"];
 
 /// Where nodes ask to join.
 const AGENT_PORT: u16 = 25000;
@@ -139,6 +142,10 @@ impl Distribution for Microk8s {
         Some(&self.install.channel)
     }
 
+    fn probe_image(&self) -> &ProbeImage {
+        &self.install.probe
+    }
+
     fn carries(&self) -> Carries {
         Carries { flavours: vec![Flavour::Canonical], encapsulations: vec![Encapsulation::Vxlan], bird: false }
     }
@@ -156,6 +163,7 @@ impl Distribution for Microk8s {
             for member in site.others() {
                 self.join(&site, first, member).await?;
             }
+            site.everywhere(|_| Ok(self.install.probe.import(CTR))).await?;
             let reach = site.node(&first.name)?.forward(API_PORT).await?;
             let config = Step::run(Stage::Kubeconfig, [MICROK8S, "config"]);
             let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;

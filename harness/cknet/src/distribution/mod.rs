@@ -17,7 +17,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use ipnet::Ipv4Net;
 
-use self::recipe::{Failure, Site, StageError, Step, silent};
+use self::recipe::{Failure, ProbeImage, Site, StageError, Step, silent};
 use crate::event::Fidelity;
 use crate::provider::{NodeError, Nodes};
 use crate::scenario::Premises;
@@ -159,6 +159,11 @@ pub trait Distribution: Send + Sync {
 
     /// Which clusters it can be.
     fn carries(&self) -> Carries;
+
+    /// Where its nodes have the image of the pods that probe from.
+    fn probe_image(&self) -> &ProbeImage {
+        &ProbeImage::There
+    }
 
     /// What is known of its cluster, where that is there already.
     fn premises(&self) -> Option<&Premises> {

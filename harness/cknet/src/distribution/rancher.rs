@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::recipe::{Cni, DOWNLOAD, FOLDER, Install, InstallError, QUICK, Site, Stage, Step, Tell};
+use super::recipe::{Cni, DOWNLOAD, FOLDER, Install, InstallError, ProbeImage, QUICK, Site, Stage, Step, Tell};
 use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
 use crate::provider::Nodes;
@@ -34,6 +34,8 @@ struct Packing {
     server_unit: &'static str,
     agent_unit: &'static str,
     kubectl: &'static [&'static str],
+    /// What asks its own containerd.
+    ctr: &'static [&'static str],
     dns: &'static str,
     /// What it would start beside the network and that nobody here needs.
     disable: &'static [&'static str],
@@ -55,6 +57,7 @@ const K3S: Packing = Packing {
     server_unit: "k3s",
     agent_unit: "k3s-agent",
     kubectl: &[PROGRAM, "kubectl"],
+    ctr: &[PROGRAM, "ctr"],
     dns: "coredns",
     disable: &["traefik", "servicelb", "metrics-server", "local-storage"],
     evidence: &["journalctl --no-pager --lines 40 --unit k3s", "journalctl --no-pager --lines 40 --unit k3s-agent"],
@@ -72,6 +75,7 @@ const RKE2: Packing = Packing {
     server_unit: "rke2-server",
     agent_unit: "rke2-agent",
     kubectl: &["/var/lib/rancher/rke2/bin/kubectl"],
+    ctr: &["/var/lib/rancher/rke2/bin/ctr", "--address", "/run/k3s/containerd/containerd.sock"],
     dns: "rke2-coredns-rke2-coredns",
     disable: &["rke2-ingress-nginx", "rke2-metrics-server", "rke2-snapshot-controller"],
     evidence: &[
@@ -236,6 +240,10 @@ impl Distribution for Rancher {
         Some(&self.install.channel)
     }
 
+    fn probe_image(&self) -> &ProbeImage {
+        &self.install.probe
+    }
+
     fn carries(&self) -> Carries {
         Carries { flavours: vec![self.packing.flavour], encapsulations: vec![Encapsulation::Vxlan], bird: false }
     }
@@ -254,6 +262,7 @@ impl Distribution for Rancher {
             for member in site.others() {
                 self.start(&site, Stage::Join, member).await?;
             }
+            site.everywhere(|_| Ok(self.install.probe.import(packing.ctr))).await?;
             let reach = site.node(&first.name)?.forward(API_PORT).await?;
             let config = Step::run(Stage::Kubeconfig, ["cat", packing.kubeconfig]).within(QUICK);
             let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;

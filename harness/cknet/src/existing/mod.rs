@@ -18,7 +18,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
 use crate::cluster::objects::{ObjectError, Objects};
+use crate::cluster::workloads::IMAGE;
 use crate::cluster::{ClusterError, connect};
+use crate::distribution::recipe::ProbeImage;
 use crate::distribution::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Flavour};
 use crate::event::Fidelity;
 use crate::provider::{Finding, Lease, Node, Nodes, Provider, ProviderError, Release, Topology};
@@ -44,6 +46,7 @@ pub struct Present {
     client: kube::Client,
     found: survey::Found,
     premises: Arc<Premises>,
+    probe: ProbeImage,
 }
 
 impl Present {
@@ -70,7 +73,14 @@ impl Present {
         let client = connect(&kubeconfig).await.map_err(|error| unreadable(&error))?;
         let found = survey::survey(&client).await?;
         let premises = Arc::new(found.premises.clone());
-        Ok(Self { kubeconfig, client, found, premises })
+        Ok(Self { kubeconfig, client, found, premises, probe: ProbeImage::There })
+    }
+
+    /// The same with nodes that pull the probe image by a name, if one is given.
+    #[must_use]
+    pub fn pulling(self, name: Option<&str>) -> Self {
+        let probe = name.map_or(ProbeImage::There, |name| ProbeImage::Pulled(name.into()));
+        Self { probe, ..self }
     }
 
     /// What scenarios are read for.
@@ -102,6 +112,10 @@ impl Distribution for Present {
 
     fn channel(&self) -> Option<&str> {
         Some(&self.found.version)
+    }
+
+    fn probe_image(&self) -> &ProbeImage {
+        &self.probe
     }
 
     fn carries(&self) -> Carries {
@@ -166,11 +180,12 @@ impl Existing {
         objects.apply(&own).await.map_err(text)?;
         let members = seats(&present.premises, topology)?;
         let objects = &objects;
+        let image = present.probe.pulled().unwrap_or(IMAGE);
         let nodes = topology.nodes.iter().map(|spec| {
             let (client, namespace) = (present.client.clone(), namespace.clone());
             let member = members.get(&spec.name).cloned().ok_or_else(|| format!("no node is `{}`", spec.name));
             async move {
-                let node = PodNode::start(objects, client, &namespace, spec, &member?).await?;
+                let node = PodNode::start(objects, client, &namespace, image, spec, &member?).await?;
                 Ok::<_, String>((spec.name.clone(), Arc::new(node) as Arc<dyn Node>))
             }
         });

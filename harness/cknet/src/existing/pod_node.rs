@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
 use crate::cluster::objects::{Objects, answer};
-use crate::cluster::workloads::{self, IMAGE};
+use crate::cluster::workloads;
 use crate::provider::{Conversation, Exit, Invocation, Node, NodeError, NodeSpec, Output};
 
 /// Longest time until the pod runs; its image may have to be pulled.
@@ -47,11 +47,12 @@ impl PodNode {
         objects: &Objects,
         client: Client,
         namespace: &str,
+        image: &str,
         spec: &NodeSpec,
         registered: &str,
     ) -> Result<Self, String> {
         let pod = format!("node-{}", spec.name);
-        let described = described(&pod, namespace, registered);
+        let described = described(&pod, namespace, image, registered);
         objects.apply(&described).await.map_err(|error| error.to_string())?;
         let pods = Api::namespaced(client, namespace);
         await_running(&pods, &pod, registered).await?;
@@ -105,7 +106,7 @@ impl PodNode {
 }
 
 /// The pod: the probe image on the node's network and among its processes, doing nothing until it is asked.
-fn described(name: &str, namespace: &str, node: &str) -> Value {
+fn described(name: &str, namespace: &str, image: &str, node: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -121,7 +122,7 @@ fn described(name: &str, namespace: &str, node: &str) -> Value {
             "tolerations": [{"operator": "Exists"}],
             "containers": [{
                 "name": "probe",
-                "image": IMAGE,
+                "image": image,
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["cknet", "pause"],
                 "securityContext": {"privileged": true},

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cknet::distribution::recipe::{Cni, Install, Tell};
+use cknet::distribution::recipe::{Cni, Install, ProbeImage, Tell};
 use cknet::distribution::{ClusterSpec, Encapsulation, Flavour, Member};
 use cknet::provider::{Conversation, Exit, Invocation, Node, NodeError, Nodes, Output};
 use futures::FutureExt;
@@ -230,6 +230,7 @@ pub fn install(channel: &str) -> Install {
         channel: channel.into(),
         package: None,
         images: Vec::new(),
+        probe: ProbeImage::Archive(b"the probe image".as_slice().into()),
         cni: Cni::Stock,
         proxy: None,
     }

@@ -6,7 +6,7 @@ use cknet::distribution::canonical::Canonical;
 use cknet::distribution::kubeadm::Kubeadm;
 use cknet::distribution::microk8s::Microk8s;
 use cknet::distribution::rancher::Rancher;
-use cknet::distribution::recipe::{Cni, Install, Proxy, Tell};
+use cknet::distribution::recipe::{Cni, Install, ProbeImage, Proxy, Tell, silent};
 use cknet::distribution::{ClusterSpec, Distribution, Encapsulation, Flavour};
 
 use crate::recorder::{Recorder, install, member, pair};
@@ -19,6 +19,26 @@ fn transcript(spec: &ClusterSpec, recipe: impl Fn(Tell) -> Box<dyn Distribution>
     let made = runtime.block_on(distribution.bootstrap(&recorder.nodes(spec), spec)).unwrap_or_else(|e| panic!("{e}"));
     assert!(made.kubeconfig.contains("127.0.0.1:40123") || distribution.name() == "canonical", "{}", made.kubeconfig);
     recorder.by_node()
+}
+
+/// Nodes that pull the probe image get none.
+#[test]
+fn a_named_probe_image_is_not_imported() {
+    let pulled = || ProbeImage::Pulled("registry.example/probe:v1".into());
+    let install = |channel: &str| Install { probe: pulled(), ..install(channel) };
+    let (snap, rancher) = (install("1.36-classic/stable"), install("v1.33"));
+    let canonical = Canonical::new(snap.clone(), silent()).unwrap();
+    assert_eq!(canonical.probe_image().pulled(), Some("registry.example/probe:v1"));
+    let token = || "a-token".to_string();
+    for transcript in [
+        self::canonical(snap.clone(), &pair(Flavour::Canonical)),
+        transcript(&pair(Flavour::Canonical), |tell| Box::new(Microk8s::new(snap.clone(), tell).unwrap())),
+        transcript(&pair(Flavour::K3s), |tell| Box::new(Rancher::k3s(rancher.clone(), tell, token()).unwrap())),
+        transcript(&pair(Flavour::Rke2), |tell| Box::new(Rancher::rke2(rancher.clone(), tell, token()).unwrap())),
+        transcript(&pair(Flavour::Kubeadm), |tell| Box::new(Kubeadm::new(rancher.clone(), tell).unwrap())),
+    ] {
+        assert!(!transcript.contains("images import"), "{transcript}");
+    }
 }
 
 fn canonical(install: Install, spec: &ClusterSpec) -> String {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{Proxy, Stage, Step};
+use super::{ProbeImage, Proxy, Stage, Step};
 
 /// The distribution that is wanted, beyond what a scenario says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub struct Install {
     pub package: Option<PathBuf>,
     /// Archives of images, which no node has to pull then.
     pub images: Vec<PathBuf>,
+    pub probe: ProbeImage,
     pub cni: Cni,
     pub proxy: Option<Proxy>,
 }

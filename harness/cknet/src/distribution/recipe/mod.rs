@@ -5,16 +5,19 @@
 
 mod install;
 mod kubeconfig;
+mod probe;
 mod proxy;
 mod site;
 
 pub use self::install::{Cni, Install, InstallError, Version};
 pub use self::kubeconfig::point_at;
+pub use self::probe::{ProbeImage, image_name};
 pub use self::proxy::Proxy;
 pub use self::site::{Site, Tell, Told, silent};
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::provider::{Exit, Invocation, NodeError};
@@ -45,6 +48,8 @@ pub enum Stage {
     Cni,
     /// Another node becomes a member.
     Join,
+    /// The image of the pods that probe.
+    Probe,
     /// The way for clients is fetched.
     Kubeconfig,
 }
@@ -59,6 +64,7 @@ impl fmt::Display for Stage {
             Self::Bootstrap => "bootstrap",
             Self::Cni => "cni",
             Self::Join => "join",
+            Self::Probe => "probe",
             Self::Kubeconfig => "kubeconfig",
         })
     }
@@ -83,6 +89,8 @@ pub enum Action {
     Put { path: String, mode: u32, content: String },
     /// A file of this machine.
     Copy { from: PathBuf, to: String },
+    /// A file that was never one of this machine.
+    Bring { content: Arc<[u8]>, to: String },
     /// A command that has to end with exit code 0.
     Run(Invocation),
 }
@@ -105,6 +113,11 @@ impl Step {
             means: None,
             secret: None,
         }
+    }
+
+    pub fn bring(stage: Stage, content: Arc<[u8]>, to: impl Into<String>) -> Self {
+        let action = Action::Bring { content, to: to.into() };
+        Self { stage, action, deadline: DOWNLOAD, means: None, secret: None }
     }
 
     pub fn within(self, deadline: Duration) -> Self {
@@ -141,6 +154,7 @@ impl fmt::Display for Action {
         match self {
             Self::Put { path, .. } => write!(f, "write {path}"),
             Self::Copy { from, to } => write!(f, "copy {} to {to}", from.display()),
+            Self::Bring { content, to } => write!(f, "bring {} bytes to {to}", content.len()),
             Self::Run(invocation) => invocation.fmt(f),
         }
     }

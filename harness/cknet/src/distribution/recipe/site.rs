@@ -113,6 +113,7 @@ impl<'a> Site<'a> {
                 Ok(content) => put(node, to, 0o644, content).await,
                 Err(cause) => Err(Failure::File { path: from.clone(), cause: cause.to_string() }),
             },
+            Action::Bring { content, to } => put(node, to, 0o644, content.to_vec()).await,
             Action::Run(invocation) => match node.run(invocation.clone(), step.deadline).await {
                 Ok(output) if output.succeeded() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
                 Ok(output) => Err(refused(step, invocation, &output)),
