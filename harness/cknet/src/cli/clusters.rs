@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::keep;
 use super::place::{self, Purpose};
 use super::{complain, print};
 use crate::exit::ExitCode;
-use crate::ledger::{Destroyers, Fate, Liveness, Owner, Resource, Retention, RunId, StateDir, collect, open_ledgers};
-
-/// The detail of a cluster in its ledger that names its nodes, with blanks between them.
-pub const NODES: &str = "nodes";
+use crate::ledger::{
+    Destroyers, Fate, Liveness, NODES, Owner, Resource, Retention, RunId, StateDir, UNTIL, collect, open_ledgers,
+};
 
 /// A cluster that runs.
 pub struct Running {
@@ -27,12 +27,19 @@ pub struct Running {
     pub provider: String,
     /// Its nodes, where they were noted.
     pub nodes: Vec<String>,
+    /// When it is taken down by itself, if it is.
+    pub until: Option<Timestamp>,
 }
 
 impl Running {
     /// Whether the process that holds it still does; one that has ended and was not collected yet does not.
     pub fn lives(&self) -> bool {
         self.owner.liveness() == Liveness::Alive
+    }
+
+    /// Its nodes, or its name.
+    pub fn what(&self) -> String {
+        if self.nodes.is_empty() { self.key.clone() } else { self.nodes.join(", ") }
     }
 
     /// Where its fabric listens.
@@ -57,6 +64,7 @@ pub fn running() -> Result<Vec<Running>, String> {
             continue;
         }
         for resource in history.outstanding() {
+            let until = resource.details.get(UNTIL).and_then(|text| text.parse().ok());
             let nodes = resource.details.get(NODES).map(|names| names.split(' ').map(String::from).collect());
             found.push(Running {
                 run: open.run.clone(),
@@ -65,6 +73,7 @@ pub fn running() -> Result<Vec<Running>, String> {
                 key: resource.key.name.clone(),
                 provider: resource.key.provider.clone(),
                 nodes: nodes.unwrap_or_default(),
+                until,
             });
         }
     }
@@ -82,10 +91,11 @@ pub fn status() -> ExitCode {
     }
     let mut text = String::new();
     for cluster in &running {
-        let what = if cluster.nodes.is_empty() { cluster.key.clone() } else { cluster.nodes.join(", ") };
+        let what = cluster.what();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}  {what}  held by process {}", cluster.run, cluster.owner.pid);
         if let Some(path) = cluster.kubeconfig() {
+            let _ = writeln!(text, "  kept {}", keep::left(cluster));
             let _ = writeln!(text, "  export KUBECONFIG={}", path.display());
         }
     }

@@ -12,6 +12,7 @@ mod explain;
 mod former;
 mod image;
 mod interrupt;
+mod keep;
 mod list;
 mod place;
 mod product;

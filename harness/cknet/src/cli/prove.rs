@@ -133,7 +133,7 @@ async fn carry_out(scenarios: &[Scenario], options: &Options, interrupts: &Inter
         sink: Arc::new(Sink::new(reporters)),
         stop: interrupts.stop.clone(),
         clusters: options.clusters.unwrap_or(most),
-        keep: false,
+        keep: None,
         whole_within: options.whole_within,
     };
     workshop.carry_out(plan, job, interrupts).await;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::former::EVENTS;
 use super::interrupt::Interrupts;
+use super::keep;
 use super::place::{Machines, Place, Purpose, There};
 use super::product::{self, Product};
 use super::repeat::{FailFast, Repetitions};
@@ -24,7 +25,7 @@ use crate::provider::Provider;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
 use crate::report::terminal::{Terminal, TerminalOptions, Verbosity};
 use crate::report::{Fanout, Html, Ndjson, ReportError};
-use crate::run::{Pace, Run, Sink, planned};
+use crate::run::{Kept, Pace, Run, Sink, planned};
 use crate::scenario::Scenario;
 
 /// How long an interrupted run may take to take everything down.
@@ -54,6 +55,9 @@ pub struct Manner {
     /// Leave clusters running after their scenarios until Ctrl-C, to look at them with `cknet shell` or kubectl.
     #[arg(long)]
     keep: bool,
+    /// Take them down by itself after so long a time: 30m, 4h.
+    #[arg(long, value_name = "TIME", requires = "keep", value_parser = keep::time)]
+    keep_for: Option<Duration>,
     /// How many clusters may exist at once; the number of processors unless given.
     #[arg(long, value_name = "N")]
     clusters: Option<usize>,
@@ -146,6 +150,7 @@ pub async fn run(options: Options) -> ExitCode {
         }
     }
     let seed = options.manner.seed.unwrap_or_else(seed_of_clock);
+    keep::remind();
     // Before anything is made: a signal from now on finds somebody who takes it down.
     let interrupts = match Interrupts::listen() {
         Ok(interrupts) => interrupts,
@@ -232,7 +237,7 @@ impl Once<'_> {
             stop,
             // What is there already is there once.
             clusters: if self.there.cluster().is_some() { 1 } else { options.clusters.unwrap_or_else(processors) },
-            keep: options.keep,
+            keep: options.keep.then(|| Kept { by: self.interrupts.stop.clone(), until: keep::until(options.keep_for) }),
             whole_within: true,
         };
         workshop.carry_out(plan, job, self.interrupts).await;
@@ -255,7 +260,8 @@ pub struct Job {
     /// Asked to stop.
     pub stop: CancellationToken,
     pub clusters: usize,
-    pub keep: bool,
+    /// What is made is left standing.
+    pub keep: Option<Kept>,
     /// Sabotaged expectations get their whole `within`.
     pub whole_within: bool,
 }
@@ -341,6 +347,9 @@ impl Workshop {
 
     /// Carries a plan out; the second signal, or too long a take-down after the first, ends the waiting.
     pub async fn carry_out(&self, plan: Plan, job: Job, interrupts: &Interrupts) {
+        if let Some(kept) = &job.keep {
+            keep::end_at(kept.until, interrupts.stop.clone());
+        }
         let run = Arc::new(Run {
             provider: self.provider.clone(),
             distribution: self.distribution.clone(),
@@ -348,7 +357,7 @@ impl Workshop {
             sink: job.sink,
             stop: job.stop.clone(),
             clusters: job.clusters,
-            keep: job.keep.then(|| interrupts.stop.clone()),
+            keep: job.keep,
             pace: Pace::new(job.whole_within),
         });
         let late = async {

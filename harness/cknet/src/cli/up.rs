@@ -14,15 +14,16 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::clusters::{NODES, Running, running};
+use super::clusters::{Running, running};
 use super::interrupt::Interrupts;
+use super::keep as keeping;
 use super::place::Machines;
 use super::run::Workshop;
 use super::{Selection, complain, note, print, suite};
 use crate::cluster::Cluster;
 use crate::distribution::ClusterSpec;
 use crate::exit::ExitCode;
-use crate::ledger::Resource;
+use crate::ledger::{NODES, Resource, UNTIL};
 use crate::plan::{cluster_of, standard_cluster};
 use crate::private_file;
 use crate::provider::Topology;
@@ -51,6 +52,9 @@ pub struct UpOptions {
     workers: u8,
     #[command(flatten)]
     machines: Machines,
+    /// Take it down by itself after so long a time: 30m, 4h.
+    #[arg(long, value_name = "TIME", value_parser = keeping::time)]
+    keep_for: Option<Duration>,
     /// Hold the cluster in this process; end it with Ctrl-C.
     #[arg(long)]
     foreground: bool,
@@ -76,6 +80,9 @@ fn detach(options: &UpOptions) -> std::io::Result<ExitCode> {
     let mut command = Command::new("/proc/self/exe");
     command.args(["up", "--foreground", "--detached", "--workers"]).arg(options.workers.to_string());
     command.args(options.machines.words()).args(&options.scenario);
+    if let Some(time) = options.keep_for {
+        command.arg("--keep-for").arg(format!("{}s", time.as_secs()));
+    }
     let deadline = if options.machines.words().is_empty() { DEADLINE } else { MACHINES };
     if let Some(scenarios) = &options.scenarios {
         command.arg("--scenarios").arg(std::path::absolute(scenarios)?);
@@ -172,6 +179,11 @@ async fn keep(
     options: &UpOptions,
     interrupts: &Interrupts,
 ) -> ExitCode {
+    let until = keeping::until(options.keep_for);
+    let resource = match until {
+        Some(until) => resource.with(UNTIL, until.to_string()),
+        None => resource,
+    };
     let process = cluster.holder().map(|process| process.to_string()).unwrap_or_default();
     let path = workshop.ledger.folder().join(format!("{KEY}.kubeconfig"));
     let written = workshop
@@ -196,7 +208,10 @@ async fn keep(
         note(&format!("nobody waits for the cluster any more ({error}): it is taken down"));
         interrupts.stop.cancel();
     }
-    interrupts.stop.cancelled().await;
+    tokio::select! {
+        () = interrupts.stop.cancelled() => {}
+        () = keeping::over(until) => {}
+    }
     // A client must not be led to whatever listens on that port next.
     let _ = std::fs::remove_file(&path);
     match cluster.destroy().await {

@@ -16,7 +16,7 @@ pub use collect::{Collected, Destroyers, Fate, GcReport, Retention, collect};
 pub use history::History;
 pub use journal::Ledger;
 pub use owner::{Liveness, Owner, owner_alive};
-pub use record::{Entry, Record, Resource, ResourceKey};
+pub use record::{Entry, NODES, Record, Resource, ResourceKey, UNTIL};
 pub use run_id::{InvalidRunId, RunId};
 pub use state_dir::{OpenLedger, StateDir, open_ledgers};
 

@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Owner;
 
+/// The detail of a cluster that names its nodes, with blanks between them.
+pub const NODES: &str = "nodes";
+
+/// The detail of a cluster that says when it is taken down by itself.
+pub const UNTIL: &str = "until";
+
 /// One line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

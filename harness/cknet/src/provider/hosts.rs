@@ -154,7 +154,7 @@ pub struct Hosts {
 
 impl Hosts {
     pub fn new(inventory: Option<Inventory>, run: &str, folder: &Path, executable: PathBuf) -> Self {
-        let boot = Boot { executable, within: SHELL, has_way_out: true, outlives: true };
+        let boot = Boot { executable, within: machine::boot_time(SHELL), has_way_out: true, outlives: true };
         Self { inventory, run: run.into(), folder: folder.into(), boot }
     }
 
@@ -216,7 +216,7 @@ impl Hosts {
                 .ok_or_else(|| format!("host `{}`: `{said}` of `{interface}` is no hardware address", seat.host))?;
             macs.insert(nic.clone(), mac);
         }
-        Ok(Machine { node: seat.node.clone(), called: seat.host.clone(), transport, macs })
+        Ok(Machine { node: seat.node.clone(), called: seat.host.clone(), transport, macs, console: None })
     }
 
     async fn give_back(&self, key: &str) -> Result<(), ProviderError> {

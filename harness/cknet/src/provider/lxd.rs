@@ -14,7 +14,7 @@ use futures::future::{BoxFuture, try_join_all};
 use serde_json::{Value, json};
 
 use super::machine::{
-    self, Boot, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, hardware_address, prepare,
+    self, Boot, Console, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, hardware_address, prepare,
     prepare_again,
 };
 use super::{Finding, Lease, Nic, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
@@ -89,7 +89,7 @@ impl Lxd {
     /// which packages and images come.
     pub fn new(product: Product, run: &str, executable: PathBuf, image: &Image, way_out: bool) -> Self {
         let tool = Tool { program: product.program().into(), given: Arc::default() };
-        let boot = Boot { executable, within: SHELL, has_way_out: way_out, outlives: false };
+        let boot = Boot { executable, within: machine::boot_time(SHELL), has_way_out: way_out, outlives: false };
         Self {
             product,
             tool,
@@ -205,8 +205,12 @@ impl Lxd {
         let name = self.instance(key, &node.name);
         let arguments = ["exec", "--mode=non-interactive", &name, "--"].map(String::from).to_vec();
         let transport = Arc::new(Within { program: self.tool.program.clone(), arguments });
+        let console = Console {
+            tool: self.tool.clone(),
+            words: ["console", name.as_str(), "--show-log"].map(String::from).to_vec(),
+        };
         let macs = node.nics.iter().map(|nic| (nic.name.clone(), self.hardware(key, node, nic))).collect();
-        Machine { node: node.name.clone(), called: name, transport, macs }
+        Machine { node: node.name.clone(), called: name, transport, macs, console: Some(console) }
     }
 
     /// Calls `snapshot` or `restore` for all instances of a topology.

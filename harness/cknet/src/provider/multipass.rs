@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::machine::{
-    self, Boot, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, hardware_address, prepare,
+    self, Boot, Console, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, hardware_address, prepare,
     prepare_again,
 };
 use super::{Finding, Lease, Nic, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
@@ -79,7 +79,7 @@ impl Multipass {
             folder: folder.into(),
             image: image.clone(),
             bridges: bridges.to_vec(),
-            boot: Boot { executable, within: SHELL, has_way_out: true, outlives: false },
+            boot: Boot { executable, within: machine::boot_time(SHELL), has_way_out: true, outlives: false },
             turn: Arc::default(),
         }
     }
@@ -205,8 +205,9 @@ impl Multipass {
         let name = format!("{}{}", self.prefix(key), node.name);
         let arguments = ["exec", "-n", &name, "--", "sudo", "-n"].map(String::from).to_vec();
         let transport = Arc::new(Within { program: self.tool.program.clone(), arguments });
+        let console = Console { tool: self.tool.clone(), words: ["info", name.as_str()].map(String::from).to_vec() };
         let macs = node.nics.iter().map(|nic| (nic.name.clone(), self.hardware(key, node, nic))).collect();
-        Machine { node: node.name.clone(), called: name, transport, macs }
+        Machine { node: node.name.clone(), called: name, transport, macs, console: Some(console) }
     }
 
     /// Stops all machines of a topology, does something with each while it is stopped, and has them again.

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use super::machine::ssh::{Ssh, Target};
 use super::machine::{
-    self, Boot, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, hardware_address, prepare, prepare_again,
+    self, Boot, Console, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, hardware_address, prepare,
+    prepare_again,
 };
 use super::{Finding, Invocation, Lease, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
 use crate::commands::Given;
@@ -59,7 +60,7 @@ impl Vagrant {
     pub fn new(run: &str, folder: &Path, executable: PathBuf, image: &Image) -> Self {
         let named = std::env::var("VAGRANT_DEFAULT_PROVIDER").ok().filter(|name| !name.is_empty());
         let hypervisor = named.unwrap_or_else(|| "libvirt".into());
-        let boot = Boot { executable, within: SHELL, has_way_out: true, outlives: false };
+        let boot = Boot { executable, within: machine::boot_time(SHELL), has_way_out: true, outlives: false };
         Self { run: run.into(), folder: folder.into(), hypervisor, image: image.clone(), boot }
     }
 
@@ -183,6 +184,7 @@ impl Vagrant {
             called: format!("cknet-{}-{key}-{}", self.run, node.name),
             transport: Arc::new(Ssh::new(target, place, number)),
             macs: macs.collect::<BTreeMap<_, _>>(),
+            console: Some(Console { tool: self.tool(place), words: vec!["status".into(), node.name.clone()] }),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Run, millis};
 use crate::cluster::{Cluster, ClusterError};
 use crate::event::{ClusterAcquiring, ClusterFailed, ClusterReady, Leak, MachinesBroken};
-use crate::ledger::Resource;
+use crate::ledger::{NODES, Resource, UNTIL};
 use crate::plan::PlannedCluster;
 use crate::provider::{Lease, Release};
 
@@ -139,6 +139,12 @@ impl Run {
             }
         };
         let key = resource.key.clone();
+        let resource = match self.keep.as_ref().and_then(|kept| kept.until) {
+            Some(until) => resource.with(UNTIL, until.to_string()),
+            None => resource,
+        };
+        let named: Vec<&str> = cluster.nodes.by_name.keys().map(String::as_str).collect();
+        let resource = resource.with(NODES, named.join(" "));
         let resource = match cluster.holder() {
             Some(process) => resource.with("process", process.to_string()),
             None => resource,

@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,15 @@ use crate::scenario::Scenario;
 use self::making::Made;
 use self::queue::{Kind, Queue};
 
+/// Clusters that are left standing for a person.
+#[derive(Clone)]
+pub struct Kept {
+    /// Ends them.
+    pub by: CancellationToken,
+    /// When they are ended by themselves.
+    pub until: Option<Timestamp>,
+}
+
 /// What a run works with.
 pub struct Run {
     pub provider: Arc<dyn Provider>,
@@ -54,7 +64,7 @@ pub struct Run {
     /// How many clusters may exist at once.
     pub clusters: usize,
     /// Leave the clusters standing until this is cancelled too.
-    pub keep: Option<CancellationToken>,
+    pub keep: Option<Kept>,
     /// How long expectations take without a sabotage.
     pub pace: Pace,
 }
@@ -161,7 +171,7 @@ impl Run {
 
     /// With `--keep` the cluster stands until the run is told to end it.
     async fn hold_if_kept(&self) {
-        if let Some(until) = &self.keep {
+        if let Some(Kept { by: until, .. }) = &self.keep {
             until.cancelled().await;
         }
     }

@@ -10,6 +10,7 @@ mod broken;
 mod existing;
 mod former;
 mod host;
+mod kept;
 mod killed;
 mod output;
 mod product;
@@ -57,6 +58,7 @@ fn main() {
         existing::TRIALS,
         former::TRIALS,
         host::TRIALS,
+        kept::TRIALS,
         killed::TRIALS,
         output::TRIALS,
         product::TRIALS,

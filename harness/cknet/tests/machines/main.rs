@@ -54,10 +54,11 @@ type Try = fn(&Workplace) -> Result<(), Failed>;
 fn main() {
     let arguments = Arguments::from_args();
     let missing = missing();
-    let tests: [(&str, Try); 14] = [
+    let tests: [(&str, Try); 15] = [
         ("a_scenario_passes_on_machines_and_nothing_is_left", passes),
         ("a_guest_code_of_four_comes_back_once", code_four),
         ("a_launch_that_timed_out_is_told_and_deleted", late),
+        ("a_machine_that_gives_no_shell_is_told_with_its_state", mute),
         ("a_killed_run_is_found_by_gc", killed),
         ("without_the_daemon_the_way_to_start_it_is_told", no_daemon),
         ("without_a_bridge_the_way_to_make_one_is_told", no_bridge),
@@ -198,6 +199,16 @@ fn late(here: &Workplace) -> Result<(), Failed> {
     let said = text(&output);
     holds("a cluster that cannot be made is an error", output.status.code() == Some(3), &said)?;
     holds("the time-out is told", said.contains("it timed out"), &said)?;
+    holds("its machine is deleted", here.machines().is_empty(), &said)
+}
+
+fn mute(here: &Workplace) -> Result<(), Failed> {
+    let output = here.script("STAND_IN_MUTE=1 CKNET_MACHINE_BOOT_SECONDS=2 $CKNET run $SCENARIO --provider multipass");
+    let said = text(&output);
+    holds("a machine without a shell is an error", output.status.code() == Some(3), &said)?;
+    holds("how long it had is told", said.contains("gave no shell within 2s of its start"), &said)?;
+    holds("and what it said last", said.contains("Connection refused"), &said)?;
+    holds("and what its provider says of it", said.contains("multipass info cknet-"), &said)?;
     holds("its machine is deleted", here.machines().is_empty(), &said)
 }
 

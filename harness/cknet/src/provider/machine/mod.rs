@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::scenario::model::Capability;
 
@@ -66,10 +67,26 @@ pub struct Machine {
     pub transport: Arc<dyn Transport>,
     /// The hardware addresses of its NICs, by the names that they will have.
     pub macs: BTreeMap<String, [u8; 6]>,
+    /// What its provider can be asked when it gives no shell.
+    pub console: Option<Console>,
+}
+
+/// A call of a provider's program that tells what a machine has said of its start, or at least its state.
+#[derive(Clone, Debug)]
+pub struct Console {
+    pub tool: Tool,
+    pub words: Vec<String>,
 }
 
 /// The name of the one snapshot of a machine: before a distribution is installed on it.
 pub const SNAPSHOT: &str = "cknet-new";
+
+/// How long a machine may take from its start to its first shell: `usual`, unless `CKNET_MACHINE_BOOT_SECONDS` says
+/// otherwise.
+pub fn boot_time(usual: Duration) -> Duration {
+    let given = std::env::var("CKNET_MACHINE_BOOT_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    given.map_or(usual, Duration::from_secs)
+}
 
 /// What machines are made from.
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 
 use super::interfaces::{Wanted, WantedNic};
-use super::{FOLDER, Machine, MachineNode};
+use super::{Console, FOLDER, Machine, MachineNode};
 use crate::provider::{Invocation, Nic, Node, NodeError, NodeSpec, Nodes, Topology};
 
 /// Longest single try to have a shell on a machine that starts.
@@ -16,6 +16,10 @@ const TRY: Duration = Duration::from_secs(15);
 
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(250);
+
+/// Longest time for a provider to tell what a machine has said, and how many lines of it are shown.
+const CONSOLE: Duration = Duration::from_secs(15);
+const CONSOLE_LINES: usize = 15;
 
 /// Longest time for a setting.
 const QUICK: Duration = Duration::from_secs(60);
@@ -38,8 +42,8 @@ pub struct Boot {
 pub enum PrepareError {
     #[error("cannot read our own executable `{path}`: {cause}")]
     Executable { path: PathBuf, cause: std::io::Error },
-    #[error("`{called}` gave no shell within {within:?} of its start: {last}")]
-    NoShell { called: String, within: Duration, last: String },
+    #[error("`{called}` gave no shell within {within:?} of its start: {last}{console}")]
+    NoShell { called: String, within: Duration, last: String, console: String },
     #[error(
         "our executable does not run on `{called}`: {said}; build one that needs no libraries of the machine (just static) and run that one"
     )]
@@ -139,6 +143,19 @@ fn wanted(machine: &Machine, spec: &NodeSpec, topology: &Topology, boot: &Boot) 
     }
 }
 
+/// The last lines of what the provider tells of a machine; nothing where it tells nothing.
+async fn told_by(console: &Console) -> String {
+    let words: Vec<&str> = console.words.iter().map(String::as_str).collect();
+    let Ok(said) = console.tool.ask(&words, &[], CONSOLE).await else { return String::new() };
+    let said = [said.stdout, said.stderr].concat();
+    let lines: Vec<&str> = said.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let last = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default();
+    if last.is_empty() {
+        return String::new();
+    }
+    format!("\n  {} {}\n    {}", console.tool.program.display(), words.join(" "), last.join("\n    "))
+}
+
 async fn await_shell(node: &MachineNode, machine: &Machine, within: Duration) -> Result<(), PrepareError> {
     let started = Instant::now();
     loop {
@@ -148,7 +165,11 @@ async fn await_shell(node: &MachineNode, machine: &Machine, within: Duration) ->
             Err(error) => error.to_string(),
         };
         if started.elapsed() + AGAIN >= within {
-            return Err(PrepareError::NoShell { called: machine.called.clone(), within, last });
+            let console = match &machine.console {
+                Some(console) => told_by(console).await,
+                None => String::new(),
+            };
+            return Err(PrepareError::NoShell { called: machine.called.clone(), within, last, console });
         }
         tokio::time::sleep(AGAIN).await;
     }
