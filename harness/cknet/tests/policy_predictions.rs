@@ -40,10 +40,17 @@ fn policy_scenarios_expect_what_the_rules_predict() {
         let flows = foreseen(scenario);
         assert!(!flows.is_empty(), "{} is about no flow", scenario.id());
         for (of, flow) in flows {
-            assert_eq!(flow.agreement(), Agreement::Agree, "{of}: {}: {}", flow.flow, flow.because());
+            let wanted = match BEYOND_THE_RULES.contains(&(scenario.id().as_str(), of.as_str())) {
+                true => Agreement::Differ,
+                false => Agreement::Agree,
+            };
+            assert_eq!(flow.agreement(), wanted, "{of}: {}: {}", flow.flow, flow.because());
         }
     }
 }
+
+/// Flows that no rule forbids and that get nowhere all the same: nobody listens at that port of the node any more.
+const BEYOND_THE_RULES: [(&str, &str); 1] = [("policy.host-ports", "gone/nobody-there")];
 
 /// A firewall is none of the oracle's business: what it closes is predicted to be open.
 #[test]
