@@ -40,8 +40,11 @@ const WITH_ANOTHER_TOKEN: [&str; 3] = ["CoreTokenRecord not found", "token has e
 /// The first version whose kube-proxy can be switched, and has to be.
 const KUBE_PROXY_KEY: Version = Version::new(1, 36);
 
-/// The chart for which the values below were written.
-const CALICO_CHART: &str = "v3.28.0";
+/// Calico's resource definitions, printed by the operator that is pinned there.
+const CALICO_DEFINITIONS: &str = include_str!("../../../../fixtures/manifests/calico/definitions.yaml");
+
+/// The operator itself.
+const CALICO_OPERATOR: &str = include_str!("../../../../fixtures/manifests/calico/operator.yaml");
 
 /// What takes it off a machine that goes on without it.
 const UNDO: &[&str] = &["! snap list k8s >/dev/null 2>&1 || snap remove --purge k8s"];
@@ -51,6 +54,7 @@ const EVIDENCE: &[&str] = &[
     "journalctl --no-pager --lines 40 --unit snap.k8s.k8sd",
     "journalctl --no-pager --lines 40 --unit snap.k8s.containerd",
     "/snap/bin/k8s status",
+    "/snap/bin/k8s kubectl get pods --all-namespaces --output wide",
 ];
 
 /// The `k8s` snap.
@@ -131,23 +135,30 @@ impl Canonical {
         site.await_success(Stage::Bootstrap, &first.name, &ready, "the API server is ready", DOWNLOAD).await
     }
 
-    /// The operator and its values; the operator does the rest.
-    fn calico(&self, spec: &ClusterSpec) -> Result<Vec<Step>, DistributionError> {
-        let values = format!("{FOLDER}/calico-values.yaml");
-        let mut helm = vec!["/snap/bin/helm", "install", "calico", "tigera-operator"];
-        helm.extend(["--repo", "https://docs.tigera.io/calico/charts", "--version", CALICO_CHART]);
-        helm.extend(["--namespace", "tigera-operator", "--create-namespace", "--values", &values]);
-        helm.extend(["--kubeconfig", "/etc/kubernetes/admin.conf"]);
+    /// The operator from pinned manifests, and what it shall install; the operator does the rest. Its resource
+    /// definitions come first, because it does not start without them.
+    fn calico(spec: &ClusterSpec) -> Result<Vec<Step>, DistributionError> {
+        let file = |name: &str| format!("{FOLDER}/calico-{name}.yaml");
+        let put = |name: &str, content: String| Step::put(Stage::Cni, file(name), 0o600, content);
+        let kubectl = |arguments: &[&str]| Step::run(Stage::Cni, [&[K8S, "kubectl"], arguments].concat());
+        let apply = |path: &str| kubectl(&["apply", "--server-side", "--filename", path]);
+        let (printer, definitions) = (file("definitions-printer"), file("definitions"));
+        let printed = "--for=jsonpath={.status.phase}=Succeeded";
+        let logs = format!("{K8S} kubectl --namespace tigera-operator logs pod/definitions > {definitions}");
         Ok(vec![
-            Step::put(Stage::Cni, &values, 0o600, super::yaml(&calico_values(spec))?),
-            Step::run(Stage::Cni, ["snap", "install", "helm", "--classic"]).within(DOWNLOAD),
-            Step::run(Stage::Cni, helm).within(DOWNLOAD).environment(self.variables(spec)),
+            put("definitions-printer", CALICO_DEFINITIONS.into()),
+            apply(&printer),
+            kubectl(&["--namespace", "tigera-operator", "wait", "pod/definitions", printed, "--timeout", TIMEOUT])
+                .within(LONGER_THAN_TIMEOUT)
+                .means("the operator's image cannot be had, or does not run: `--images` brings it as a file"),
+            Step::run(Stage::Cni, ["sh", "-c", &logs]),
+            apply(&definitions),
+            kubectl(&["wait", "--for=condition=Established", "--timeout=50s", "--filename", &definitions]),
+            put("operator", CALICO_OPERATOR.into()),
+            apply(&file("operator")),
+            put("installation", super::yaml(&calico_installation(spec))?),
+            apply(&file("installation")),
         ])
-    }
-
-    /// What programs that are no services are told of a proxy.
-    fn variables(&self, spec: &ClusterSpec) -> Vec<(String, String)> {
-        self.install.proxy.iter().flat_map(|proxy| proxy.variables(spec)).collect()
     }
 
     /// One node after the other: nodes that join at the same time fail. A token may be refused for reasons that pass.
@@ -195,12 +206,15 @@ fn single_word(text: &str) -> Option<&str> {
     words.next().filter(|_| words.next().is_none())
 }
 
-/// The values of Calico's chart.
-fn calico_values(spec: &ClusterSpec) -> Value {
+/// What the operator shall install.
+fn calico_installation(spec: &ClusterSpec) -> Value {
     json!({
-        "apiServer": {"enabled": false},
-        "installation": {
-            "registry": "ghcr.io/canonical/k8s-snap",
+        "apiVersion": "operator.tigera.io/v1",
+        "kind": "Installation",
+        "metadata": {"name": "default"},
+        "spec": {
+            "variant": "Calico",
+            "registry": "ghcr.io/canonical/k8s-snap/",
             "serviceCIDRs": [spec.service_cidr],
             "calicoNetwork": {
                 "bgp": if spec.bird { "Enabled" } else { "Disabled" },
@@ -282,7 +296,7 @@ impl Distribution for Canonical {
             site.everywhere(|member| Ok(self.prepare(member, spec))).await?;
             self.bootstrap_first(&site, first).await?;
             if self.install.cni == Cni::Calico {
-                site.all(&first.name, &self.calico(spec)?).await?;
+                site.all(&first.name, &Self::calico(spec)?).await?;
             }
             for member in site.others() {
                 self.join(&site, first, member).await?;
