@@ -195,9 +195,11 @@ impl Vagrant {
         }
         end_strays(&place).await;
         let tool = self.tool(&place);
-        tool.call(&["destroy", "--force"], DESTROY).await.map_err(self.failed("remove its machines"))?;
-        if self.hypervisor == "libvirt" {
-            self.sweep(key, &place).await.map_err(self.failed("remove what Vagrant has forgotten"))?;
+        let destroyed = tool.call(&["destroy", "--force"], DESTROY).await;
+        let swept = self.hypervisor == "libvirt"
+            && self.sweep(key, &place).await.map_err(self.failed("remove what Vagrant has forgotten"))?;
+        if !swept {
+            destroyed.map_err(self.failed("remove its machines"))?;
         }
         std::fs::remove_dir_all(&place).map_err(|error| ProviderError::Failed {
             provider: "vagrant",
@@ -206,16 +208,16 @@ impl Vagrant {
         })
     }
 
-    /// Vagrant writes down what it has made, and one that was killed has not written everything: domains and volumes
-    /// are known by their names, networks by the topology.
-    async fn sweep(&self, key: &str, place: &Path) -> Result<(), ToolError> {
+    /// Vagrant writes down what it has made, and one that was killed has not written everything: it refuses to destroy
+    /// a domain that it finds and does not remember. Domains and volumes are known by their names, networks by the
+    /// topology. False where libvirt cannot be asked, and there is only what Vagrant knows.
+    async fn sweep(&self, key: &str, place: &Path) -> Result<bool, ToolError> {
         let given = Given { environment: Vec::new(), folder: Some(place.to_path_buf()) };
         let virsh = Tool { program: "virsh".into(), given: Arc::new(given) };
         let uri = std::env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| "qemu:///system".into());
         let uri = uri.as_str();
         let Ok(domains) = virsh.call(&["-c", uri, "list", "--all", "--name"], QUICK).await else {
-            // Without it there is only what Vagrant knows.
-            return Ok(());
+            return Ok(false);
         };
         let prefix = format!("cknet-{}-{key}-", self.run);
         for domain in domains.lines().map(str::trim).filter(|name| name.starts_with(&prefix)) {
@@ -238,7 +240,7 @@ impl Vagrant {
             let _ = virsh.ask(&["-c", uri, "net-destroy", network], &[], QUICK).await?;
             virsh.call(&["-c", uri, "net-undefine", network], QUICK).await?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
