@@ -195,12 +195,16 @@ impl Vagrant {
         }
         end_strays(&place).await;
         let tool = self.tool(&place);
-        let destroyed = tool.call(&["destroy", "--force"], DESTROY).await;
-        let swept = self.hypervisor == "libvirt"
-            && self.sweep(key, &place).await.map_err(self.failed("remove what Vagrant has forgotten"))?;
-        if !swept {
-            destroyed.map_err(self.failed("remove its machines"))?;
+        let destroy = || tool.call(&["destroy", "--force"], DESTROY);
+        let mut destroyed = destroy().await;
+        if self.hypervisor == "libvirt" {
+            self.sweep(key, &place).await.map_err(self.failed("remove what Vagrant has forgotten"))?;
+            if destroyed.is_err() {
+                // It may have stumbled over what is swept away now. Where it still complains something is left.
+                destroyed = destroy().await;
+            }
         }
+        destroyed.map_err(self.failed("remove its machines"))?;
         std::fs::remove_dir_all(&place).map_err(|error| ProviderError::Failed {
             provider: "vagrant",
             doing: format!("remove `{}`", place.display()),
@@ -210,14 +214,15 @@ impl Vagrant {
 
     /// Vagrant writes down what it has made, and one that was killed has not written everything: it refuses to destroy
     /// a domain that it finds and does not remember. Domains and volumes are known by their names, networks by the
-    /// topology. False where libvirt cannot be asked, and there is only what Vagrant knows.
-    async fn sweep(&self, key: &str, place: &Path) -> Result<bool, ToolError> {
+    /// topology.
+    async fn sweep(&self, key: &str, place: &Path) -> Result<(), ToolError> {
         let given = Given { environment: Vec::new(), folder: Some(place.to_path_buf()) };
         let virsh = Tool { program: "virsh".into(), given: Arc::new(given) };
         let uri = std::env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| "qemu:///system".into());
         let uri = uri.as_str();
         let Ok(domains) = virsh.call(&["-c", uri, "list", "--all", "--name"], QUICK).await else {
-            return Ok(false);
+            // Without it there is only what Vagrant knows.
+            return Ok(());
         };
         let prefix = format!("cknet-{}-{key}-", self.run);
         for domain in domains.lines().map(str::trim).filter(|name| name.starts_with(&prefix)) {
@@ -240,7 +245,7 @@ impl Vagrant {
             let _ = virsh.ask(&["-c", uri, "net-destroy", network], &[], QUICK).await?;
             virsh.call(&["-c", uri, "net-undefine", network], QUICK).await?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

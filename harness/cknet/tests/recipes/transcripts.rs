@@ -198,3 +198,17 @@ fn kubeadm() {
         made(Install { package: None, ..without_internet("v1.33", &folder) })
     );
 }
+
+/// The definitions that are applied are those of the operator that then runs, and the ones the page names.
+#[test]
+fn one_image_of_calicos_operator() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let image = |path: &str| {
+        let text = read(path);
+        text.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap().to_string()
+    };
+    let operator = image("fixtures/manifests/calico/operator.yaml");
+    assert_eq!(image("fixtures/manifests/calico/definitions.yaml"), operator);
+    assert!(read("docs/distributions.md").contains(&format!("`{operator}`")), "{operator}");
+}
