@@ -2,9 +2,12 @@
 //!
 //! Programs on nodes go through [`crate::provider::Node`] instead.
 
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -26,6 +29,38 @@ pub struct Given {
     pub environment: Vec<(String, String)>,
     /// The folder in which it runs; this process' own unless given.
     pub folder: Option<PathBuf>,
+    /// Locked files that it holds open too: a lock of flock(2) then lasts until both it and this process have let go.
+    pub held: Option<Arc<File>>,
+}
+
+/// Whoever runs programs of the host: [`System`], and in tests one that has written down what they answer.
+pub trait Commands: fmt::Debug + Send + Sync {
+    /// Runs a program to its end; any exit code is an answer.
+    fn run(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        given: &Given,
+        stdin: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Output, CommandError>;
+}
+
+/// This machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Commands for System {
+    fn run(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        given: &Given,
+        stdin: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Output, CommandError> {
+        run_given(program, arguments, given, stdin, deadline)
+    }
 }
 
 /// Runs a program with both outputs captured and nothing on its standard input; any exit code is an answer.
@@ -37,7 +72,7 @@ pub fn run(program: &Path, arguments: &[&str], deadline: Duration) -> Result<Out
 ///
 /// The program leads a process group of its own, so that past the deadline its children are killed with it: killing
 /// the program alone would leave them holding the captured pipes.
-pub fn run_given(
+fn run_given(
     program: &Path,
     arguments: &[&str],
     given: &Given,
@@ -54,10 +89,14 @@ pub fn run_given(
     if let Some(folder) = &given.folder {
         expression = expression.dir(folder);
     }
+    let held = given.held.clone();
     let handle = expression
-        .before_spawn(|command| {
+        .before_spawn(move |command| {
             std::os::unix::process::CommandExt::process_group(command, 0);
             cknet_kernel::child::with_default_signals(command);
+            if let Some(held) = &held {
+                cknet_kernel::child::holding(command, held);
+            }
             Ok(())
         })
         .start()
@@ -85,6 +124,29 @@ mod tests {
             run(Path::new("/bin/sh"), &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(10)).unwrap();
         assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
         assert_eq!(output.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_lock_lasts_as_long_as_the_program_that_holds_it_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = File::create(&path).unwrap();
+        lock.lock().unwrap();
+        let free = || File::open(&path).unwrap().try_lock().is_ok();
+        // Its child outlives it, and holds what it held.
+        let given = Given { held: Some(Arc::new(lock)), ..Given::default() };
+        let script = "sleep 600 >/dev/null 2>&1 & echo $!";
+        let output =
+            run_given(Path::new("/bin/sh"), &["-c", script], &given, Vec::new(), Duration::from_secs(10)).unwrap();
+        drop(given);
+        assert!(!free(), "this process has let go, the child has not");
+        let child: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        nix::sys::signal::kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+        let started = std::time::Instant::now();
+        while !free() {
+            assert!(started.elapsed() < Duration::from_secs(5), "nobody holds it any more");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

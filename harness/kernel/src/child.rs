@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Instant;
@@ -174,6 +174,20 @@ pub fn with_default_signals(command: &mut Command) {
                     libc::sigaction(number, &raw const action, std::ptr::null_mut());
                 }
             }
+            Ok(())
+        });
+    }
+}
+
+/// Makes the program inherit an open file, at the same number: what is locked through it (flock(2)) stays locked until
+/// the program has ended too. Nobody else inherits it.
+pub fn holding(command: &mut Command, file: &fs::File) {
+    let number = file.as_raw_fd();
+    // SAFETY: between fork and exec only the async-signal-safe call fcntl is made. The number names the same file in the
+    // child, or none if it was closed before the fork, which is an error of fcntl.
+    unsafe {
+        command.pre_exec(move || {
+            Errno::result(libc::fcntl(number, libc::F_SETFD, 0))?;
             Ok(())
         });
     }

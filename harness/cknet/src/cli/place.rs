@@ -7,13 +7,13 @@ use clap::ValueEnum;
 
 use crate::existing::{self, Existing, Present, SurveyError};
 use crate::exit::ExitCode;
-use crate::provider::Provider;
 use crate::provider::hosts::{self, Hosts, Inventory};
 use crate::provider::lxd::{self, Lxd};
 use crate::provider::machine::Image;
 use crate::provider::multipass::Multipass;
 use crate::provider::netns::Netns;
 use crate::provider::vagrant::Vagrant;
+use crate::provider::{Provider, Say};
 use crate::scenario::model::Capability;
 
 /// Nodes that are made for the purpose.
@@ -230,18 +230,21 @@ fn executable() -> PathBuf {
     "/proc/self/exe".into()
 }
 
+/// What a provider says goes where all remarks go.
+fn saying() -> Say {
+    Arc::new(super::note)
+}
+
 fn provider(name: Name, image: &Image, bridges: &[String], purpose: &Purpose<'_>) -> Arc<dyn Provider> {
     let lxd = |product| Arc::new(Lxd::new(product, purpose.run, executable(), image, purpose.way_out));
+    // Beside the folders of runs, so that two runs find the same locks.
+    let shared = purpose.folder.parent().unwrap_or(purpose.folder);
     match name {
         Name::Netns => Arc::new(Netns { executable: executable(), folder: purpose.folder.to_path_buf() }),
         Name::Lxd => lxd(lxd::Product::Lxd),
         Name::Incus => lxd(lxd::Product::Incus),
-        Name::Multipass => {
-            // Beside the folders of runs, so that two runs find the same locks.
-            let shared = purpose.folder.parent().unwrap_or(purpose.folder);
-            Arc::new(Multipass::new(purpose.run, shared, executable(), image, bridges))
-        }
-        Name::Vagrant => Arc::new(Vagrant::new(purpose.run, purpose.folder, executable(), image)),
+        Name::Multipass => Arc::new(Multipass::new(purpose.run, shared, executable(), image, bridges, saying())),
+        Name::Vagrant => Arc::new(Vagrant::new(purpose.run, purpose.folder, shared, executable(), image, saying())),
     }
 }
 

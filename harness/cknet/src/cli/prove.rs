@@ -125,7 +125,7 @@ async fn carry_out(scenarios: &[Scenario], options: &Options, interrupts: &Inter
         workshop.close();
         error.to_string()
     })?;
-    let most = if workshop.provider().gives_machines() { processors() } else { 2 * processors() };
+    let most = if workshop.provider().gives_machines() { workshop.at_once() } else { 2 * processors() };
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let mut reporters = Fanout::default();
     reporters.add(Listener { seen: seen.clone() });

@@ -28,9 +28,6 @@ use crate::report::{Fanout, Html, Ndjson, ReportError};
 use crate::run::{Kept, Pace, Run, Sink, planned};
 use crate::scenario::Scenario;
 
-/// How long an interrupted run may take to take everything down.
-const TAKE_DOWN: Duration = Duration::from_secs(30);
-
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -58,7 +55,8 @@ pub struct Manner {
     /// Take them down by itself after so long a time: 30m, 4h.
     #[arg(long, value_name = "TIME", requires = "keep", value_parser = keep::time)]
     keep_for: Option<Duration>,
-    /// How many clusters may exist at once; the number of processors unless given.
+    /// How many clusters may exist at once; unless given the number of processors, and one of virtual machines or of a
+    /// real distribution.
     #[arg(long, value_name = "N")]
     clusters: Option<usize>,
     /// Run so many times, each time in another order, and say at the end what was not the same each time.
@@ -236,7 +234,10 @@ impl Once<'_> {
             sink: sink.clone(),
             stop,
             // What is there already is there once.
-            clusters: if self.there.cluster().is_some() { 1 } else { options.clusters.unwrap_or_else(processors) },
+            clusters: match self.there {
+                There::Nothing => options.clusters.unwrap_or_else(|| workshop.at_once()),
+                There::Cluster(_) | There::Hosts(_) => 1,
+            },
             keep: options.keep.then(|| Kept { by: self.interrupts.stop.clone(), until: keep::until(options.keep_for) }),
             whole_within: true,
         };
@@ -284,6 +285,13 @@ impl Workshop {
 
     pub fn provider(&self) -> &dyn Provider {
         &*self.provider
+    }
+
+    /// How many clusters there are at the same time unless somebody knows better. Nodes of a real distribution want
+    /// gigabytes each.
+    pub fn at_once(&self) -> usize {
+        let one = (self.distribution.fidelity() == Fidelity::Cluster).then_some(1);
+        one.or_else(|| self.provider.at_once()).unwrap_or_else(processors)
     }
 
     pub fn distribution(&self) -> &dyn Distribution {
@@ -362,7 +370,7 @@ impl Workshop {
         });
         let late = async {
             job.stop.cancelled().await;
-            tokio::time::sleep(TAKE_DOWN).await;
+            tokio::time::sleep(self.provider.take_down()).await;
         };
         tokio::select! {
             () = run.carry_out(plan) => {}

@@ -88,7 +88,7 @@ impl Lxd {
     /// With `way_out` each machine has one NIC more than the topology says, on the bridge of the default profile, by
     /// which packages and images come.
     pub fn new(product: Product, run: &str, executable: PathBuf, image: &Image, way_out: bool) -> Self {
-        let tool = Tool { program: product.program().into(), given: Arc::default() };
+        let tool = Tool::new(product.program());
         let boot = Boot { executable, within: machine::boot_time(SHELL), has_way_out: way_out, outlives: false };
         Self {
             product,
@@ -205,7 +205,7 @@ impl Lxd {
         let name = self.instance(key, &node.name);
         let arguments = ["exec", "--mode=non-interactive", &name, "--"].map(String::from).to_vec();
         let transport = Arc::new(Within { program: self.tool.program.clone(), arguments });
-        let console = Console {
+        let console = Console::Call {
             tool: self.tool.clone(),
             words: ["console", name.as_str(), "--show-log"].map(String::from).to_vec(),
         };

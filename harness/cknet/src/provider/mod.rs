@@ -12,6 +12,7 @@ pub mod multipass;
 pub mod netns;
 pub mod pipes;
 pub mod route;
+pub mod turn;
 pub mod vagrant;
 
 use std::collections::BTreeMap;
@@ -222,6 +223,9 @@ pub struct Finding {
     pub fix: String,
 }
 
+/// Tells a person what a provider waits for, or makes do with.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Makes and unmakes nodes.
 pub trait Provider: Send + Sync {
     fn name(&self) -> &'static str;
@@ -237,6 +241,17 @@ pub trait Provider: Send + Sync {
     /// A label for everything that is applied on its clusters, where those go on without the run.
     fn mark(&self) -> Option<(String, String)> {
         None
+    }
+
+    /// How many topologies there should be at the same time unless somebody knows better; as many as there are
+    /// processors where it does not say.
+    fn at_once(&self) -> Option<usize> {
+        None
+    }
+
+    /// How long it may take to remove everything after an interruption.
+    fn take_down(&self) -> Duration {
+        Duration::from_secs(30)
     }
 
     /// What is missing on this machine; empty when nodes can be made.

@@ -9,6 +9,8 @@ pub mod interfaces;
 mod node;
 mod prepare;
 pub mod relay;
+#[cfg(test)]
+pub mod replayed;
 mod script;
 pub mod ssh;
 mod tool;
@@ -22,7 +24,7 @@ use std::time::Duration;
 use crate::scenario::model::Capability;
 
 pub use self::node::MachineNode;
-pub use self::prepare::{Boot, PrepareError, prepare, prepare_again};
+pub use self::prepare::{Boot, PrepareError, last_lines, prepare, prepare_again};
 pub use self::script::{give_back, quoted, take};
 pub use self::tool::{Said, Tool, ToolError};
 
@@ -71,11 +73,13 @@ pub struct Machine {
     pub console: Option<Console>,
 }
 
-/// A call of a provider's program that tells what a machine has said of its start, or at least its state.
+/// Where one learns what a machine has said of its start, or at least its state.
 #[derive(Clone, Debug)]
-pub struct Console {
-    pub tool: Tool,
-    pub words: Vec<String>,
+pub enum Console {
+    /// A call of a provider's program.
+    Call { tool: Tool, words: Vec<String> },
+    /// What is written of its serial console.
+    File(PathBuf),
 }
 
 /// The name of the one snapshot of a machine: before a distribution is installed on it.

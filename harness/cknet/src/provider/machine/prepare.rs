@@ -143,17 +143,28 @@ fn wanted(machine: &Machine, spec: &NodeSpec, topology: &Topology, boot: &Boot) 
     }
 }
 
-/// The last lines of what the provider tells of a machine; nothing where it tells nothing.
+/// The last lines of what is told of a machine; nothing where nothing is.
 async fn told_by(console: &Console) -> String {
-    let words: Vec<&str> = console.words.iter().map(String::as_str).collect();
-    let Ok(said) = console.tool.ask(&words, &[], CONSOLE).await else { return String::new() };
-    let said = [said.stdout, said.stderr].concat();
+    let (by, said) = match console {
+        Console::File(path) => (path.display().to_string(), std::fs::read(path).unwrap_or_default()),
+        Console::Call { tool, words } => {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let Ok(said) = tool.ask(&words, &[], CONSOLE).await else { return String::new() };
+            (
+                format!("{} {}", tool.program.display(), words.join(" ")),
+                [said.stdout, said.stderr].concat().into_bytes(),
+            )
+        }
+    };
+    let last = last_lines(&said);
+    if last.is_empty() { String::new() } else { format!("\n  {by}\n    {last}") }
+}
+
+/// The last lines of what a machine has said, below each other and set in.
+pub fn last_lines(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
     let lines: Vec<&str> = said.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let last = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default();
-    if last.is_empty() {
-        return String::new();
-    }
-    format!("\n  {} {}\n    {}", console.tool.program.display(), words.join(" "), last.join("\n    "))
+    lines.get(lines.len().saturating_sub(CONSOLE_LINES)..).unwrap_or_default().join("\n    ")
 }
 
 async fn await_shell(node: &MachineNode, machine: &Machine, within: Duration) -> Result<(), PrepareError> {

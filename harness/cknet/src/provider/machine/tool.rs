@@ -1,17 +1,19 @@
 //! The program by which a provider is driven: `lxc`, `multipass`, `vagrant`, with a deadline for each call.
 
+use std::fs::File;
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::commands::{self, CommandError, Given};
+use crate::commands::{CommandError, Commands, Given, System};
 
 /// A provider's program, and what each call of it shares.
 #[derive(Clone, Debug)]
 pub struct Tool {
     pub program: PathBuf,
-    pub given: Arc<Given>,
+    given: Arc<Given>,
+    commands: Arc<dyn Commands>,
 }
 
 /// What a call answered.
@@ -27,6 +29,8 @@ pub struct Said {
 pub enum ToolError {
     #[error(transparent)]
     Command(#[from] CommandError),
+    #[error("`{command}` did not end within {deadline:?}; killed")]
+    Late { command: String, deadline: Duration },
     #[error("`{command}` ended with {status}: {said}")]
     Refused { command: String, status: ExitStatus, said: String },
     #[error("`{command}` answered what cannot be read: {problem}")]
@@ -35,18 +39,60 @@ pub enum ToolError {
     Task(String),
 }
 
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+impl Said {
+    /// The last line of what it complained of.
+    pub fn last_complaint(&self) -> Option<&str> {
+        self.stderr.lines().map(str::trim).rfind(|line| !line.is_empty())
+    }
+}
+
 impl Tool {
-    /// Calls it; any exit code is an answer.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), given: Arc::default(), commands: Arc::new(System) }
+    }
+
+    pub fn given(self, given: Given) -> Self {
+        Self { given: Arc::new(given), ..self }
+    }
+
+    #[cfg(test)]
+    pub fn answered_by(self, commands: Arc<dyn Commands>) -> Self {
+        Self { commands, ..self }
+    }
+
+    /// The same program, which holds a lock with us for as long as it runs, even when nobody waits for it any more.
+    pub fn holding(&self, lock: Arc<File>) -> Self {
+        let given = Given { held: Some(lock), ..Given::clone(&self.given) };
+        self.clone().given(given)
+    }
+
+    /// Calls it; any exit code is an answer. When the caller gives up waiting the call goes on.
     pub async fn ask(&self, arguments: &[&str], stdin: &[u8], deadline: Duration) -> Result<Said, ToolError> {
-        let (program, given) = (self.program.clone(), self.given.clone());
-        let (words, stdin): (Vec<String>, _) = (arguments.iter().map(ToString::to_string).collect(), stdin.to_vec());
+        let (own, stdin) = (self.clone(), stdin.to_vec());
+        let words: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let called = tokio::task::spawn_blocking(move || {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            commands::run_given(&program, &words, &given, stdin, deadline)
+            own.commands.run(&own.program, &words, &own.given, stdin, deadline)
         });
-        let output = called.await.map_err(|_| ToolError::Task(self.line(arguments)))??;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Said { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) })
+        match called.await.map_err(|_| ToolError::Task(self.line(arguments)))? {
+            Ok(output) => Ok(output.into()),
+            Err(CommandError::Deadline { deadline, .. }) => {
+                Err(ToolError::Late { command: self.line(arguments), deadline })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The same for callers that have nothing to do beside it.
+    pub fn ask_now(&self, arguments: &[&str], deadline: Duration) -> Result<Said, CommandError> {
+        Ok(self.commands.run(&self.program, arguments, &self.given, Vec::new(), deadline)?.into())
     }
 
     /// Calls it; what it printed, if it succeeded.
