@@ -28,6 +28,9 @@ pub struct Machines {
     /// What that image has installed, with commas between; scenarios that need it are run and not skipped.
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', requires = "provider")]
     machine_has: Vec<Has>,
+    /// Virtual machines instead of system containers, for lxd and incus.
+    #[arg(long, requires = "provider")]
+    machine_vm: bool,
     /// A bridge of this machine for the next segment of each topology, for multipass; repeatable.
     #[arg(long, value_name = "BRIDGE", requires = "provider")]
     machine_network: Vec<String>,
@@ -195,9 +198,9 @@ impl Place {
             }
             There::Nothing => {}
         }
-        let Machines { provider: name, machine_image, machine_has, machine_network } = &self.machines;
+        let Machines { provider: name, machine_image, machine_has, machine_vm, machine_network } = &self.machines;
         let has = machine_has.iter().map(|has| has.capability()).collect();
-        let image = Image { name: machine_image.clone(), has };
+        let image = Image { name: machine_image.clone(), has, virtual_machine: *machine_vm };
         provider(name.unwrap_or(Name::Netns), &image, machine_network, purpose)
     }
 }
@@ -215,7 +218,10 @@ impl Machines {
             ("--machine-has", (!has.is_empty()).then(|| has.join(","))),
         ];
         all.extend(self.machine_network.iter().map(|bridge| ("--machine-network", Some(bridge.clone()))));
-        all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
+        let mut words: Vec<String> =
+            all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect();
+        words.extend(self.machine_vm.then(|| "--machine-vm".to_string()));
+        words
     }
 }
 

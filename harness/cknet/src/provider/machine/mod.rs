@@ -21,6 +21,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{ProviderError, Topology};
 use crate::scenario::model::Capability;
 
 pub use self::node::MachineNode;
@@ -99,6 +100,34 @@ pub struct Image {
     pub name: Option<String>,
     /// What its machines can do beyond [`capabilities`], because programs are installed in it.
     pub has: Vec<Capability>,
+    /// Virtual machines are made of it where a provider would make system containers.
+    pub virtual_machine: bool,
+}
+
+/// What a machine is called by its provider: a name that tells run, cluster and node.
+pub fn called(run: &str, key: &str, node: &str) -> String {
+    format!("cknet-{run}-{key}-{node}")
+}
+
+/// Longest host name (RFC 1123, 2.1: 63 octets and more; providers and Kubernetes allow 63).
+const LONGEST_NAME: usize = 63;
+
+/// Whether machines can be called so; found out before anything is made.
+pub fn can_be_called(
+    provider: &'static str,
+    run: &str,
+    key: &str,
+    topology: &Topology,
+) -> Result<(), ProviderError> {
+    let mut names = topology.nodes.iter().map(|node| called(run, key, &node.name));
+    match names.find(|name| name.len() > LONGEST_NAME) {
+        None => Ok(()),
+        Some(name) => Err(ProviderError::Failed {
+            provider,
+            doing: format!("call a machine `{name}`"),
+            cause: format!("a name has at most {LONGEST_NAME} characters; give the node a shorter one"),
+        }),
+    }
 }
 
 /// What every machine can do, and what those of an image can.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use crate::commands::{CommandError, Commands, Given};
 ///
 /// `late` instead of an answer is a call that does not end within its deadline, `absent` a program that is not there.
 pub struct Recorded {
+    name: String,
     pub doing: String,
     pub outcome: String,
     calls: Arc<Calls>,
@@ -51,7 +52,17 @@ struct Call {
 }
 
 impl Recorded {
-    pub fn read(path: &Path) -> Self {
+    /// All files of a provider.
+    pub fn all(provider: &str) -> Vec<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/recorded").join(provider);
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        assert!(!paths.is_empty(), "nothing is written down for {provider}");
+        paths.iter().map(|path| Self::read(path)).collect()
+    }
+
+    fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap();
         let (mut doing, mut outcome, mut calls) = (String::new(), Vec::new(), VecDeque::<Call>::new());
         for line in text.lines().filter(|line| !line.is_empty()) {
@@ -74,7 +85,8 @@ impl Recorded {
             }
         }
         let calls = Calls { coming: calls.into(), ..Calls::default() };
-        Self { doing, outcome: outcome.join("\n"), calls: Arc::new(calls) }
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        Self { name, doing, outcome: outcome.join("\n"), calls: Arc::new(calls) }
     }
 
     /// The program that answers so.
@@ -85,11 +97,12 @@ impl Recorded {
     /// Holds what came of it against what is written down, and that every call was made and no other.
     pub fn judge(&self, outcome: &str) {
         let unexpected = self.calls.unexpected.lock().unwrap();
-        assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
+        let name = &self.name;
+        assert!(unexpected.is_empty(), "{name}: {}", unexpected.join("\n"));
         let coming = self.calls.coming.lock().unwrap();
         let left: Vec<&str> = coming.iter().map(|call| call.arguments.as_str()).collect();
-        assert!(left.is_empty(), "not called: {}", left.join("\n"));
-        assert_eq!(outcome, self.outcome);
+        assert!(left.is_empty(), "{name}: not called: {}", left.join("\n"));
+        assert_eq!(outcome, self.outcome, "{name}");
     }
 }
 

@@ -272,6 +272,7 @@ impl Multipass {
         if !findings.is_empty() {
             return Err(ProviderError::Unfit { provider: "multipass", findings });
         }
+        machine::can_be_called("multipass", &self.run, key, topology)?;
         let bridges = self.bridges.of(&self.tool, topology).await?;
         self.bridges.reserve(&self.tool, key, &self.prefix(key), &bridges).await?;
         let mut machines = Vec::new();

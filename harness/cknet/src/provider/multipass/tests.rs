@@ -1,10 +1,8 @@
 //! Every call and every answer of Multipass that is written down in `fixtures/recorded/multipass`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-use rstest::rstest;
 
 use super::Multipass;
 use crate::provider::machine::replayed::Recorded;
@@ -35,10 +33,14 @@ fn made(done: Result<Vec<Machine>, ProviderError>) -> String {
 }
 
 /// Time stands still where nobody waits for a program.
-#[rstest]
 #[tokio::test(start_paused = true)]
-async fn multipass_answers(#[files("../../fixtures/recorded/multipass/*.txt")] path: PathBuf) {
-    let recorded = Recorded::read(&path);
+async fn every_answer_is_understood() {
+    for recorded in Recorded::all("multipass") {
+        judge(&recorded).await;
+    }
+}
+
+async fn judge(recorded: &Recorded) {
     let folder = tempfile::tempdir().unwrap();
     let image = Image::default();
     let mut provider = Multipass::new("r1", folder.path(), "/bin/true".into(), &image, &[], Arc::new(|_| ()));

@@ -104,6 +104,7 @@ impl Vagrant {
     }
 
     async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
+        machine::can_be_called("vagrant", &self.run, key, topology)?;
         let (place, hypervisor) = (self.place(key), self.hypervisor);
         let emulated = hypervisor == Hypervisor::Libvirt && !hypervisor::processor_runs_guests();
         if emulated {

@@ -1,23 +1,30 @@
-//! Machines that LXD or Incus makes: system containers with an init of their own, one managed bridge without addresses
-//! for each segment, and hardware addresses by which NICs are found.
+//! Machines that LXD or Incus makes: system containers with an init of their own or virtual machines, one managed bridge
+//! without addresses for each segment, and hardware addresses by which NICs are found.
 //!
-//! Everything that is made carries `user.cknet.run` and `user.cknet.cluster`; nothing else is ever removed.
+//! Everything that is made carries `user.cknet.run` and `user.cknet.cluster`; nothing else is ever removed. It is all in
+//! the project `default`, whichever project the user's client is switched to.
+
+mod instance;
+mod product;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cknet_kernel::route::mac_text;
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+pub use self::product::Product;
 use super::machine::{
-    self, Boot, Console, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, hardware_address, prepare,
+    self, Boot, Console, Image, Machine, PrepareError, Tool, ToolError, Within, hardware_address, prepare,
     prepare_again,
 };
-use super::{Finding, Lease, Nic, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
+use super::{Finding, Lease, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
+use crate::commands::CommandError;
 use crate::scenario::model::Capability;
 
 /// Longest time for a question.
@@ -35,41 +42,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Longest time from the start of an instance to a shell on it.
 const SHELL: Duration = Duration::from_secs(120);
 
+/// The same for a virtual machine, whose shell comes with an agent that starts late.
+const SHELL_OF_VM: Duration = Duration::from_secs(300);
+
+/// Longest time to take an interrupted run's machines down: what is being made is awaited first.
+const TAKE_DOWN: Duration = Duration::from_secs(3 * 60);
+
 const RUN: &str = "user.cknet.run";
 const CLUSTER: &str = "user.cknet.cluster";
-
-/// The image unless one is named: what the snap of Canonical Kubernetes is tested on.
-pub const IMAGE: &str = "ubuntu:24.04";
-
-/// The two products with this API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Product {
-    Lxd,
-    Incus,
-}
-
-impl Product {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lxd => "lxd",
-            Self::Incus => "incus",
-        }
-    }
-
-    fn program(self) -> &'static str {
-        match self {
-            Self::Lxd => "lxc",
-            Self::Incus => "incus",
-        }
-    }
-
-    fn install(self) -> &'static str {
-        match self {
-            Self::Lxd => "snap install lxd, or: apt-get install lxd; then: lxd init --minimal",
-            Self::Incus => "apt-get install incus; then: incus admin init --minimal",
-        }
-    }
-}
 
 /// The provider.
 #[derive(Clone)]
@@ -78,10 +58,8 @@ pub struct Lxd {
     tool: Tool,
     /// The run whose machines these are.
     run: String,
-    image: String,
+    image: Image,
     boot: Boot,
-    /// What the image has beyond what every machine has.
-    has: Vec<Capability>,
 }
 
 impl Lxd {
@@ -89,15 +67,9 @@ impl Lxd {
     /// which packages and images come.
     pub fn new(product: Product, run: &str, executable: PathBuf, image: &Image, way_out: bool) -> Self {
         let tool = Tool::new(product.program());
-        let boot = Boot { executable, within: machine::boot_time(SHELL), has_way_out: way_out, outlives: false };
-        Self {
-            product,
-            tool,
-            run: run.into(),
-            image: image.name.clone().unwrap_or_else(|| IMAGE.into()),
-            boot,
-            has: image.has.clone(),
-        }
+        let within = machine::boot_time(if image.virtual_machine { SHELL_OF_VM } else { SHELL });
+        let boot = Boot { executable, within, has_way_out: way_out, outlives: false };
+        Self { product, tool, run: run.into(), image: image.clone(), boot }
     }
 
     fn failed(&self, doing: impl Into<String>) -> impl FnOnce(ToolError) -> ProviderError {
@@ -110,9 +82,9 @@ impl Lxd {
         ProviderError::Failed { provider, doing, cause: error.to_string() }
     }
 
-    /// A name that tells run, cluster and node: at most 63 letters, digits and `-`, as a host name has to be.
+    /// A name that tells run, cluster and node.
     fn instance(&self, key: &str, node: &str) -> String {
-        format!("cknet-{}-{key}-{node}", self.run)
+        machine::called(&self.run, key, node)
     }
 
     /// A name of at most 15 characters, as a device of the host has to have.
@@ -126,12 +98,13 @@ impl Lxd {
     }
 
     async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
+        machine::can_be_called(self.name(), &self.run, key, topology)?;
         for segment in &topology.segments {
             let (name, mtu) = (self.network(key, &segment.name), format!("bridge.mtu={}", segment.mtu));
             let [run, cluster] = self.mark(key);
             let settings = ["--type=bridge", "ipv4.address=none", "ipv6.address=none", &mtu, &run, &cluster];
-            let call = ["network", "create", &name].into_iter().chain(settings).collect::<Vec<_>>();
-            self.tool.call(&call, CHANGE).await.map_err(self.failed(format!("make segment `{}`", segment.name)))?;
+            let call = ["--project", "default", "network", "create", &name].into_iter().chain(settings);
+            self.tool.call(&call.collect::<Vec<_>>(), CHANGE).await.map_err(self.failed(format!("make segment `{}`", segment.name)))?;
         }
         let (pool, way_out) = self.defaults().await.map_err(self.failed("look at the default profile"))?;
         try_join_all(topology.nodes.iter().map(|node| self.launch(key, node, &pool, way_out.as_ref()))).await
@@ -139,7 +112,7 @@ impl Lxd {
 
     /// The storage pool for root disks, and the NIC of the default profile.
     async fn defaults(&self) -> Result<(String, Option<Value>), ToolError> {
-        let profile = self.tool.read(&["query", "/1.0/profiles/default"], QUICK).await?;
+        let profile = self.tool.read(&["query", "/1.0/profiles/default?project=default"], QUICK).await?;
         let devices = profile.get("devices").and_then(Value::as_object).cloned().unwrap_or_default();
         let kind = |device: &&Value, kind: &str| device.get("type").and_then(Value::as_str) == Some(kind);
         let pool = devices.values().filter(|device| kind(device, "disk")).find_map(|disk| disk.get("pool")?.as_str());
@@ -160,72 +133,66 @@ impl Lxd {
         way_out: Option<&Value>,
     ) -> Result<Machine, ProviderError> {
         let name = self.instance(key, &node.name);
-        let mut devices = serde_json::Map::new();
-        devices.insert("root".into(), json!({"type": "disk", "path": "/", "pool": pool}));
-        for nic in &node.nics {
-            let parent = self.network(key, &nic.segment);
-            let hardware = mac_text(self.hardware(key, node, nic));
-            devices.insert(
-                format!("cknet-{}", nic.name),
-                json!({"type": "nic", "nictype": "bridged", "parent": parent, "name": nic.name, "hwaddr": hardware}),
-            );
-        }
-        if self.boot.has_way_out
-            && let Some(nic) = way_out
-        {
-            let mut nic = nic.clone();
-            // Not called as any NIC of the topology is, and no candidate of Calico's autodetection.
-            nic["name"] = json!("virbr-mgmt");
-            devices.insert("cknet-way-out".into(), nic);
-        }
-        let description = json!({
-            "config": {
-                RUN: self.run,
-                CLUSTER: key,
-                // A node mounts, makes namespaces and loads rules: what a container of its own is asked for less.
-                "security.nesting": "true",
-                "security.privileged": "true",
-            },
-            "devices": devices,
-        });
-        let init = ["init", &self.image, &name, "--no-profiles"];
-        let doing = || format!("make `{name}`");
-        let text = description.to_string().into_bytes();
-        self.tool.call_with(&init, &text, INIT).await.map_err(self.failed(doing()))?;
-        self.tool.call(&["start", &name], CHANGE).await.map_err(self.failed(format!("start `{name}`")))?;
+        let description = self.describe(key, node, pool, way_out).to_string().into_bytes();
+        let image = self.image.name.as_deref().unwrap_or_else(|| self.product.image());
+        let mut init = vec!["--project", "default", "init", image, &name, "--no-profiles"];
+        init.extend(self.image.virtual_machine.then_some("--vm"));
+        let made = self.tool.call_with(&init, &description, INIT).await;
+        made.map_err(self.failed(format!("make `{name}`")))?;
+        self.change(&["start", &name]).await.map_err(self.failed(format!("start `{name}`")))?;
         Ok(self.machine(key, node))
     }
 
-    fn hardware(&self, key: &str, node: &NodeSpec, nic: &Nic) -> [u8; 6] {
-        hardware_address(&[&self.run, key, &node.name, &nic.name])
+    /// A call that changes something, in the one project.
+    async fn change(&self, words: &[&str]) -> Result<String, ToolError> {
+        self.tool.call(&[&["--project", "default"], words].concat(), CHANGE).await
     }
 
     /// An instance that is there.
     fn machine(&self, key: &str, node: &NodeSpec) -> Machine {
         let name = self.instance(key, &node.name);
-        let arguments = ["exec", "--mode=non-interactive", &name, "--"].map(String::from).to_vec();
+        let arguments = ["--project", "default", "exec", "--mode=non-interactive", &name, "--"];
+        let arguments = arguments.map(String::from).to_vec();
         let transport = Arc::new(Within { program: self.tool.program.clone(), arguments });
         let console = Console::Call {
             tool: self.tool.clone(),
-            words: ["console", name.as_str(), "--show-log"].map(String::from).to_vec(),
+            words: ["--project", "default", "console", name.as_str(), "--show-log"].map(String::from).to_vec(),
         };
-        let macs = node.nics.iter().map(|nic| (nic.name.clone(), self.hardware(key, node, nic))).collect();
+        let macs = node.nics.iter().map(|nic| (nic.name.clone(), self.hardware(key, node, &nic.name))).collect();
         Machine { node: node.name.clone(), called: name, transport, macs, console: Some(console) }
     }
 
-    /// Calls `snapshot` or `restore` for all instances of a topology.
-    async fn with_snapshot(&self, verb: &str, key: &str, topology: &Topology) -> Result<(), ProviderError> {
-        let each = topology.nodes.iter().map(|node| async {
+    /// Keeps the state of all instances of a topology.
+    async fn keep(&self, key: &str, topology: &Topology) -> Result<(), ProviderError> {
+        self.each(key, topology, "keep the state of", |name| self.product.snapshot(name)).await
+    }
+
+    /// Puts them back to it; an instance that runs is stopped for it and started again.
+    async fn put_back(&self, key: &str, topology: &Topology) -> Result<(), ProviderError> {
+        self.each(key, topology, "put back", |name| self.product.restore(name)).await
+    }
+
+    async fn each(
+        &self,
+        key: &str,
+        topology: &Topology,
+        doing: &str,
+        call: impl Fn(&str) -> Vec<String>,
+    ) -> Result<(), ProviderError> {
+        let each = topology.nodes.iter().map(|node| {
             let name = self.instance(key, &node.name);
-            let done = self.tool.call(&[verb, &name, SNAPSHOT], CHANGE).await;
-            done.map_err(self.failed(format!("{verb} `{name}`")))
+            let words = call(&name);
+            async move {
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                self.change(&words).await.map_err(self.failed(format!("{doing} `{name}`")))
+            }
         });
         try_join_all(each).await.map(|_| ())
     }
 
     /// The names of what was made under a key, of one kind: `instances` or `networks`.
     async fn made(&self, kind: &str, key: &str) -> Result<Vec<String>, ToolError> {
-        let path = format!("/1.0/{kind}?recursion=1");
+        let path = format!("/1.0/{kind}?recursion=1&project=default");
         let all = self.tool.read(&["query", &path], QUICK).await?;
         let ours = |thing: &&Value| {
             let setting = |name: &str| thing.get("config").and_then(|config| config.get(name)?.as_str());
@@ -236,12 +203,13 @@ impl Lxd {
     }
 
     /// Waits until the daemon has nothing under way for instances of a key: what it was asked for by somebody who has
-    /// ended since goes on, and nothing can be deleted before.
-    async fn settled(&self, key: &str) -> Result<(), ToolError> {
+    /// ended since goes on, and nothing can be deleted before. An image may have to be downloaded for it.
+    async fn settled(&self, key: &str) -> Result<(), ProviderError> {
         let ours = format!("/{}", self.instance(key, ""));
         let started = Instant::now();
         loop {
-            let all = self.tool.read(&["query", "/1.0/operations?recursion=1"], QUICK).await?;
+            let all = self.tool.read(&["query", "/1.0/operations?recursion=1&project=default"], QUICK).await;
+            let all = all.map_err(self.failed("list operations"))?;
             let lists = all.as_object().into_iter().flat_map(serde_json::Map::values).filter_map(Value::as_array);
             let says = |operation: &Value, key: &str, word: &str| {
                 operation.get(key).and_then(Value::as_str).is_some_and(|said| said == word)
@@ -251,23 +219,28 @@ impl Lxd {
             let resources = lists.flatten().filter(running).filter_map(|operation| operation.get("resources"));
             // Operations of other kinds have other resources.
             let busy = resources.into_iter().any(|resources| resources.to_string().contains(&ours));
-            if !busy || started.elapsed() >= CHANGE {
+            if !busy {
                 return Ok(());
+            }
+            if started.elapsed() >= INIT {
+                let cause = format!("an operation for `{}...` is still under way after {INIT:?}", self.instance(key, ""));
+                let (provider, doing) = (self.name(), "wait for the daemon".into());
+                return Err(ProviderError::Failed { provider, doing, cause });
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
     async fn remove(&self, key: &str) -> Result<(), ProviderError> {
-        self.settled(key).await.map_err(self.failed("list operations"))?;
+        self.settled(key).await?;
         let instances = self.made("instances", key).await.map_err(self.failed("list instances"))?;
         let each = instances.iter().map(|name| async move {
-            let deleted = self.tool.call(&["delete", "--force", name], CHANGE).await;
+            let deleted = self.change(&["delete", "--force", name]).await;
             deleted.map_err(self.failed(format!("delete `{name}`")))
         });
         try_join_all(each).await?;
         for name in self.made("networks", key).await.map_err(self.failed("list networks"))? {
-            let deleted = self.tool.call(&["network", "delete", &name], CHANGE).await;
+            let deleted = self.change(&["network", "delete", &name]).await;
             deleted.map_err(self.failed(format!("delete network `{name}`")))?;
         }
         Ok(())
@@ -280,24 +253,42 @@ impl Provider for Lxd {
     }
 
     fn capabilities(&self) -> Vec<Capability> {
-        machine::capabilities(&self.has)
+        machine::capabilities(&self.image.has)
+    }
+
+    fn at_once(&self) -> Option<usize> {
+        self.image.virtual_machine.then_some(1)
+    }
+
+    fn take_down(&self) -> Duration {
+        TAKE_DOWN
     }
 
     fn preflight(&self) -> Vec<Finding> {
-        let program = self.product.program();
-        match crate::commands::run(&self.tool.program, &["query", "/1.0"], QUICK) {
-            Ok(output) if output.status.success() => Vec::new(),
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                let said = said.lines().last().unwrap_or("it said nothing").trim().to_string();
-                let what = format!("`{program}` reaches no daemon: {said}");
-                let fix = format!(
-                    "start it and let this user reach its socket: usermod -aG {} $USER, then log in again",
-                    self.product.name()
-                );
-                vec![Finding { what, fix }]
+        let (program, product) = (self.product.program(), self.product);
+        let finding = |what: String, fix: String| vec![Finding { what, fix }];
+        let said = match self.tool.ask_now(&["query", "/1.0/storage-pools?project=default"], QUICK) {
+            Ok(said) => said,
+            Err(CommandError::Start { .. }) => {
+                return finding(format!("the program `{program}`"), product.install().into());
             }
-            Err(_) => vec![Finding { what: format!("the program `{program}`"), fix: self.product.install().into() }],
+            Err(late @ CommandError::Deadline { .. }) => return finding(late.to_string(), product.restart().into()),
+        };
+        if !said.status.success() {
+            let last = said.last_complaint().unwrap_or("it said nothing");
+            let fix = format!(
+                "start it and let this user reach its socket: usermod -aG {} $USER, then log in again",
+                product.group()
+            );
+            return finding(format!("`{program}` reaches no daemon: {last}"), fix);
+        }
+        match serde_json::from_str::<Value>(&said.stdout).ok().and_then(|pools| pools.as_array().map(Vec::len)) {
+            Some(1..) => Vec::new(),
+            Some(0) => finding("a storage pool".into(), product.init().into()),
+            None => {
+                let what = format!("`{program} query` answered what cannot be read: {}", said.stdout.trim());
+                finding(what, product.restart().into())
+            }
         }
     }
 
@@ -318,7 +309,7 @@ impl Provider for Lxd {
 
     fn enter(&self, key: &str, node: &str, argv: &[String]) -> Option<Command> {
         let mut command = Command::new(&self.tool.program);
-        command.args(["exec", &self.instance(key, node), "--"]).args(argv);
+        command.args(["--project", "default", "exec", &self.instance(key, node), "--"]).args(argv);
         Some(command)
     }
 
@@ -339,7 +330,7 @@ struct Made {
 impl Release for Made {
     fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
         async move {
-            self.provider.with_snapshot("snapshot", &self.key, &self.topology).await?;
+            self.provider.keep(&self.key, &self.topology).await?;
             self.kept = true;
             Ok(nodes)
         }
@@ -351,8 +342,7 @@ impl Release for Made {
             if !self.kept {
                 return Ok(None);
             }
-            // An instance that runs is stopped for it and started again.
-            self.provider.with_snapshot("restore", &self.key, &self.topology).await?;
+            self.provider.put_back(&self.key, &self.topology).await?;
             let machines = self.topology.nodes.iter().map(|node| self.provider.machine(&self.key, node)).collect();
             let nodes = prepare_again(machines, &self.topology, &self.provider.boot).await;
             nodes.map(Some).map_err(|error| self.provider.unprepared(&error))
