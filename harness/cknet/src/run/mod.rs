@@ -84,14 +84,7 @@ impl Run {
         let mut tasks = JoinSet::new();
         for _ in 0..self.clusters.max(1) {
             let (run, queue) = (self.clone(), queue.clone());
-            tasks.spawn(async move {
-                let mut leaks = Vec::new();
-                // What is kept for a person is made once.
-                while let Some((number, kind)) = queue.next(run.keep.is_none()) {
-                    leaks.extend(run.on_clusters(number, kind).await);
-                }
-                leaks
-            });
+            tasks.spawn(async move { run.clusters_one_by_one(&queue).await });
         }
         let mut leaks = Vec::new();
         while let Some(ended) = tasks.join_next().await {
@@ -108,16 +101,46 @@ impl Run {
         self.sink.tell(Cleanup { leaks, kept: None, took_ms });
     }
 
-    /// Carries out batches of one kind until there are none, on one cluster after the other where that is needed.
-    async fn on_clusters(&self, number: usize, kind: &Kind) -> Vec<Leak> {
+    /// Carries out kind by kind until there are none; what cannot be removed.
+    async fn clusters_one_by_one(&self, queue: &Queue) -> Vec<Leak> {
         let mut leaks = Vec::new();
+        // The cluster that was used last, if it is still there, on machines of that kind's topology.
+        let mut used: Option<(Made, &Kind)> = None;
+        // What is kept for a person is made once.
+        while let Some((number, kind)) =
+            queue.next(self.keep.is_none(), used.as_ref().map(|(_, kind)| &kind.planned.topology))
+        {
+            let machines = match used.take() {
+                Some((made, before)) if before.planned.topology == kind.planned.topology => Some(made),
+                Some((made, _)) => {
+                    leaks.extend(self.unmake(made).await);
+                    None
+                }
+                None => None,
+            };
+            used = self.on_clusters(number, kind, queue, machines, &mut leaks).await.map(|made| (made, kind));
+        }
+        if let Some((made, _)) = used {
+            leaks.extend(self.unmake(made).await);
+        }
+        leaks
+    }
+
+    /// Carries out batches of one kind until there are none, on one cluster after the other where that is needed; the
+    /// first perhaps on the machines of one that was used. The cluster that was used last.
+    async fn on_clusters(
+        &self,
+        number: usize,
+        kind: &Kind,
+        queue: &Queue,
+        mut used: Option<Made>,
+        leaks: &mut Vec<Leak>,
+    ) -> Option<Made> {
         let mut waiting: VecDeque<Trial> = VecDeque::new();
-        // The cluster that was used last, if it is still there.
-        let mut used: Option<Made> = None;
         let mut may_keep = self.keep.is_none();
         while !self.stop.is_cancelled() && refill(&mut waiting, kind) {
             let again = match used.take() {
-                Some(made) => self.make_again(made, &kind.planned, &mut leaks).await,
+                Some(made) => self.make_again(made, &kind.planned, leaks).await,
                 None => None,
             };
             if self.stop.is_cancelled() && again.is_none() {
@@ -127,7 +150,7 @@ impl Run {
                 Some(made) => Ok(made),
                 None => {
                     let key = format!("c{number}-{}", kind.another());
-                    let keep = may_keep && kind.needs_another(&waiting);
+                    let keep = may_keep && queue.wants_again(kind, &waiting);
                     self.make(&key, &kind.planned, keep).await
                 }
             };
@@ -149,10 +172,7 @@ impl Run {
                 }
             }
         }
-        if let Some(made) = used {
-            leaks.extend(self.unmake(made).await);
-        }
-        leaks
+        used
     }
 
     /// Carries out trials until there are none or one has left the cluster in a state that cannot be undone.

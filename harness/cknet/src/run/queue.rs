@@ -1,12 +1,14 @@
 //! What is still to be done on which cluster: batches of trials, taken by tasks that each hold one cluster.
 //!
-//! Each kind of cluster is begun by one task; when there is nothing left to begin, a task joins where most is waiting
-//! and makes a second cluster of that kind. It must not know how clusters are made.
+//! Each kind of cluster is begun by one task, which goes on with a kind that the same machines can be; when there is
+//! nothing left to begin, a task joins where most is waiting and makes a second cluster of that kind. It must not know
+//! how clusters are made.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use crate::plan::{PlannedCluster, Trial};
+use crate::provider::Topology;
 
 /// Making another cluster takes about as long as so many batches.
 const WORTH_A_CLUSTER: usize = 3;
@@ -38,19 +40,26 @@ impl Queue {
         Self { kinds: clusters.into_iter().map(kind).collect() }
     }
 
-    /// Where a task that is free goes on: the number of a kind that nobody has begun, or of the one where the most
-    /// is waiting, if `join` allows that and it is worth a cluster.
-    pub fn next(&self, join: bool) -> Option<(usize, &Kind)> {
-        let begin = self.kinds.iter().position(|kind| {
-            let mut state = kind.locked();
-            !std::mem::replace(&mut state.begun, true)
-        });
-        let number = begin.or_else(|| {
+    /// Where a task that is free goes on: the number of a kind that nobody has begun, one of that topology if there is
+    /// one, or of the kind where the most is waiting, if `join` allows that and it is worth a cluster.
+    pub fn next(&self, join: bool, topology: Option<&Topology>) -> Option<(usize, &Kind)> {
+        let begin = |kind: &Kind| !std::mem::replace(&mut kind.locked().begun, true);
+        let alike = |kind: &Kind| topology == Some(&kind.planned.topology);
+        let begun = self.kinds.iter().position(|kind| alike(kind) && begin(kind));
+        let begun = begun.or_else(|| self.kinds.iter().position(begin));
+        let number = begun.or_else(|| {
             let waiting = self.kinds.iter().map(|kind| kind.locked().waiting.len()).enumerate();
             let (number, most) = waiting.max_by_key(|(_, waiting)| *waiting)?;
             (join && most >= WORTH_A_CLUSTER).then_some(number)
         })?;
         Some((number, self.kinds.get(number)?))
+    }
+
+    /// Whether machines that are about to be made for a kind are likely to be wanted in the state that they are made in
+    /// once more: for another cluster of the kind, or for one of another kind that nobody has begun.
+    pub fn wants_again(&self, kind: &Kind, first: &VecDeque<Trial>) -> bool {
+        let alike = |other: &Kind| other.planned.topology == kind.planned.topology && !other.locked().begun;
+        kind.needs_another(first) || self.kinds.iter().any(alike)
     }
 }
 
@@ -62,7 +71,7 @@ impl Kind {
 
     /// Whether a cluster that is about to be made for these trials, and then for what is still waiting, is likely to be
     /// spoiled before there is nothing left to do.
-    pub fn needs_another(&self, first: &VecDeque<Trial>) -> bool {
+    fn needs_another(&self, first: &VecDeque<Trial>) -> bool {
         let state = self.locked();
         let mut to_do = first.iter().chain(state.waiting.iter().flatten());
         to_do.any(Trial::spoils) && to_do.next().is_some()

@@ -344,6 +344,16 @@ fn put_back(here: &Workplace) -> Result<(), Failed> {
     let counted = ["launch", "snapshot", "restore", "delete"].map(|verb| here.count(verb));
     holds("each machine is launched, kept, put back and deleted once", counted == [2, 2, 2, 2], &here.calls())?;
     holds("it is told", said.contains("on the machines of the one before"), &said)?;
+    // Another cluster on the same topology is put on the same machines.
+    std::fs::remove_file(here.path("multipass/calls"))?;
+    let path = suite.join("marking/two.yaml");
+    let other =
+        std::fs::read_to_string(&path)?.replace("workloads:\n", "cluster: {podCidr: 10.77.0.0/16}\nworkloads:\n");
+    std::fs::write(path, other)?;
+    let output = here.script(&format!("$CKNET run --scenarios {} --provider multipass", suite.display()));
+    holds("both pass", output.status.code() == Some(0), &text(&output))?;
+    let counted = ["launch", "snapshot", "restore", "delete"].map(|verb| here.count(verb));
+    holds("machines carry clusters of several kinds", counted == [2, 2, 2, 2], &here.calls())?;
     // One alone spoils nothing for anybody.
     std::fs::remove_file(here.path("multipass/calls")).unwrap();
     let output = here.script(&format!("$CKNET run marking.one --scenarios {} --provider multipass", suite.display()));

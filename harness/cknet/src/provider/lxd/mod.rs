@@ -104,7 +104,10 @@ impl Lxd {
             let [run, cluster] = self.mark(key);
             let settings = ["--type=bridge", "ipv4.address=none", "ipv6.address=none", &mtu, &run, &cluster];
             let call = ["--project", "default", "network", "create", &name].into_iter().chain(settings);
-            self.tool.call(&call.collect::<Vec<_>>(), CHANGE).await.map_err(self.failed(format!("make segment `{}`", segment.name)))?;
+            self.tool
+                .call(&call.collect::<Vec<_>>(), CHANGE)
+                .await
+                .map_err(self.failed(format!("make segment `{}`", segment.name)))?;
         }
         let (pool, way_out) = self.defaults().await.map_err(self.failed("look at the default profile"))?;
         try_join_all(topology.nodes.iter().map(|node| self.launch(key, node, &pool, way_out.as_ref()))).await
@@ -223,7 +226,8 @@ impl Lxd {
                 return Ok(());
             }
             if started.elapsed() >= INIT {
-                let cause = format!("an operation for `{}...` is still under way after {INIT:?}", self.instance(key, ""));
+                let cause =
+                    format!("an operation for `{}...` is still under way after {INIT:?}", self.instance(key, ""));
                 let (provider, doing) = (self.name(), "wait for the daemon".into());
                 return Err(ProviderError::Failed { provider, doing, cause });
             }

@@ -36,7 +36,9 @@ impl Product {
     pub fn install(self) -> &'static str {
         match self {
             Self::Lxd => "snap install lxd, or: apt-get install lxd dnsmasq-base; then: lxd init --minimal",
-            Self::Incus => "apt-get install incus (Debian 12: incus-base of its backports); then: incus admin init --minimal",
+            Self::Incus => {
+                "apt-get install incus (Debian 12: incus-base of its backports); then: incus admin init --minimal"
+            }
         }
     }
 

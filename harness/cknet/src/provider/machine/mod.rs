@@ -113,12 +113,7 @@ pub fn called(run: &str, key: &str, node: &str) -> String {
 const LONGEST_NAME: usize = 63;
 
 /// Whether machines can be called so; found out before anything is made.
-pub fn can_be_called(
-    provider: &'static str,
-    run: &str,
-    key: &str,
-    topology: &Topology,
-) -> Result<(), ProviderError> {
+pub fn can_be_called(provider: &'static str, run: &str, key: &str, topology: &Topology) -> Result<(), ProviderError> {
     let mut names = topology.nodes.iter().map(|node| called(run, key, &node.name));
     match names.find(|name| name.len() > LONGEST_NAME) {
         None => Ok(()),

@@ -55,8 +55,7 @@ impl Recorded {
     /// All files of a provider.
     pub fn all(provider: &str) -> Vec<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/recorded").join(provider);
-        let mut paths: Vec<PathBuf> =
-            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         assert!(!paths.is_empty(), "nothing is written down for {provider}");
         paths.iter().map(|path| Self::read(path)).collect()
