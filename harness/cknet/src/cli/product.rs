@@ -141,7 +141,6 @@ impl Product {
     fn install(&self) -> Install {
         let channel = self.channel.clone().unwrap_or_default();
         Install {
-            version: channel.parse().ok(),
             channel,
             package: self.package.clone(),
             images: self.images.clone(),

@@ -14,6 +14,11 @@ use crate::{Case, Needs};
 
 pub const TRIALS: &[Case] = &[
     (Needs::Nothing, "former::groups_are_shared_out_whole", groups_are_shared_out_whole),
+    (
+        Needs::Nothing,
+        "former::jobs_are_planned_for_channels_that_there_are",
+        jobs_are_planned_for_channels_that_there_are,
+    ),
     (Needs::Nothing, "former::a_share_that_is_none_is_refused", a_share_that_is_none_is_refused),
     (Needs::Nothing, "former::a_comparison_names_what_changed", a_comparison_names_what_changed),
     (Needs::Nothing, "former::clusters_are_compared_with_their_like", clusters_are_compared_with_their_like),
@@ -133,6 +138,32 @@ fn groups_are_shared_out_whole() {
     assert_eq!(one["include"].as_array().unwrap().len(), 1);
     let refused = workplace.run(["list", "--groups", "2"]).expect(2);
     assert!(refused.stderr.contains("`--format gha-matrix`"), "{}", refused.stderr);
+}
+
+fn jobs_are_planned_for_channels_that_there_are() {
+    let workplace = Workplace::new();
+    let plan = ["list", "policy.deny-all-ingress", "--format", "gha-matrix"];
+    let list = |more: &[&str]| workplace.run(plan.iter().chain(more));
+    let both = list(&["--channel", "1.36-classic/edge", "--cni", "stock", "--cni", "calico"]).expect(0).stdout;
+    let both: Value = serde_json::from_str(&both).unwrap();
+    let told: Vec<_> = both["include"].as_array().unwrap().iter().map(|job| (&job["id"], &job["cni"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&"1.36-classic-edge-stock-1-1".into(), &"stock".into()),
+            (&"1.36-classic-edge-calico-1-1".into(), &"calico".into()),
+        ] as [(&Value, &Value); 2]
+    );
+    for (wrong, words) in [
+        (&["--channel", "1.36-classic/stabel"][..], "with stable, candidate, beta or edge"),
+        (&["--channel", "latest/stable"], "names no version"),
+        (&["--channel", "1.20/stable"], "1.32 to 1.36 are"),
+        (&["--cni", "calico"], "--channel <CHANNEL>"),
+        (&["--channel", "1.36-classic/edge", "--cni", "flannel"], "possible values"),
+    ] {
+        let refused = list(wrong).expect(2);
+        assert!(refused.stderr.contains(words), "{wrong:?}: {}", refused.stderr);
+    }
 }
 
 fn a_share_that_is_none_is_refused() {
