@@ -57,6 +57,40 @@ pub struct Comparison {
     pub same: usize,
     /// By change, then by case.
     pub entries: Vec<Entry>,
+    /// What each scenario of either run came to.
+    pub scenarios: Vec<Course>,
+}
+
+/// What a scenario came to before and after, in all its cases on all clusters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Course {
+    pub scenario: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Colour>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Colour>,
+}
+
+/// What a scenario came to; of its cases the last of these counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Colour {
+    Skipped,
+    Held,
+    Broken,
+    Refuted,
+}
+
+impl From<Standing> for Colour {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Skipped => Self::Skipped,
+            Standing::Pass | Standing::XFail | Standing::Flaky => Self::Held,
+            Standing::Error | Standing::Aborted => Self::Broken,
+            Standing::Fail | Standing::XPass => Self::Refuted,
+        }
+    }
 }
 
 impl Comparison {
@@ -86,7 +120,7 @@ type Key = (CaseId, Option<String>);
 pub fn compare(before: &[Verdicts], after: &[Verdicts]) -> Comparison {
     let several = [before, after].iter().any(|runs| variants(runs).len() > 1);
     let (mut before, after) = (cases(before, several), cases(after, several));
-    let mut comparison = Comparison::default();
+    let mut comparison = Comparison { scenarios: courses(&before, &after), ..Comparison::default() };
     for (key, now) in after {
         let earlier = before.remove(&key);
         let was = earlier.as_ref().map(|seen| seen.standing);
@@ -103,6 +137,27 @@ pub fn compare(before: &[Verdicts], after: &[Verdicts]) -> Comparison {
     }
     comparison.entries.sort_by(|a, b| (a.change, &a.case, &a.variant).cmp(&(b.change, &b.case, &b.variant)));
     comparison
+}
+
+fn courses(before: &BTreeMap<Key, Seen>, after: &BTreeMap<Key, Seen>) -> Vec<Course> {
+    let (before, after) = (colours(before), colours(after));
+    let all: BTreeSet<&str> = before.keys().chain(after.keys()).copied().collect();
+    let course = |scenario: &str| Course {
+        scenario: scenario.into(),
+        before: before.get(scenario).copied(),
+        after: after.get(scenario).copied(),
+    };
+    all.into_iter().map(course).collect()
+}
+
+fn colours(cases: &BTreeMap<Key, Seen>) -> BTreeMap<&str, Colour> {
+    let mut colours = BTreeMap::new();
+    for seen in cases.values() {
+        let colour = Colour::from(seen.standing);
+        let known = colours.entry(seen.scenario.as_str()).or_insert(colour);
+        *known = colour.max(*known);
+    }
+    colours
 }
 
 impl Entry {

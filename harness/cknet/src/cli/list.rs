@@ -1,8 +1,11 @@
 //! `cknet list`: what there is to run.
 
+use clap::ValueEnum;
 use serde_json::json;
 
 use super::{Selection, complain, print, suite};
+use crate::distribution::canonical;
+use crate::distribution::recipe::Cni;
 use crate::exit::ExitCode;
 use crate::plan::{MOST_PARTITIONS, Partition};
 use crate::scenario::Scenario;
@@ -20,8 +23,16 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_PARTITIONS)))]
     groups: Option<u32>,
     /// With `--format gha-matrix`: a channel of the snap to run on, as in 1.36-classic/stable; repeatable.
-    #[arg(long = "channel", value_name = "CHANNEL")]
+    #[arg(long = "channel", value_name = "CHANNEL", value_parser = of_canonical)]
     channels: Vec<String>,
+    /// With `--channel`: a network of pods to run each channel with; repeatable.
+    #[arg(long = "cni", value_enum, value_name = "CNI", requires = "channels")]
+    networks: Vec<Cni>,
+}
+
+/// A mistyped channel is told where jobs are planned, and not in each of them.
+fn of_canonical(channel: &str) -> Result<String, String> {
+    canonical::version(channel).map(|_| channel.to_string()).map_err(|error| error.to_string())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -43,23 +54,24 @@ pub fn list(options: &Options) -> ExitCode {
     match options.format {
         Format::Text => print(&text(&scenarios, options.cases)),
         Format::Json => print(&format!("{:#}\n", as_json(&scenarios))),
-        Format::GhaMatrix => match matrix(&scenarios, options.groups.unwrap_or(1), &options.channels) {
+        Format::GhaMatrix => match matrix(&scenarios, options) {
             Ok(matrix) => print(&format!("{matrix}\n")),
             Err(code) => code,
         },
     }
 }
 
-/// Channels times groups. A group in which no scenario falls is left out: its job could only say that it had nothing
-/// to do.
-fn matrix(scenarios: &[Scenario], groups: u32, channels: &[String]) -> Result<serde_json::Value, ExitCode> {
-    let nameless = [String::new()];
+/// Channels times networks times groups. A group in which no scenario falls is left out: its job could only say that
+/// it had nothing to do.
+fn matrix(scenarios: &[Scenario], options: &Options) -> Result<serde_json::Value, ExitCode> {
     let mut include = Vec::new();
-    for channel in if channels.is_empty() { &nameless[..] } else { channels } {
-        for group in Partition::all(groups) {
-            let taken = scenarios.iter().filter(|scenario| group.takes(scenario)).count();
-            if taken > 0 {
-                include.push(job(group, channel, taken));
+    for channel in each(&options.channels) {
+        for network in each(&options.networks) {
+            for group in Partition::all(options.groups.unwrap_or(1)) {
+                let taken = scenarios.iter().filter(|scenario| group.takes(scenario)).count();
+                if taken > 0 {
+                    include.push(job(group, channel, network, taken));
+                }
             }
         }
     }
@@ -74,19 +86,26 @@ fn matrix(scenarios: &[Scenario], groups: u32, channels: &[String]) -> Result<se
     }
 }
 
+/// Each of what was named, or once nothing.
+fn each<T>(named: &[T]) -> impl Iterator<Item = Option<&T>> {
+    named.iter().map(Some).chain(named.is_empty().then_some(None))
+}
+
 /// One job. `id` can be part of the name of an artifact, which no `/` can.
-fn job(group: Partition, channel: &str, scenarios: usize) -> serde_json::Value {
-    let plain = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
+fn job(group: Partition, channel: Option<&String>, network: Option<&Cni>, scenarios: usize) -> serde_json::Value {
+    let network = network.and_then(ValueEnum::to_possible_value).map(|value| value.get_name().to_string());
+    let words = [channel.cloned(), network.clone(), Some(group.fraction())];
+    let name = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let mut job = json!({
-        "id": plain(&group.fraction()),
-        "name": group.fraction(),
+        "id": name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-"),
+        "name": name,
         "partition": group.to_string(),
         "scenarios": scenarios,
     });
-    if !channel.is_empty() {
-        job["id"] = json!(format!("{}-{}", plain(channel), plain(&group.fraction())));
-        job["name"] = json!(format!("{channel} {}", group.fraction()));
-        job["channel"] = json!(channel);
+    for (key, value) in [("channel", channel.cloned()), ("cni", network)] {
+        if let Some(value) = value {
+            job[key] = json!(value);
+        }
     }
     job
 }

@@ -134,23 +134,31 @@ pub struct Purpose<'a> {
 }
 
 impl Place {
-    /// The place of a former run, where the command line says nothing of it.
-    pub fn or_that_of(mut self, provider: &str) -> Result<Self, String> {
+    /// The place of a former run, where the command line says nothing of it; `said` is its own command line, and
+    /// `there` whether a file of it is still to be had.
+    pub fn or_that_of(mut self, provider: &str, said: Self, there: impl Fn(&Path) -> bool) -> Result<Self, String> {
         if self.kubeconfig.is_some() || self.inventory.is_some() {
             return Ok(self);
         }
-        match provider {
-            existing::NAME if self.machines.provider.is_none() => {
-                return Err("that run was on a cluster that was there already; name it with --kubeconfig".into());
+        let there = |file: &PathBuf| there(file);
+        match (self.machines.provider, provider) {
+            (Some(_), _) => {}
+            (None, existing::NAME) => {
+                let missing = "that run was on a cluster that was there already; name it with --kubeconfig";
+                let kubeconfig = Some(said.kubeconfig.filter(there).ok_or(missing)?);
+                return Ok(Self { kubeconfig, context: said.context, ..self });
             }
-            hosts::NAME if self.machines.provider.is_none() => {
-                return Err("that run was on machines that were there already; name them with --inventory".into());
+            (None, hosts::NAME) => {
+                let missing = "that run was on machines that were there already; name them with --inventory";
+                return Ok(Self { inventory: Some(said.inventory.filter(there).ok_or(missing)?), ..self });
             }
-            _ => {}
+            (None, name) => {
+                let name = Name::from_str(name, false);
+                self.machines.provider = Some(name.map_err(|_| format!("no provider is called `{provider}`"))?);
+            }
         }
-        if self.machines.provider.is_none() {
-            let name = Name::from_str(provider, false);
-            self.machines.provider = Some(name.map_err(|_| format!("no provider is called `{provider}`"))?);
+        if self.machines.provider == said.machines.provider {
+            self.machines = self.machines.or(said.machines);
         }
         Ok(self)
     }
@@ -206,6 +214,20 @@ impl Place {
 }
 
 impl Machines {
+    /// What others say, where these say nothing.
+    fn or(self, others: Self) -> Self {
+        Self {
+            provider: self.provider.or(others.provider),
+            machine_image: self.machine_image.or(others.machine_image),
+            machine_has: if self.machine_has.is_empty() { others.machine_has } else { self.machine_has },
+            machine_network: if self.machine_network.is_empty() {
+                others.machine_network
+            } else {
+                self.machine_network
+            },
+        }
+    }
+
     /// The words that say the same again.
     pub fn words(&self) -> Vec<String> {
         let word = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_string());

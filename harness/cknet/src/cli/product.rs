@@ -1,6 +1,6 @@
 //! Which distribution a run is about: from words on the command line to a recipe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -55,16 +55,47 @@ enum Name {
 }
 
 impl Product {
-    /// What a former run was about, where the command line says nothing of it.
-    pub fn or_that_of(mut self, run: &RunStarted) -> Result<Self, String> {
-        if self.distribution.is_none() {
-            let name = Name::from_str(&run.distribution, false);
-            self.distribution = Some(name.map_err(|_| format!("no distribution is called `{}`", run.distribution))?);
-            self.channel = self.channel.or_else(|| run.variant.get("channel").cloned());
-            let cni = run.variant.get("cni").and_then(|name| Cni::from_str(name, false).ok());
-            self.cni = self.cni.or(cni);
+    /// What a former run was about, where the command line says nothing of it; `said` is its own command line, and
+    /// `there` whether a file of it is still to be had.
+    pub fn or_that_of(mut self, run: &RunStarted, said: Self, there: impl Fn(&Path) -> bool) -> Result<Self, String> {
+        if self.distribution.is_some() {
+            return Ok(self);
+        }
+        let name = Name::from_str(&run.distribution, false);
+        self.distribution = Some(name.map_err(|_| format!("no distribution is called `{}`", run.distribution))?);
+        self.channel = self.channel.or_else(|| run.variant.get("channel").cloned());
+        let cni = run.variant.get("cni").and_then(|name| Cni::from_str(name, false).ok());
+        self.cni = self.cni.or(cni);
+        self.probe_image = self.probe_image.or(said.probe_image);
+        self.proxy = match (self.proxy, said.proxy) {
+            (None, Some(url)) if url.contains(HIDDEN) => {
+                return Err("that run had a proxy with a password, which is in no report; name it with --proxy".into());
+            }
+            (named, proxy) => named.or(proxy),
+        };
+        if self.proxy.is_some() && self.no_proxy.is_empty() {
+            self.no_proxy = said.no_proxy;
+        }
+        let kept = |file: &PathBuf| {
+            let kept = there(file);
+            if !kept {
+                let file = file.display();
+                super::note(&format!("warning: that run had the file `{file}`, which is not here; name it again"));
+            }
+            kept
+        };
+        if self.package.is_none() {
+            self.package = said.package.filter(kept);
+        }
+        if self.images.is_empty() {
+            self.images = said.images.into_iter().filter(kept).collect();
         }
         Ok(self)
+    }
+
+    /// What a former run said of a cluster that was there already.
+    pub fn or_probe_image_of(self, said: Self) -> Self {
+        Self { probe_image: self.probe_image.clone().or(said.probe_image), ..self }
     }
 
     /// The words that say the same again; passwords stay out of reports.
@@ -141,7 +172,6 @@ impl Product {
     fn install(&self) -> Install {
         let channel = self.channel.clone().unwrap_or_default();
         Install {
-            version: channel.parse().ok(),
             channel,
             package: self.package.clone(),
             images: self.images.clone(),
@@ -152,11 +182,14 @@ impl Product {
     }
 }
 
+/// What stands for a user and a password.
+const HIDDEN: &str = "***@";
+
 /// `http://user:word@host:1` as `http://***@host:1`.
 fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_string() };
     match rest.rsplit_once('@') {
-        Some((_, place)) => format!("{scheme}://***@{place}"),
+        Some((_, place)) => format!("{scheme}://{HIDDEN}{place}"),
         None => url.to_string(),
     }
 }

@@ -1,21 +1,23 @@
-//! `cknet rerun`: what failed in a former run, once more.
+//! `cknet rerun`: what failed in a former run, or what it did not come to, once more.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
 
 use super::place::Place;
 use super::product::Product;
 use super::run::{self, Manner};
 use super::{Selection, complain, former, note, suite};
 use crate::claims::Verdicts;
-use crate::event::{Outcome, Standing};
+use crate::event::{Outcome, RunStarted, Standing};
 use crate::exit::ExitCode;
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Runs whole scenarios: those with a case that was refuted, that passed although it was expected \
                         to fail, that could not be judged for a failure of the machinery, or that the run did not come \
-                        to.\nExit codes are those of `cknet run`; 4 also where nothing had failed."
+                        to: that is how a run is resumed which was killed.\nExit codes are those of `cknet run`; 4 also where nothing had failed."
 )]
 pub struct Options {
     /// A run by its id, the folder of its reports, its `events.ndjson` or an archive with it, as downloaded from a
@@ -58,10 +60,7 @@ pub async fn rerun(options: Options) -> ExitCode {
         return complain(ExitCode::Usage, "runs on several distributions or channels are there; name one of them");
     }
     let about = match runs.iter().find_map(|run| run.run.as_ref()) {
-        Some(run) => {
-            let product = options.product.or_that_of(run);
-            product.and_then(|product| Ok((product, options.place.or_that_of(&run.provider)?)))
-        }
+        Some(run) => or_that_of(options.product, options.place, run),
         None => Ok((options.product, options.place)),
     };
     let (product, place) = match about {
@@ -73,6 +72,35 @@ pub async fn rerun(options: Options) -> ExitCode {
     manner.seed = manner.seed.or_else(|| runs.iter().find_map(|run| Some(run.run.as_ref()?.seed)));
     let selection = Selection { filter, scenarios: options.scenarios };
     run::run(run::Options { selection, partition: None, product, place, manner }).await
+}
+
+/// What a former run said on its command line.
+#[derive(clap::Parser)]
+struct Said {
+    #[command(flatten)]
+    options: run::Options,
+}
+
+/// What a former run was about, and where, as far as this command line leaves it open.
+fn or_that_of(product: Product, place: Place, run: &RunStarted) -> Result<(Product, Place), String> {
+    // `cknet run ...`: what is parsed begins with the name of a program.
+    let said = match Said::try_parse_from(run.again.iter().skip(1)) {
+        Ok(Said { options }) => (options.product, options.place),
+        Err(_) => {
+            // It names the provider, the distribution and its channel apart from these.
+            note("warning: that run does not say how it was begun; its machines and files have to be named again");
+            Default::default()
+        }
+    };
+    // Paths of another machine say nothing here.
+    let here = nix::sys::utsname::uname().is_ok_and(|system| system.nodename().to_string_lossy() == run.host);
+    let there = |file: &Path| here && file.is_file();
+    let place = place.or_that_of(&run.provider, said.1, there)?;
+    let product = match place.is_present() {
+        true => product.or_probe_image_of(said.0),
+        false => product.or_that_of(run, said.0, there)?,
+    };
+    Ok((product, place))
 }
 
 /// Scenarios with a case that failed, or that was never judged.

@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::recipe::{
-    Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version,
+    Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version, of_a_snap,
+    within,
 };
 use super::snap;
 use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
@@ -64,11 +65,19 @@ pub struct Canonical {
     tell: Tell,
 }
 
+/// The version of a channel of the snap that this recipe was written for.
+pub fn version(channel: &str) -> Result<Version, InstallError> {
+    let example = "1.36-classic/stable";
+    let version = within(channel, NAME, example, Version::new(1, 32), Version::new(1, 36))?;
+    of_a_snap(channel, NAME, example)?;
+    Ok(version)
+}
+
 impl Canonical {
     /// # Errors
     /// When the channel is none that this recipe was written for.
     pub fn new(install: Install, tell: Tell) -> Result<Self, InstallError> {
-        let version = install.within(NAME, "1.36-classic/stable", Version::new(1, 32), Version::new(1, 36))?;
+        let version = version(&install.channel)?;
         Ok(Self { install, version, tell })
     }
 

@@ -8,7 +8,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::recipe::{Cni, DOWNLOAD, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version};
+use super::recipe::{
+    Cni, DOWNLOAD, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version, of_a_snap,
+};
 use super::snap;
 use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
@@ -16,6 +18,7 @@ use crate::provider::Nodes;
 use crate::scenario::model::Capability;
 
 const NAME: &str = "microk8s";
+const EXAMPLE: &str = "1.33/stable";
 const MICROK8S: &str = "/snap/bin/microk8s";
 const API_PORT: u16 = 16443;
 
@@ -48,7 +51,8 @@ impl Microk8s {
     /// # Errors
     /// When the channel is none that this recipe was written for.
     pub fn new(install: Install, tell: Tell) -> Result<Self, InstallError> {
-        install.within(NAME, "1.33/stable", Version::new(1, 28), Version::new(1, 36))?;
+        install.within(NAME, EXAMPLE, Version::new(1, 28), Version::new(1, 36))?;
+        of_a_snap(&install.channel, NAME, EXAMPLE)?;
         if install.cni == Cni::Calico {
             return Err(InstallError::NoAlternative { distribution: NAME });
         }

@@ -14,12 +14,19 @@ use crate::{Case, Needs};
 
 pub const TRIALS: &[Case] = &[
     (Needs::Nothing, "former::groups_are_shared_out_whole", groups_are_shared_out_whole),
+    (
+        Needs::Nothing,
+        "former::jobs_are_planned_for_channels_that_there_are",
+        jobs_are_planned_for_channels_that_there_are,
+    ),
     (Needs::Nothing, "former::a_share_that_is_none_is_refused", a_share_that_is_none_is_refused),
     (Needs::Nothing, "former::a_comparison_names_what_changed", a_comparison_names_what_changed),
     (Needs::Nothing, "former::clusters_are_compared_with_their_like", clusters_are_compared_with_their_like),
     (Needs::Nothing, "former::what_is_no_run_is_refused", what_is_no_run_is_refused),
     (Needs::Nothing, "former::nothing_to_do_again", nothing_to_do_again),
+    (Needs::Nothing, "former::a_run_is_done_again_as_it_was_begun", a_run_is_done_again_as_it_was_begun),
     (Needs::Namespaces, "former::what_failed_is_done_again", what_failed_is_done_again),
+    (Needs::Namespaces, "former::a_run_that_was_killed_is_resumed", a_run_that_was_killed_is_resumed),
     (Needs::Namespaces, "former::a_share_of_a_run_names_itself", a_share_of_a_run_names_itself),
 ];
 
@@ -135,6 +142,32 @@ fn groups_are_shared_out_whole() {
     assert!(refused.stderr.contains("`--format gha-matrix`"), "{}", refused.stderr);
 }
 
+fn jobs_are_planned_for_channels_that_there_are() {
+    let workplace = Workplace::new();
+    let plan = ["list", "policy.deny-all-ingress", "--format", "gha-matrix"];
+    let list = |more: &[&str]| workplace.run(plan.iter().chain(more));
+    let both = list(&["--channel", "1.36-classic/edge", "--cni", "stock", "--cni", "calico"]).expect(0).stdout;
+    let both: Value = serde_json::from_str(&both).unwrap();
+    let told: Vec<_> = both["include"].as_array().unwrap().iter().map(|job| (&job["id"], &job["cni"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&"1.36-classic-edge-stock-1-1".into(), &"stock".into()),
+            (&"1.36-classic-edge-calico-1-1".into(), &"calico".into()),
+        ] as [(&Value, &Value); 2]
+    );
+    for (wrong, words) in [
+        (&["--channel", "1.36-classic/stabel"][..], "with stable, candidate, beta or edge"),
+        (&["--channel", "latest/stable"], "names no version"),
+        (&["--channel", "1.20/stable"], "1.32 to 1.36 are"),
+        (&["--cni", "calico"], "--channel <CHANNEL>"),
+        (&["--channel", "1.36-classic/edge", "--cni", "flannel"], "possible values"),
+    ] {
+        let refused = list(wrong).expect(2);
+        assert!(refused.stderr.contains(words), "{wrong:?}: {}", refused.stderr);
+    }
+}
+
 fn a_share_that_is_none_is_refused() {
     let workplace = Workplace::new();
     let refused = workplace.run(["run", "--partition", "hash:4/3"]).expect(2);
@@ -196,6 +229,15 @@ fn a_comparison_names_what_changed() {
     let json: Value = serde_json::from_str(&diff(&before, &after, "json").expect(1).stdout).unwrap();
     assert_eq!(json["entries"][0]["change"], "newlyFailing");
     assert_eq!(json["entries"][0]["scenario"], "a.breaks");
+    let course = |id: &str| {
+        let all = json["scenarios"].as_array().unwrap();
+        let one = all.iter().find(|one| one["scenario"] == id).unwrap();
+        format!("{} {}", one["before"].as_str().unwrap_or("-"), one["after"].as_str().unwrap_or("-"))
+    };
+    assert_eq!(
+        ["a.red", "a.mended", "a.known", "a.lost", "a.cut", "a.gone", "a.new"].map(course),
+        ["refuted refuted", "refuted held", "held held", "held broken", "held broken", "held -", "- held"]
+    );
     let page = diff(&before, &after, "markdown").expect(1).stdout;
     assert!(page.starts_with("### Newly failing (1)\n"), "{page}");
     assert!(diff(&after, &after, "text").expect(0).stdout.starts_with("still failing: 2"));
@@ -272,6 +314,75 @@ fn what_failed_is_done_again() {
         );
         assert_eq!(events[0]["seed"], 7, "in the order of the run that failed");
     }
+    workplace.await_nothing_left();
+}
+
+/// On machines that this machine cannot make: how a run begins is all that is looked at.
+fn a_run_is_done_again_as_it_was_begun() {
+    let workplace = Workplace::new();
+    let run = |again: &str| {
+        let failed = [("policy.deny-all-ingress", Some(refuted()))];
+        let text = stream(&failed, &[("channel", "1.36-classic/stable"), ("cni", "calico")]);
+        let (first, rest) = text.split_once('\n').unwrap();
+        let mut started: Value = serde_json::from_str(first).unwrap();
+        started["provider"] = "incus".into();
+        started["distribution"] = "canonical".into();
+        started["again"] = again.split(' ').collect::<Vec<_>>().into();
+        fs::write(workplace.path("events.ndjson"), format!("{started}\n{rest}")).unwrap();
+        let mut command = workplace.cknet(["rerun", "--reports"]);
+        command.arg(workplace.reports()).arg(workplace.path("events.ndjson"));
+        command.env("INCUS_DIR", workplace.path("nowhere"));
+        workplace.start(command).ended(crate::workplace::SOON)
+    };
+    let again = "cknet run policy.deny-all-ingress --distribution canonical --channel 1.36-classic/stable --cni calico \
+                 --probe-image reg.example/probe:v1 --proxy http://proxy.example:3128 --no-proxy a.example,b.example \
+                 --provider incus --machine-image node --machine-has bird,firewalld --machine-network br0 --seed 7";
+    run(again).expect(3);
+    let told: Vec<String> = serde_json::from_value(workplace.events()[0]["again"].clone()).unwrap();
+    assert_eq!(told.join(" "), again);
+    let elsewhere = run(&again.replace(" --seed", " --images /of/another/machine.tar --seed")).expect(3);
+    assert!(elsewhere.stderr.contains("the file `/of/another/machine.tar`, which is not here"), "{}", elsewhere.stderr);
+    let hidden = run(&again.replace("proxy.example", "***@proxy.example")).expect(2);
+    assert!(hidden.stderr.contains("name it with --proxy"), "{}", hidden.stderr);
+    let older = run("cknet run --walk").expect(2);
+    assert!(older.stderr.contains("does not say how it was begun"), "{}", older.stderr);
+}
+
+fn a_run_that_was_killed_is_resumed() {
+    let workplace = Workplace::new();
+    let arguments =
+        ["run", "policy.deny-all-ingress", "policy.ports", "firewall.vxlan-port-blocked", "--clusters", "1"];
+    let mut run = workplace.start(workplace.cknet(arguments));
+    let events = || -> Vec<Value> {
+        let streams = workplace.runs().into_iter().map(|run| run.join("events.ndjson"));
+        let text: String = streams.filter_map(|stream| fs::read_to_string(stream).ok()).collect();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    crate::workplace::until("the first scenario is done", crate::workplace::SOON, || {
+        events().iter().any(|event| event["event"] == "scenario-finished").then_some(())
+    });
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
+    workplace.await_nothing_left();
+    let killed = events();
+    let judged =
+        |id: &Value| killed.iter().any(|event| event["event"] == "expectation-judged" && event["case"]["id"] == *id);
+    let ids = |of: &Value| -> Vec<Value> { of.as_array().unwrap().iter().map(|one| one["id"].clone()).collect() };
+    let planned = killed[0]["planned"].as_array().unwrap();
+    let (done, left): (Vec<_>, Vec<_>) =
+        planned.iter().partition(|scenario| ids(&scenario["cases"]).iter().all(judged));
+    assert!(!done.is_empty() && !left.is_empty(), "{done:?} {left:?}");
+    let mut rest = workplace.cknet(["rerun", killed[0]["run"].as_str().unwrap(), "--reports"]);
+    rest.arg(workplace.reports());
+    workplace.start(rest).ended(crate::workplace::SOON).expect(0);
+    let mut again = ids(&workplace.events()[0]["planned"]);
+    let mut left: Vec<_> = left.into_iter().map(|scenario| scenario["id"].clone()).collect();
+    again.sort_by_key(Value::to_string);
+    left.sort_by_key(Value::to_string);
+    assert_eq!(again, left, "what was never come to, and nothing that had passed");
+    // Nothing is left to do of the two together, and the first is closed by the collection alone.
+    workplace.run(["rerun".into(), workplace.reports()]).expect(4);
+    workplace.run(["gc"]).expect(0);
     workplace.await_nothing_left();
 }
 

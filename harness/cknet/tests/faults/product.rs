@@ -39,6 +39,7 @@ fn what_does_not_fit_together_is_refused() {
             &["--distribution", "canonical", "--channel", "1.20/stable"],
             "canonical 1.20 is not supported; 1.32 to 1.36 are",
         ),
+        (&["--distribution", "canonical", "--channel", "1.36/stabel"], "with stable, candidate, beta or edge"),
         (&["--channel", "1.36-classic/stable"], "`--channel` is for real distributions"),
         (&["--distribution", "k3s", "--channel", "v1.33", "--cni", "calico"], "k3s brings its own CNI"),
         (&["--distribution", "canonical", "--channel", "1.36", "--package", "/nowhere"], "there is no file `/nowhere`"),

@@ -226,7 +226,6 @@ pub fn spec(flavour: Flavour) -> ClusterSpec {
 
 pub fn install(channel: &str) -> Install {
     Install {
-        version: channel.parse().ok(),
         channel: channel.into(),
         package: None,
         images: Vec::new(),

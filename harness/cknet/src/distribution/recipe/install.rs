@@ -11,8 +11,6 @@ use super::{ProbeImage, Proxy, Stage, Step};
 pub struct Install {
     /// As the distribution's own tools know it: `1.36-classic/stable`, `v1.33`, `stable`.
     pub channel: String,
-    /// Its version, where the channel names one.
-    pub version: Option<Version>,
     /// The snap or the program itself, as a file of this machine, instead of a download.
     pub package: Option<PathBuf>,
     /// Archives of images, which no node has to pull then.
@@ -74,6 +72,10 @@ pub enum InstallError {
     NoChannel { distribution: &'static str, example: &'static str },
     #[error("{distribution}: the channel `{channel}` names no version, such as {example} does")]
     NoVersion { distribution: &'static str, channel: String, example: &'static str },
+    #[error(
+        "{distribution}: the channel `{channel}` is not of the form {example}, with stable, candidate, beta or edge"
+    )]
+    NoRisk { distribution: &'static str, channel: String, example: &'static str },
     #[error("{distribution} {version} is not supported; {from} to {to} are")]
     Unsupported { distribution: &'static str, version: Version, from: Version, to: Version },
     #[error("{distribution} brings its own CNI; `--cni calico` is for canonical")]
@@ -91,20 +93,43 @@ impl Install {
         from: Version,
         to: Version,
     ) -> Result<Version, InstallError> {
-        if self.channel.is_empty() {
-            return Err(InstallError::NoChannel { distribution, example });
-        }
-        let no_version = || InstallError::NoVersion { distribution, channel: self.channel.clone(), example };
-        let version = self.version.ok_or_else(no_version)?;
-        if !(from..=to).contains(&version) {
-            return Err(InstallError::Unsupported { distribution, version, from, to });
-        }
-        Ok(version)
+        within(&self.channel, distribution, example, from, to)
     }
 
     /// Copies of all archives of images into a folder that the distribution imports by itself.
     pub fn copy_images<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = Step> + 'a {
         self.images.iter().map(move |path| Step::copy(Stage::Images, path, format!("{folder}/{}", name_of(path))))
+    }
+}
+
+/// The version that a channel names, which has to be one of those for which a recipe was written.
+pub fn within(
+    channel: &str,
+    distribution: &'static str,
+    example: &'static str,
+    from: Version,
+    to: Version,
+) -> Result<Version, InstallError> {
+    if channel.is_empty() {
+        return Err(InstallError::NoChannel { distribution, example });
+    }
+    let no_version = |()| InstallError::NoVersion { distribution, channel: channel.into(), example };
+    let version = channel.parse().map_err(no_version)?;
+    if !(from..=to).contains(&version) {
+        return Err(InstallError::Unsupported { distribution, version, from, to });
+    }
+    Ok(version)
+}
+
+/// A channel of a snap is a track, which brings its stable risk, or a track, a risk and perhaps a branch.
+pub fn of_a_snap(channel: &str, distribution: &'static str, example: &'static str) -> Result<(), InstallError> {
+    let parts: Vec<&str> = channel.split('/').collect();
+    let risk = |part: &str| matches!(part, "stable" | "candidate" | "beta" | "edge");
+    match parts[..] {
+        [_] => Ok(()),
+        [_, one] if risk(one) => Ok(()),
+        [_, one, branch] if risk(one) && !branch.is_empty() => Ok(()),
+        _ => Err(InstallError::NoRisk { distribution, channel: channel.into(), example }),
     }
 }
 
@@ -130,6 +155,21 @@ mod tests {
             ("1.36x", None),
         ] {
             assert_eq!(channel.parse().ok(), version, "{channel}");
+        }
+    }
+
+    #[test]
+    fn channels_of_snaps_end_in_a_risk_or_a_branch() {
+        for (channel, right) in [
+            ("1.36-classic/stable", true),
+            ("1.36", true),
+            ("1.36/edge/mend-dns", true),
+            ("1.36/stabel", false),
+            ("1.36/", false),
+            ("1.36/edge/", false),
+            ("1.36/edge/a/b", false),
+        ] {
+            assert_eq!(of_a_snap(channel, "canonical", "1.36/stable").is_ok(), right, "{channel}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod probe;
 mod proxy;
 mod site;
 
-pub use self::install::{Cni, Install, InstallError, Version};
+pub use self::install::{Cni, Install, InstallError, Version, of_a_snap, within};
 pub use self::kubeconfig::point_at;
 pub use self::probe::{ProbeImage, image_name};
 pub use self::proxy::Proxy;
