@@ -220,6 +220,7 @@ impl Machines {
             provider: self.provider.or(others.provider),
             machine_image: self.machine_image.or(others.machine_image),
             machine_has: if self.machine_has.is_empty() { others.machine_has } else { self.machine_has },
+            machine_vm: self.machine_vm || others.machine_vm,
             machine_network: if self.machine_network.is_empty() {
                 others.machine_network
             } else {

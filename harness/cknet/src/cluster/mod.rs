@@ -5,17 +5,19 @@
 pub mod facts;
 pub mod objects;
 pub mod outside;
+mod overlap;
 pub mod ready;
 pub mod workloads;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::distribution::{ClusterSpec, Distribution, DistributionError};
-use crate::provider::{Lease, Nodes, Provider, ProviderError, Release, Topology};
+use crate::provider::{Lease, NodeError, Nodes, Provider, ProviderError, Release, Topology};
 use crate::scenario::Profile;
 use crate::vantage::Prober;
 
@@ -64,6 +66,13 @@ pub enum ClusterError {
     Distribution(#[from] DistributionError),
     #[error("the state of its machines cannot be kept: {0}")]
     NotKept(ProviderError),
+    #[error(transparent)]
+    Node(NodeError),
+    #[error(
+        "node `{node}` is in a network of its own, {own} by `{interface}`, that overlaps {network} of {of}; change one of \
+         them"
+    )]
+    Overlap { node: String, interface: String, own: Ipv4Net, of: String, network: Ipv4Net },
     #[error("cannot use the cluster's kubeconfig: {0}")]
     Kubeconfig(String),
     #[error("there is no CNI profile `{0}`")]
@@ -102,6 +111,10 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let started = Instant::now();
         let Lease { nodes, release } = lease;
+        // A cluster that is there already has networks of its own on its nodes.
+        if provider.gives_machines() && distribution.premises().is_none() {
+            overlap::none(&nodes, spec).await?;
+        }
         let bootstrapped = distribution.bootstrap(&nodes, spec).await?;
         let bootstrap = started.elapsed();
         let client = connect(&bootstrapped.kubeconfig).await?;

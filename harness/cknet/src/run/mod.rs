@@ -231,7 +231,9 @@ impl ClusterError {
     pub fn kind(&self) -> InfraKind {
         match self {
             Self::Provider(crate::provider::ProviderError::Unfit { .. }) => InfraKind::Preflight,
-            Self::Provider(_) | Self::NotKept(_) | Self::Ledger(_) => InfraKind::Provision,
+            Self::Provider(_) | Self::NotKept(_) | Self::Node(_) | Self::Overlap { .. } | Self::Ledger(_) => {
+                InfraKind::Provision
+            }
             Self::Interrupted => InfraKind::Internal,
             _ => InfraKind::Bootstrap,
         }

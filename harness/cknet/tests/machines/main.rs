@@ -323,7 +323,13 @@ fn overlap(here: &Workplace) -> Result<(), Failed> {
     let said = text(&output);
     holds("it is an error of the machinery", output.status.code() == Some(3), &said)?;
     holds("both are told", said.contains("192.168.60.7") && said.contains("192.168.60.0/24"), &said)?;
-    holds("its machine is deleted", here.machines().is_empty(), &said)
+    holds("its machine is deleted", here.machines().is_empty(), &said)?;
+    let output = here.script("STAND_IN_OWN=10.1.7.2/24 $CKNET run $SCENARIO --provider multipass");
+    let said = text(&output);
+    holds("so it is with pods", output.status.code() == Some(3), &said)?;
+    let told = said.contains("10.1.7.0/24 by `mp-own`, that overlaps 10.1.0.0/16 of the pods");
+    holds("both are told", told, &said)?;
+    holds("its machines are deleted", here.machines().is_empty(), &said)
 }
 
 fn others(here: &Workplace) -> Result<(), Failed> {
@@ -347,8 +353,8 @@ fn put_back(here: &Workplace) -> Result<(), Failed> {
     // Another cluster on the same topology is put on the same machines.
     std::fs::remove_file(here.path("multipass/calls"))?;
     let path = suite.join("marking/two.yaml");
-    let other =
-        std::fs::read_to_string(&path)?.replace("workloads:\n", "cluster: {podCidr: 10.77.0.0/16}\nworkloads:\n");
+    let other = std::fs::read_to_string(&path)?.replace("[overlay,", "[custom-cidrs, overlay,");
+    let other = other.replace("workloads:\n", "cluster: {podCidr: 10.77.0.0/16}\nworkloads:\n");
     std::fs::write(path, other)?;
     let output = here.script(&format!("$CKNET run --scenarios {} --provider multipass", suite.display()));
     holds("both pass", output.status.code() == Some(0), &text(&output))?;
