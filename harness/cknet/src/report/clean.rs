@@ -77,7 +77,7 @@ pub fn capped(clean: String, caps: Caps) -> String {
     let head = clean.floor_char_boundary(caps.head);
     let tail = clean.ceil_char_boundary(clean.len() - caps.tail);
     let cut = tail - head;
-    format!("{}\n… {cut} bytes cut, see bundle\n{}", &clean[..head], &clean[tail..])
+    format!("{}\n… {cut} bytes cut\n{}", &clean[..head], &clean[tail..])
 }
 
 fn show(clean: &mut String, character: char) {
@@ -159,9 +159,9 @@ mod tests {
     fn long_text_keeps_both_ends() {
         let caps = Caps { head: 4, tail: 3 };
         assert_eq!(capped("1234567".into(), caps), "1234567");
-        assert_eq!(capped("12345678".into(), caps), "1234\n… 1 bytes cut, see bundle\n678");
+        assert_eq!(capped("12345678".into(), caps), "1234\n… 1 bytes cut\n678");
         // `ä` takes two bytes: a cut through one leaves it out.
-        assert_eq!(capped("123äxxxäbc".into(), caps), "123\n… 7 bytes cut, see bundle\nbc");
+        assert_eq!(capped("123äxxxäbc".into(), caps), "123\n… 7 bytes cut\nbc");
     }
 
     proptest! {

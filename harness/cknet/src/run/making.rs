@@ -58,6 +58,7 @@ impl Run {
                         kind: error.kind(),
                         message: error.to_string(),
                         took_ms: millis(started.elapsed()),
+                        evidence: Vec::new(),
                     }),
                 }
                 Err(error)
