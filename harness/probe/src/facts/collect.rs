@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use cknet_kernel::ns::NetNs;
 use cknet_kernel::offload::computes_checksums;
 use futures::TryStreamExt;
-use rtnetlink::{Handle, IpVersion};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{Handle, IpVersion};
 
 use super::links::{LinkNames, link};
 use super::routes::{fdb, neighbour, route};
