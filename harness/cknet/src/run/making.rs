@@ -61,7 +61,7 @@ impl Run {
                         kind: error.kind(),
                         message: error.to_string(),
                         took_ms: millis(started.elapsed()),
-                        evidence: evidence::of_no_cluster(self, key, error, found),
+                        evidence: evidence::of_no_cluster(self, key, &planned.name, error, found),
                     }),
                 }
                 Err(error)

@@ -104,12 +104,13 @@ pub async fn over(stop: &CancellationToken) -> String {
 
 /// Keeps what is known of machines that made no cluster: what the error says, with whatever their consoles said, and
 /// what was found on them.
-pub fn of_no_cluster(run: &Run, key: &str, error: &ClusterError, found: Vec<Piece>) -> Vec<Attachment> {
+pub fn of_no_cluster(run: &Run, key: &str, cluster: &str, error: &ClusterError, found: Vec<Piece>) -> Vec<Attachment> {
     let Some(archive) = run.evidence.as_ref().filter(|archive| archive.has_room(CLUSTERS, key)) else {
         return Vec::new();
     };
     let error = error.to_string();
-    let pieces = std::iter::once(Piece::new("error.txt", Ok(error.clone()))).chain(found).collect();
+    let pieces =
+        std::iter::once(Piece::new("error.txt", Ok(format!("cluster {cluster}: {error}\n")))).chain(found).collect();
     let kept = archive.keep(CLUSTERS, key, pieces, &Redactor::default());
     archive.remember(error, kept.clone());
     kept
@@ -118,4 +119,20 @@ pub fn of_no_cluster(run: &Run, key: &str, error: &ClusterError, found: Vec<Piec
 /// What was kept of machines with this error: it is the error of every case that was waiting for them.
 pub fn of_error(run: &Run, error: &ClusterError) -> Vec<Attachment> {
     run.evidence.as_ref().map(|archive| archive.of_error(&error.to_string())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupted_run_waits_a_short_time_only() {
+        let stop = CancellationToken::new();
+        let started = tokio::time::Instant::now();
+        assert_eq!(over(&stop).await, "not within 10s");
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+        stop.cancel();
+        assert_eq!(over(&stop).await, "not within 3s from the interruption of the run");
+        assert_eq!(started.elapsed(), Duration::from_secs(13));
+    }
 }

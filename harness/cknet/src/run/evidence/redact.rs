@@ -50,7 +50,7 @@ impl Redactor {
     pub fn knowing(kubeconfig: &str) -> Self {
         let secret = |line: &str| {
             let (name, value) = line.trim().trim_start_matches("- ").split_once(':')?;
-            let value = value.trim().trim_matches(['"', '\'']);
+            let value = value.trim().trim_matches(['"', '\'', ',']);
             let is_secret = matches!(name.trim_matches('"'), "token" | "password" | "client-key-data");
             (is_secret && value.len() >= SHORTEST).then(|| value.to_string())
         };
