@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::distribution::{ClusterSpec, Distribution, DistributionError};
+use crate::distribution::{ClusterSpec, Distribution, DistributionError, Tail};
 use crate::provider::{Lease, Nodes, Provider, ProviderError, Release, Topology};
 use crate::scenario::Profile;
 use crate::vantage::Prober;
@@ -127,7 +127,7 @@ impl Cluster {
         }
         match opened {
             Err(ClusterError::NotReady { deadline, last }) => {
-                let evidence = distribution.evidence(&nodes, spec).await;
+                let evidence = distribution.evidence(&nodes, spec, Tail::SHORT).await;
                 let last = if evidence.is_empty() { last } else { format!("{last}\nevidence:\n{evidence}") };
                 return Err(ClusterError::NotReady { deadline, last });
             }

@@ -13,7 +13,9 @@ use super::recipe::{
     Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version,
 };
 use super::snap;
-use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
+use super::{
+    Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member, Tail,
+};
 use crate::event::Fidelity;
 use crate::provider::Nodes;
 use crate::scenario::model::Capability;
@@ -51,8 +53,9 @@ const UNDO: &[&str] = &["! snap list k8s >/dev/null 2>&1 || snap remove --purge 
 
 const EVIDENCE: &[&str] = &[
     "snap changes",
-    "journalctl --no-pager --lines 40 --unit snap.k8s.k8sd",
-    "journalctl --no-pager --lines 40 --unit snap.k8s.containerd",
+    "journalctl --no-pager --lines 300 --unit snap.k8s.k8sd",
+    "journalctl --no-pager --lines 300 --unit snap.k8s.kubelet",
+    "journalctl --no-pager --lines 300 --unit snap.k8s.containerd",
     "/snap/bin/k8s status",
     "/snap/bin/k8s kubectl get pods --all-namespaces --output wide",
 ];
@@ -311,7 +314,7 @@ impl Distribution for Canonical {
         .boxed()
     }
 
-    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
-        super::evidence(NAME, nodes, spec, EVIDENCE)
+    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec, tail: Tail) -> BoxFuture<'a, String> {
+        super::evidence(NAME, nodes, spec, EVIDENCE, tail)
     }
 }

@@ -7,12 +7,15 @@ use futures::FutureExt;
 use tokio::sync::Semaphore;
 
 use super::{COMMAND, Look, OwnPod, Piece, Scene};
-use crate::distribution::ClusterSpec;
+use crate::distribution::{ClusterSpec, Tail};
 use crate::provider::{Invocation, Node};
 
 /// Programs that run on one machine at the same time: ways to machines take only so many, and what is asked should
 /// not change what is seen.
 const AT_ONCE: usize = 4;
+
+/// What is wanted of the product's own logs: a file has room for more than a message.
+const TAIL: Tail = Tail { lines: 300, within: COMMAND };
 
 /// Where programs that were started on a machine log.
 const LOGS: &str = "/run/cknet/log";
@@ -76,7 +79,7 @@ fn of_distribution<'a>(scene: &Scene<'a>, name: &str) -> Option<Look<'a>> {
     let path = format!("nodes/{name}/{}.txt", scene.distribution.name());
     let (told, nodes, distribution) = (path.clone(), scene.nodes, scene.distribution);
     let pieces = async move {
-        let said = distribution.evidence(nodes, &alone).await;
+        let said = distribution.evidence(nodes, &alone, TAIL).await;
         if said.is_empty() { Vec::new() } else { vec![Piece::new(told, Ok(said))] }
     };
     Some(Look { path, pieces: pieces.boxed() })
