@@ -56,13 +56,12 @@ impl Run {
                     // That is no failure of the cluster's; the summary tells of the signal.
                     ClusterError::Interrupted => {}
                     ClusterError::NotKept(_) => self.broken(planned, &error, started),
-                    error => self.sink.tell(ClusterFailed {
-                        cluster: planned.name.clone(),
-                        kind: error.kind(),
-                        message: error.to_string(),
-                        took_ms: millis(started.elapsed()),
-                        evidence: evidence::of_no_cluster(self, key, &planned.name, error, found),
-                    }),
+                    error => {
+                        let took_ms = millis(started.elapsed());
+                        let evidence = evidence::of_no_cluster(self, key, &planned.name, error, found).await;
+                        let (cluster, kind, message) = (planned.name.clone(), error.kind(), error.to_string());
+                        self.sink.tell(ClusterFailed { cluster, kind, message, took_ms, evidence });
+                    }
                 }
                 Err(error)
             }

@@ -208,7 +208,12 @@ pub fn fold(name: String, parts: Vec<TestCase>) -> Option<TestCase> {
             }
         }
         folded.reruns.extend(part.reruns);
-        folded.output.extend(part.output);
+        for output in part.output {
+            // Cases of one phase share their files.
+            if !(output.starts_with("[[ATTACHMENT|") && folded.output.contains(&output)) {
+                folded.output.push(output);
+            }
+        }
         folded.quiet_output.extend(part.quiet_output);
     }
     Some(folded)

@@ -21,6 +21,12 @@ const MOST_BUNDLES: usize = 25;
 /// What stays of a long text.
 const TEXT: Caps = Caps { head: 32 << 10, tail: 96 << 10 };
 
+/// What is looked through for secrets. More of each end than stays: a secret that is cut in two is none that one finds.
+const LOOKED_THROUGH: Caps = Caps { head: TEXT.head + MARGIN, tail: TEXT.tail + MARGIN };
+
+/// Longer than any secret, a private key among them.
+const MARGIN: usize = 16 << 10;
+
 /// The most of one bundle, in bytes.
 const BUNDLE: usize = 4 << 20;
 
@@ -74,6 +80,10 @@ impl Archive {
     pub fn keep(&self, scenario: &str, phase: &str, pieces: Vec<Piece>, redactor: &Redactor) -> Vec<Attachment> {
         let folder = format!("{FOLDER}/{}/{}", plain(scenario), plain(phase));
         let written = write(&self.reports.join(&folder), &format!("{scenario}, {phase}"), pieces, redactor);
+        if written.is_err() {
+            // Half a bundle that nothing names only takes the room that the reports need.
+            let _ = fs::remove_dir_all(self.reports.join(&folder));
+        }
         let mut state = self.locked();
         if state.note(written) {
             state.kept += 1;
@@ -148,7 +158,13 @@ fn write(folder: &Path, title: &str, pieces: Vec<Piece>, redactor: &Redactor) ->
 
 /// As it may be read by anybody: without secrets, without what a terminal would obey, and not too long.
 fn redacted(redactor: &Redactor, text: &str) -> String {
-    clean::capped(redactor.redact(&clean::text(text)), TEXT)
+    let Some((head, tail)) = clean::ends(text, LOOKED_THROUGH) else {
+        return clean::capped(redactor.redact(&clean::text(text)), TEXT);
+    };
+    let [head, tail] = [head, tail].map(|end| redactor.redact(&clean::text(end)));
+    let head = &head[..head.floor_char_boundary(TEXT.head)];
+    let tail = &tail[tail.ceil_char_boundary(tail.len().saturating_sub(TEXT.tail))..];
+    clean::joined(head, text.len().saturating_sub(head.len() + tail.len()), tail)
 }
 
 /// A name as one part of a path. Ids are plain; names of objects and files of a cluster are somebody else's.
@@ -224,6 +240,17 @@ mod tests {
             .map(|data| data.len())
             .sum();
         assert!(whole <= BUNDLE as u64);
+    }
+
+    #[test]
+    fn a_secret_at_the_cut_is_not_cut_in_two() {
+        let word = "token=0123456789abcdef";
+        for before in [TEXT.head - 10, LOOKED_THROUGH.head - 10] {
+            let text = format!("{}{word} {}", "x ".repeat(before / 2), "y ".repeat(TEXT.tail * 2));
+            let shown = redacted(&Redactor::default(), &text);
+            assert!(!shown.contains("0123") && shown.len() < TEXT.head + TEXT.tail + 60, "{}", shown.len());
+            assert!(shown.contains(" bytes cut\n"));
+        }
     }
 
     #[test]

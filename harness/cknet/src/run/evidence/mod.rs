@@ -6,6 +6,7 @@
 mod archive;
 mod redact;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -87,7 +88,15 @@ async fn bundle(
     }
     let scene = cluster.scene(&*run.distribution, pods);
     let pieces = gather(&scene, over(&run.stop)).await;
-    archive.keep(scenario, phase, pieces, &Redactor::knowing(&cluster.kubeconfig))
+    keep(archive.clone(), [scenario, phase], pieces, Redactor::knowing(&cluster.kubeconfig)).await
+}
+
+/// Writes a bundle, away from the threads on which expectations are watched: looking for secrets takes its time.
+async fn keep(archive: Arc<Archive>, place: [&str; 2], pieces: Vec<Piece>, redactor: Redactor) -> Vec<Attachment> {
+    let [scenario, phase] = place.map(str::to_string);
+    let written = tokio::task::spawn_blocking(move || archive.keep(&scenario, &phase, pieces, &redactor)).await;
+    // It ends by itself only by a panic; then there is nothing to name.
+    written.unwrap_or_default()
 }
 
 /// Ends when nothing more is waited for, and says why.
@@ -104,14 +113,20 @@ pub async fn over(stop: &CancellationToken) -> String {
 
 /// Keeps what is known of machines that made no cluster: what the error says, with whatever their consoles said, and
 /// what was found on them.
-pub fn of_no_cluster(run: &Run, key: &str, cluster: &str, error: &ClusterError, found: Vec<Piece>) -> Vec<Attachment> {
+pub async fn of_no_cluster(
+    run: &Run,
+    key: &str,
+    cluster: &str,
+    error: &ClusterError,
+    found: Vec<Piece>,
+) -> Vec<Attachment> {
     let Some(archive) = run.evidence.as_ref().filter(|archive| archive.has_room(CLUSTERS, key)) else {
         return Vec::new();
     };
     let error = error.to_string();
     let pieces =
         std::iter::once(Piece::new("error.txt", Ok(format!("cluster {cluster}: {error}\n")))).chain(found).collect();
-    let kept = archive.keep(CLUSTERS, key, pieces, &Redactor::default());
+    let kept = keep(archive.clone(), [CLUSTERS, key], pieces, Redactor::default()).await;
     archive.remember(error, kept.clone());
     kept
 }
