@@ -54,14 +54,19 @@ pub(super) async fn list(api: Api<'_>, api_version: &str, kind: &str) -> Result<
 /// Those of Calico's kinds that are served.
 async fn calico(api: Api<'_>) -> Result<String, String> {
     let listed = join_all(CALICO_KINDS.map(|kind| list(api, CALICO, kind))).await;
-    let (mut text, mut refused) = (String::new(), String::new());
-    for (kind, objects) in CALICO_KINDS.iter().zip(listed) {
+    let (mut text, mut refused) = (String::new(), Vec::new());
+    for objects in listed {
         match objects {
+            Ok(objects) if objects.is_empty() => {}
             Ok(objects) => text.push_str(&documents(objects)?),
-            Err(why) => refused.push_str(&format!("# {kind}: {why}\n")),
+            Err(why) => refused.push(why),
         }
     }
-    if text.is_empty() { Err(refused.trim_end().to_string()) } else { Ok(text + &refused) }
+    match refused.first() {
+        // Where Calico is not, one of its kinds stands for all.
+        Some(why) if refused.len() == CALICO_KINDS.len() => Err(why.clone()),
+        _ => Ok(text + &refused.iter().map(|why| format!("# {why}\n")).collect::<String>()),
+    }
 }
 
 /// Objects as YAML, one document each, without what nobody reads.
