@@ -32,6 +32,7 @@ pub fn run(program: &str, arguments: &[String]) -> Option<ExitCode> {
         ("curl" | "wget" | "forward-proxy" | "registry", _) => return cknet_images::run(name, rest),
         ("node-firewall", _) => firewall::main(rest.iter().cloned()),
         ("drops", _) => told(firewall::drops::run(&mut io::stdout())),
+        ("ruleset", _) => told(firewall::listing::run(&mut io::stdout())),
         ("node-file", _) => crate::provider::file::main(rest),
         ("node-interfaces", _) => crate::provider::machine::interfaces::main(rest),
         ("relay", _) => crate::provider::machine::relay::main(rest),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// First words that make a process of a cluster or of a node of the executable, and nothing a person types.
-const PERSONALITIES: [&str; 22] = [
+const PERSONALITIES: [&str; 23] = [
     "fabric",
     "logged",
     "control-plane",
@@ -20,6 +20,7 @@ const PERSONALITIES: [&str; 22] = [
     "curl",
     "node-firewall",
     "drops",
+    "ruleset",
     "node-file",
     "node-interfaces",
     "relay",

@@ -135,6 +135,8 @@ async fn carry_out(scenarios: &[Scenario], options: &Options, interrupts: &Inter
         clusters: options.clusters.unwrap_or(most),
         keep: None,
         whole_within: options.whole_within,
+        // Failing is what most of it is for.
+        evidence: None,
     };
     workshop.carry_out(plan, job, interrupts).await;
     workshop.close();

@@ -1,6 +1,6 @@
 //! `cknet run`: the main job.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,7 @@ use crate::provider::Provider;
 use crate::report::junit::{Granularity, Junit, JunitOptions, Profile, SkippedReporting};
 use crate::report::terminal::{Terminal, TerminalOptions, Verbosity};
 use crate::report::{Fanout, Html, Ndjson, ReportError};
-use crate::run::{Kept, Pace, Run, Sink, planned};
+use crate::run::{Archive, Kept, Pace, Run, Sink, planned};
 use crate::scenario::Scenario;
 
 #[derive(Debug, clap::Args)]
@@ -214,13 +214,14 @@ impl Once<'_> {
         };
         let documents = self.documents.clone();
         let opened = options.reports.open(&workshop.ledger, number, documents, shard.as_deref());
-        let (mut reporters, artifacts) = match opened {
+        let (mut reporters, mut artifacts) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 workshop.close();
                 return complain(ExitCode::Infrastructure, &error.to_string());
             }
         };
+        let evidence = Arc::new(Archive::open(&options.reports.folder(&workshop.ledger, number)));
         let stop = self.interrupts.stop.child_token();
         if options.fail_fast {
             reporters.add(FailFast(stop.clone()));
@@ -240,8 +241,13 @@ impl Once<'_> {
             },
             keep: options.keep.then(|| Kept { by: self.interrupts.stop.clone(), until: keep::until(options.keep_for) }),
             whole_within: true,
+            evidence: Some(evidence.clone()),
         };
         workshop.carry_out(plan, job, self.interrupts).await;
+        artifacts.extend(evidence.folder().map(|folder| artifact("evidence", &folder)));
+        if let Some(problem) = evidence.problem() {
+            super::note(&format!("error: evidence of failures could not be written: {problem}"));
+        }
         let (summary, problems) = sink.finish(self.interrupts.which(), artifacts);
         workshop.close();
         conclude(&summary, &problems)
@@ -265,6 +271,8 @@ pub struct Job {
     pub keep: Option<Kept>,
     /// Sabotaged expectations get their whole `within`.
     pub whole_within: bool,
+    /// Where evidence of failures is kept, if any is to be gathered.
+    pub evidence: Option<Arc<Archive>>,
 }
 
 impl Workshop {
@@ -367,6 +375,7 @@ impl Workshop {
             clusters: job.clusters,
             keep: job.keep,
             pace: Pace::new(job.whole_within),
+            evidence: job.evidence,
         });
         let late = async {
             job.stop.cancelled().await;
@@ -398,7 +407,20 @@ pub fn conclude(summary: &Summary, problems: &[ReportError]) -> ExitCode {
     ExitCode::from_summary(summary, policy)
 }
 
+fn artifact(kind: &str, path: &Path) -> Artifact {
+    Artifact { kind: kind.into(), path: path.display().to_string() }
+}
+
 impl Reports {
+    /// Where they go. No repetition may overwrite the reports of another one.
+    fn folder(&self, ledger: &Ledger, repetition: Option<u32>) -> PathBuf {
+        match (&self.reports, repetition) {
+            (None, _) => ledger.folder().to_path_buf(),
+            (Some(folder), None) => folder.clone(),
+            (Some(folder), Some(number)) => folder.join(format!("{number:03}")),
+        }
+    }
+
     /// The reporters, and the files that they write.
     pub fn open(
         &self,
@@ -407,12 +429,7 @@ impl Reports {
         documents: Documents,
         shard: Option<&str>,
     ) -> Result<(Fanout, Vec<Artifact>), ReportError> {
-        // No repetition may overwrite the reports of another one.
-        let folder = match (&self.reports, repetition) {
-            (None, _) => ledger.folder().to_path_buf(),
-            (Some(folder), None) => folder.clone(),
-            (Some(folder), Some(number)) => folder.join(format!("{number:03}")),
-        };
+        let folder = self.folder(ledger, repetition);
         let verbosity = match (self.verbose, self.quiet) {
             (true, _) => Verbosity::Verbose,
             (_, true) => Verbosity::Quiet,
@@ -437,13 +454,9 @@ impl Reports {
             },
         };
         let events = folder.join(EVENTS);
-        let artifact = |kind: &str, path: PathBuf| Artifact { kind: kind.into(), path: path.display().to_string() };
         let page = folder.join("report.html");
-        let artifacts = vec![
-            artifact("html", page.clone()),
-            artifact("junit", junit.path(shard)),
-            artifact("ndjson", events.clone()),
-        ];
+        let artifacts =
+            vec![artifact("html", &page), artifact("junit", &junit.path(shard)), artifact("ndjson", &events)];
         let mut fanout = Fanout::default();
         // The files first: the terminal names them in its last words.
         fanout.add(Junit::new(junit));

@@ -1,7 +1,8 @@
 //! A cluster that runs: its nodes, its API, and the gate that says it is ready.
 //!
-//! Kubernetes' types are known here and in `objects`, `workloads` and `lookup`, and nowhere else in the runner.
+//! Kubernetes' types are known here and in `objects`, `workloads` and `evidence`, and nowhere else in the runner.
 
+pub mod evidence;
 pub mod facts;
 pub mod objects;
 pub mod outside;
@@ -16,11 +17,12 @@ use ipnet::Ipv4Net;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::distribution::{ClusterSpec, Distribution, DistributionError};
+use crate::distribution::{ClusterSpec, Distribution, DistributionError, Tail};
 use crate::provider::{Lease, NodeError, Nodes, Provider, ProviderError, Release, Topology};
 use crate::scenario::Profile;
 use crate::vantage::Prober;
 
+use self::evidence::{Api, OwnPod, Piece, Scene};
 use self::objects::Objects;
 
 /// Longest silence of an API server while it is asked something.
@@ -29,6 +31,7 @@ const API_ANSWERS: Duration = Duration::from_secs(10);
 /// A running cluster and everything needed to work with it.
 pub struct Cluster {
     pub nodes: Nodes,
+    pub spec: ClusterSpec,
     pub client: Client,
     pub kubeconfig: String,
     pub profile: Profile,
@@ -98,16 +101,18 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let started = Instant::now();
         let lease = provider.acquire(key, topology).await?;
-        Self::on(lease, provider, distribution, spec, started.elapsed()).await
+        Self::on(lease, provider, distribution, spec, started.elapsed(), None).await
     }
 
-    /// Puts the distribution on nodes, whose making took so long, and waits until everything is ready.
+    /// Puts the distribution on nodes, whose making took so long, and waits until everything is ready. Where that does
+    /// not work and `found` is given, what the nodes look like is left there: they are gone when this returns.
     pub async fn on(
         lease: Lease,
         provider: &dyn Provider,
         distribution: &dyn Distribution,
         spec: &ClusterSpec,
         provision: Duration,
+        found: Option<&mut Vec<Piece>>,
     ) -> Result<Self, ClusterError> {
         let started = Instant::now();
         let Lease { nodes, release } = lease;
@@ -115,16 +120,27 @@ impl Cluster {
         if provider.gives_machines() && distribution.premises().is_none() {
             overlap::none(&nodes, spec).await?;
         }
-        let bootstrapped = distribution.bootstrap(&nodes, spec).await?;
+        let scene = |api| Scene { nodes: &nodes, spec, distribution, pods: Vec::new(), api };
+        let bootstrapped = match distribution.bootstrap(&nodes, spec).await {
+            Ok(bootstrapped) => bootstrapped,
+            Err(error) => {
+                look(found, scene(None)).await;
+                return Err(error.into());
+            }
+        };
         let bootstrap = started.elapsed();
         let client = connect(&bootstrapped.kubeconfig).await?;
         let profile = Profile::embedded(bootstrapped.profile)
             .and_then(Result::ok)
             .ok_or_else(|| ClusterError::Profile(bootstrapped.profile.to_string()))?;
         let objects = Objects::new(client.clone(), provider.mark());
-        match ready::await_ready(&client, spec, &profile, &nodes, &bootstrapped).await {
+        let opened = ready::await_ready(&client, spec, &profile, &nodes, &bootstrapped).await;
+        if opened.is_err() {
+            look(found, scene(Some(Api { client: &client, objects: &objects, profile: &profile }))).await;
+        }
+        match opened {
             Err(ClusterError::NotReady { deadline, last }) => {
-                let evidence = distribution.evidence(&nodes, spec).await;
+                let evidence = distribution.evidence(&nodes, spec, Tail::SHORT).await;
                 let last = if evidence.is_empty() { last } else { format!("{last}\nevidence:\n{evidence}") };
                 return Err(ClusterError::NotReady { deadline, last });
             }
@@ -135,7 +151,8 @@ impl Cluster {
         let prober = Arc::new(Prober::new(nodes.clone()));
         let kubeconfig = bootstrapped.kubeconfig;
         let pulled_image = distribution.probe_image().pulled().map(str::to_string);
-        Ok(Self { nodes, client, kubeconfig, profile, objects, prober, timings, pulled_image, release })
+        let spec = spec.clone();
+        Ok(Self { nodes, spec, client, kubeconfig, profile, objects, prober, timings, pulled_image, release })
     }
 
     /// Ends the cluster and puts its machines back to the state that was kept before it was put on them; `None` where
@@ -148,6 +165,12 @@ impl Cluster {
         (release, restored)
     }
 
+    /// It, as somebody looks at it who has to understand a failure.
+    pub fn scene<'a>(&'a self, distribution: &'a dyn Distribution, pods: Vec<OwnPod>) -> Scene<'a> {
+        let api = Api { client: &self.client, objects: &self.objects, profile: &self.profile };
+        Scene { nodes: &self.nodes, spec: &self.spec, distribution, pods, api: Some(api) }
+    }
+
     /// Ends the cluster and its nodes and waits until they are gone.
     pub async fn destroy(self) -> Result<(), ClusterError> {
         Ok(self.release.release().await?)
@@ -156,6 +179,13 @@ impl Cluster {
     /// The process with which the machines end, if there is one.
     pub fn holder(&self) -> Option<u32> {
         self.release.holder()
+    }
+}
+
+/// Leaves what there is to see, where somebody wants it.
+async fn look(found: Option<&mut Vec<Piece>>, scene: Scene<'_>) {
+    if let Some(found) = found {
+        *found = evidence::gather(&scene, evidence::whole()).await;
     }
 }
 

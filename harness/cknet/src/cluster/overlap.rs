@@ -48,7 +48,8 @@ async fn own_networks(node: &dyn Node) -> Result<Vec<(String, Ipv4Net)>, NodeErr
         cause: if told.succeeded() { error.to_string() } else { told.complaint() },
     })?;
     let others = facts.addresses.into_iter().filter(|address| !node.addresses().contains_key(&address.link));
-    let global = others.filter(|address| address.scope == "global");
+    // RT_SCOPE_HOST is the loopback's (`linux/rtnetlink.h`).
+    let global = others.filter(|address| address.scope != "host");
     Ok(global
         .filter_map(|address| match address.address {
             IpNet::V4(network) => Some((address.link, network.trunc())),

@@ -14,7 +14,9 @@ use super::recipe::{
     within,
 };
 use super::snap;
-use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
+use super::{
+    Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member, Tail,
+};
 use crate::event::Fidelity;
 use crate::provider::Nodes;
 use crate::scenario::model::Capability;
@@ -52,8 +54,9 @@ const UNDO: &[&str] = &["! snap list k8s >/dev/null 2>&1 || snap remove --purge 
 
 const EVIDENCE: &[&str] = &[
     "snap changes",
-    "journalctl --no-pager --lines 40 --unit snap.k8s.k8sd",
-    "journalctl --no-pager --lines 40 --unit snap.k8s.containerd",
+    "journalctl --no-pager --lines 300 --unit snap.k8s.k8sd",
+    "journalctl --no-pager --lines 300 --unit snap.k8s.kubelet",
+    "journalctl --no-pager --lines 300 --unit snap.k8s.containerd",
     "/snap/bin/k8s status",
     "/snap/bin/k8s kubectl get pods --all-namespaces --output wide",
 ];
@@ -320,7 +323,7 @@ impl Distribution for Canonical {
         .boxed()
     }
 
-    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
-        super::evidence(NAME, nodes, spec, EVIDENCE)
+    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec, tail: Tail) -> BoxFuture<'a, String> {
+        super::evidence(NAME, nodes, spec, EVIDENCE, tail)
     }
 }

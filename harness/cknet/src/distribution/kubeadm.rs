@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::recipe::{
     Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version,
 };
-use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
+use super::{
+    Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member, Tail,
+};
 use crate::event::Fidelity;
 use crate::provider::Nodes;
 use crate::scenario::model::Capability;
@@ -25,8 +27,8 @@ const KUBEADM: Duration = Duration::from_secs(10 * 60);
 const UNDO: &[&str] = &["swapon --all", "! command -v kubeadm >/dev/null || kubeadm reset --force"];
 
 const EVIDENCE: &[&str] = &[
-    "journalctl --no-pager --lines 40 --unit kubelet",
-    "journalctl --no-pager --lines 40 --unit containerd",
+    "journalctl --no-pager --lines 300 --unit kubelet",
+    "journalctl --no-pager --lines 300 --unit containerd",
     "crictl ps --all",
 ];
 
@@ -239,7 +241,7 @@ impl Distribution for Kubeadm {
         .boxed()
     }
 
-    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
-        super::evidence(NAME, nodes, spec, EVIDENCE)
+    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec, tail: Tail) -> BoxFuture<'a, String> {
+        super::evidence(NAME, nodes, spec, EVIDENCE, tail)
     }
 }

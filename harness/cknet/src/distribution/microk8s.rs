@@ -12,7 +12,9 @@ use super::recipe::{
     Cni, DOWNLOAD, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version, of_a_snap,
 };
 use super::snap;
-use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
+use super::{
+    Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member, Tail,
+};
 use crate::event::Fidelity;
 use crate::provider::Nodes;
 use crate::scenario::model::Capability;
@@ -37,8 +39,8 @@ const UNDO: &[&str] = &["! snap list microk8s >/dev/null 2>&1 || snap remove --p
 const EVIDENCE: &[&str] = &[
     "snap changes",
     "/snap/bin/microk8s status",
-    "journalctl --no-pager --lines 40 --unit snap.microk8s.daemon-kubelite",
-    "journalctl --no-pager --lines 40 --unit snap.microk8s.daemon-containerd",
+    "journalctl --no-pager --lines 300 --unit snap.microk8s.daemon-kubelite",
+    "journalctl --no-pager --lines 300 --unit snap.microk8s.daemon-containerd",
 ];
 
 /// The `microk8s` snap.
@@ -179,7 +181,7 @@ impl Distribution for Microk8s {
         .boxed()
     }
 
-    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
-        super::evidence(NAME, nodes, spec, EVIDENCE)
+    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec, tail: Tail) -> BoxFuture<'a, String> {
+        super::evidence(NAME, nodes, spec, EVIDENCE, tail)
     }
 }

@@ -139,6 +139,20 @@ impl Carries {
     }
 }
 
+/// How much of what nodes say is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Of each of their programs, from the end.
+    pub lines: usize,
+    /// Longest time for each of them.
+    pub within: Duration,
+}
+
+impl Tail {
+    /// As much as a message takes.
+    pub const SHORT: Self = Self { lines: 15, within: recipe::QUICK };
+}
+
 /// Makes a cluster of nodes.
 pub trait Distribution: Send + Sync {
     fn name(&self) -> &'static str;
@@ -170,8 +184,8 @@ pub trait Distribution: Send + Sync {
         None
     }
 
-    /// What the nodes themselves say, when a cluster does not become ready.
-    fn evidence<'a>(&'a self, _nodes: &'a Nodes, _spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
+    /// What the members themselves say, when a cluster does not become ready or something fails on it.
+    fn evidence<'a>(&'a self, _nodes: &'a Nodes, _spec: &'a ClusterSpec, _tail: Tail) -> BoxFuture<'a, String> {
         futures::future::ready(String::new()).boxed()
     }
 
@@ -238,11 +252,12 @@ fn evidence<'a>(
     nodes: &'a Nodes,
     spec: &'a ClusterSpec,
     commands: &'static [&'static str],
+    tail: Tail,
 ) -> BoxFuture<'a, String> {
     async move {
         let tell = silent();
         let site = Site { distribution, nodes, spec, tell: &tell, evidence: commands, undo: &[] };
-        let all = join_all(spec.members.iter().map(|member| site.evidence_of(&member.name))).await;
+        let all = join_all(spec.members.iter().map(|member| site.evidence_of(&member.name, tail))).await;
         all.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join("\n")
     }
     .boxed()

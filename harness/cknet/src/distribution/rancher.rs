@@ -8,7 +8,9 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::recipe::{Cni, DOWNLOAD, FOLDER, Install, InstallError, ProbeImage, QUICK, Site, Stage, Step, Tell};
-use super::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member};
+use super::{
+    Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Encapsulation, Flavour, Member, Tail,
+};
 use crate::event::Fidelity;
 use crate::provider::Nodes;
 use crate::scenario::model::Capability;
@@ -62,7 +64,7 @@ const K3S: Packing = Packing {
     ctr: &[PROGRAM, "ctr"],
     dns: "coredns",
     disable: &["traefik", "servicelb", "metrics-server", "local-storage"],
-    evidence: &["journalctl --no-pager --lines 40 --unit k3s", "journalctl --no-pager --lines 40 --unit k3s-agent"],
+    evidence: &["journalctl --no-pager --lines 300 --unit k3s", "journalctl --no-pager --lines 300 --unit k3s-agent"],
     undo: &[
         "[ ! -x /usr/local/bin/k3s-uninstall.sh ] || /usr/local/bin/k3s-uninstall.sh",
         "[ ! -x /usr/local/bin/k3s-agent-uninstall.sh ] || /usr/local/bin/k3s-agent-uninstall.sh",
@@ -85,8 +87,8 @@ const RKE2: Packing = Packing {
     dns: "rke2-coredns-rke2-coredns",
     disable: &["rke2-ingress-nginx", "rke2-metrics-server", "rke2-snapshot-controller"],
     evidence: &[
-        "journalctl --no-pager --lines 40 --unit rke2-server",
-        "journalctl --no-pager --lines 40 --unit rke2-agent",
+        "journalctl --no-pager --lines 300 --unit rke2-server",
+        "journalctl --no-pager --lines 300 --unit rke2-agent",
     ],
     undo: &[
         "[ ! -x /usr/local/bin/rke2-uninstall.sh ] || /usr/local/bin/rke2-uninstall.sh",
@@ -288,7 +290,7 @@ impl Distribution for Rancher {
         .boxed()
     }
 
-    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
-        super::evidence(self.packing.name, nodes, spec, self.packing.evidence)
+    fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec, tail: Tail) -> BoxFuture<'a, String> {
+        super::evidence(self.packing.name, nodes, spec, self.packing.evidence, tail)
     }
 }

@@ -171,3 +171,18 @@ pub struct Attachment {
     /// What it is: `bundle`, `pcap`, `journal`.
     pub label: String,
 }
+
+impl Attachment {
+    /// The file of a bundle that names the others: readers of reports link to files, not to folders.
+    pub const INDEX: &'static str = "index.txt";
+
+    /// The files in a folder.
+    pub fn bundle(folder: &str) -> Self {
+        Self { path: format!("{folder}/{}", Self::INDEX), label: "bundle".into() }
+    }
+
+    /// In words: of a bundle the folder in which all of it lies.
+    pub fn shown(&self) -> String {
+        format!("{} ({})", self.path.strip_suffix(Self::INDEX).unwrap_or(&self.path), self.label)
+    }
+}

@@ -219,6 +219,9 @@ pub struct ClusterFailed {
     pub kind: InfraKind,
     pub message: String,
     pub took_ms: u64,
+    /// Files with what its machines said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Attachment>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ const BEGINS: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What may be run: programs that look and ask, and change nothing.
-const LOOKING: [&str; 3] = ["facts", "probe", "drops"];
+const LOOKING: [&str; 4] = ["facts", "probe", "drops", "ruleset"];
 
 /// A node.
 pub struct PodNode {

@@ -71,13 +71,25 @@ pub struct Caps {
 
 /// The beginning and the end of a long text, and a line on what is missing.
 pub fn capped(clean: String, caps: Caps) -> String {
-    if clean.len() <= caps.head + caps.tail {
-        return clean;
+    match ends(&clean, caps) {
+        Some((head, tail)) => joined(head, clean.len() - head.len() - tail.len(), tail),
+        None => clean,
     }
-    let head = clean.floor_char_boundary(caps.head);
-    let tail = clean.ceil_char_boundary(clean.len() - caps.tail);
-    let cut = tail - head;
-    format!("{}\n… {cut} bytes cut, see bundle\n{}", &clean[..head], &clean[tail..])
+}
+
+/// The beginning and the end of a text that is longer than both.
+pub fn ends(text: &str, caps: Caps) -> Option<(&str, &str)> {
+    if text.len() <= caps.head + caps.tail {
+        return None;
+    }
+    let head = text.floor_char_boundary(caps.head);
+    let tail = text.ceil_char_boundary(text.len() - caps.tail);
+    Some((&text[..head], &text[tail..]))
+}
+
+/// Both with a line on what was between them.
+pub fn joined(head: &str, cut: usize, tail: &str) -> String {
+    format!("{head}\n… {cut} bytes cut\n{tail}")
 }
 
 fn show(clean: &mut String, character: char) {
@@ -159,9 +171,9 @@ mod tests {
     fn long_text_keeps_both_ends() {
         let caps = Caps { head: 4, tail: 3 };
         assert_eq!(capped("1234567".into(), caps), "1234567");
-        assert_eq!(capped("12345678".into(), caps), "1234\n… 1 bytes cut, see bundle\n678");
+        assert_eq!(capped("12345678".into(), caps), "1234\n… 1 bytes cut\n678");
         // `ä` takes two bytes: a cut through one leaves it out.
-        assert_eq!(capped("123äxxxäbc".into(), caps), "123\n… 7 bytes cut, see bundle\nbc");
+        assert_eq!(capped("123äxxxäbc".into(), caps), "123\n… 7 bytes cut\nbc");
     }
 
     proptest! {

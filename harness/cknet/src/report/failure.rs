@@ -3,7 +3,7 @@
 
 use super::clean;
 use super::units::{exact, measured};
-use crate::event::{Case, Endpoint, Expected, Failure, LostAt, Matrix, MatrixCell, Observed, Window};
+use crate::event::{Attachment, Case, Endpoint, Expected, Failure, LostAt, Matrix, MatrixCell, Observed, Window};
 
 /// Where the text of a line begins, after two spaces and the label.
 const LABEL_WIDTH: usize = 10;
@@ -79,10 +79,13 @@ pub fn facts(case: &Case, failure: &Failure) -> Vec<Fact> {
     if let Some(commands) = commands(failure) {
         facts.push(commands);
     }
-    for attachment in &failure.evidence {
-        facts.push(Fact::new("evidence", format!("{} ({})", attachment.path, attachment.label)));
-    }
+    facts.extend(failure.evidence.iter().map(evidence));
     facts
+}
+
+/// Where a file of evidence lies.
+pub fn evidence(attachment: &Attachment) -> Fact {
+    Fact::new("evidence", attachment.shown())
 }
 
 /// The failure in one line, for places that show no more.

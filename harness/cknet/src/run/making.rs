@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use super::{Run, millis};
+use super::{Run, evidence, millis};
+use crate::cluster::evidence::Piece;
 use crate::cluster::{Cluster, ClusterError};
 use crate::event::{ClusterAcquiring, ClusterFailed, ClusterReady, Leak, MachinesBroken};
 use crate::ledger::{NODES, Resource, UNTIL};
@@ -31,13 +32,15 @@ impl Run {
         let started = Instant::now();
         self.sink.tell(ClusterAcquiring { cluster: planned.name.clone(), nodes: nodes(planned) });
         let resource = self.resource(key);
+        let mut found = Vec::new();
         let creating = async {
             self.ledger.intent(&resource)?;
             let Lease { mut nodes, mut release } = self.provider.acquire(key, &planned.topology).await?;
             if keep {
                 nodes = release.snapshot(nodes).await.map_err(ClusterError::NotKept)?;
             }
-            self.put_on(Lease { nodes, release }, planned, started).await
+            let wanted = self.evidence.is_some().then_some(&mut found);
+            self.put_on(Lease { nodes, release }, planned, started, wanted).await
         };
         let made = tokio::select! {
             made = creating => made,
@@ -53,12 +56,12 @@ impl Run {
                     // That is no failure of the cluster's; the summary tells of the signal.
                     ClusterError::Interrupted => {}
                     ClusterError::NotKept(_) => self.broken(planned, &error, started),
-                    error => self.sink.tell(ClusterFailed {
-                        cluster: planned.name.clone(),
-                        kind: error.kind(),
-                        message: error.to_string(),
-                        took_ms: millis(started.elapsed()),
-                    }),
+                    error => {
+                        let took_ms = millis(started.elapsed());
+                        let evidence = evidence::of_no_cluster(self, key, &planned.name, error, found).await;
+                        let (cluster, kind, message) = (planned.name.clone(), error.kind(), error.to_string());
+                        self.sink.tell(ClusterFailed { cluster, kind, message, took_ms, evidence });
+                    }
                 }
                 Err(error)
             }
@@ -74,7 +77,8 @@ impl Run {
             let (release, restored) = cluster.restore().await;
             let Some(nodes) = restored? else { return Ok(Again::NothingKept(release)) };
             self.sink.tell(ClusterAcquiring { cluster: planned.name.clone(), nodes: self::nodes(planned) });
-            self.put_on(Lease { nodes, release }, planned, started).await.map(|cluster| Again::Ready(Box::new(cluster)))
+            let put = self.put_on(Lease { nodes, release }, planned, started, None).await;
+            put.map(|cluster| Again::Ready(Box::new(cluster)))
         };
         let restored = tokio::select! {
             restored = restoring => restored,
@@ -101,9 +105,15 @@ impl Run {
     }
 
     /// Makes a cluster of nodes; what was done for them began at that time.
-    async fn put_on(&self, lease: Lease, planned: &PlannedCluster, since: Instant) -> Result<Cluster, ClusterError> {
+    async fn put_on(
+        &self,
+        lease: Lease,
+        planned: &PlannedCluster,
+        since: Instant,
+        found: Option<&mut Vec<Piece>>,
+    ) -> Result<Cluster, ClusterError> {
         let provision = since.elapsed();
-        Cluster::on(lease, &*self.provider, &*self.distribution, &planned.spec, provision).await
+        Cluster::on(lease, &*self.provider, &*self.distribution, &planned.spec, provision, found).await
     }
 
     /// Takes a cluster down.

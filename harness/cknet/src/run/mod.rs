@@ -4,6 +4,7 @@
 //! the scenarios of a cluster follow each other.
 
 mod cases;
+mod evidence;
 mod expect;
 mod firewalld;
 mod making;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::cases::planned;
+pub use self::evidence::Archive;
 pub use self::expect::output;
 pub use self::pace::Pace;
 pub use self::sink::Sink;
@@ -67,6 +69,8 @@ pub struct Run {
     pub keep: Option<Kept>,
     /// How long expectations take without a sabotage.
     pub pace: Pace,
+    /// Where evidence of failures is kept; without it none is gathered.
+    pub evidence: Option<Arc<Archive>>,
 }
 
 impl Run {
@@ -211,9 +215,10 @@ impl Run {
         if matches!(error, ClusterError::Interrupted) {
             return;
         }
+        let evidence = evidence::of_error(self, error);
         for case in planned(scenario).cases {
             let outcome = Outcome::Error { kind: error.kind(), message: error.to_string() };
-            self.sink.judged(case, outcome);
+            self.sink.judged_by(case, outcome, evidence.clone());
         }
     }
 }

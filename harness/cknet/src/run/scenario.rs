@@ -7,10 +7,11 @@ use cknet_probe::wire::{Expect, Sight, Target};
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::cases::{case, planned};
+use super::evidence::OfPhase;
 use super::expect::{Subject, deviation, flip, watch};
 use super::stage::{Reuse, Stage, vantage_of};
 use super::waits::Waiting;
-use super::{Run, millis, reset, steps};
+use super::{Run, evidence, millis, reset, steps};
 use crate::cluster::Cluster;
 use crate::cluster::facts::RunFacts;
 use crate::cluster::workloads::{self, PlacedPod};
@@ -53,8 +54,9 @@ pub async fn carry_out(run: &Run, cluster: &Cluster, cluster_name: &str, trial: 
             }
         }
         Some(Err((kind, message))) => {
+            let evidence = evidence::before(run, cluster, trial).await;
             for case in planned(scenario).cases {
-                run.sink.judged(case, Outcome::Error { kind, message: message.clone() });
+                run.sink.judged_by(case, Outcome::Error { kind, message: message.clone() }, evidence.clone());
             }
             Reuse::No
         }
@@ -107,7 +109,7 @@ impl Stage<'_> {
                 () = stop.cancelled() => return,
             };
             if let Err((step, message)) = done {
-                self.give_up(phase, &phases[index + 1..], step, &message);
+                self.give_up(phase, &phases[index + 1..], step, &message).await;
                 return;
             }
             self.expectations(phase).await;
@@ -152,11 +154,12 @@ impl Stage<'_> {
     }
 
     /// A step that could not be done proves nothing; what comes after it would be judged in a world nobody described.
-    fn give_up(&self, phase: &Phase, later: &[Phase], step: usize, message: &str) {
+    async fn give_up(&self, phase: &Phase, later: &[Phase], step: usize, message: &str) {
+        let message = format!("step {step} of phase `{}` failed: {message}", phase.id);
+        let outcome = Outcome::Error { kind: InfraKind::Step, message };
+        let evidence = OfPhase::default().of(self, phase, &outcome).await;
         for expectation in &phase.expect {
-            let message = format!("step {step} of phase `{}` failed: {message}", phase.id);
-            let outcome = Outcome::Error { kind: InfraKind::Step, message };
-            self.run.sink.judged(case(self.scenario, phase, expectation), outcome);
+            self.run.sink.judged_by(case(self.scenario, phase, expectation), outcome.clone(), evidence.clone());
         }
         for later in later {
             for expectation in &later.expect {

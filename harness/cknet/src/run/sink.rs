@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use crate::event::{
-    Artifact, Case, Detail, Event, ExpectationJudged, Interrupt, Outcome, RunFinished, Summary, Tally, What,
+    Artifact, Attachment, Case, Detail, Event, ExpectationJudged, Interrupt, Outcome, RunFinished, Summary, Tally, What,
 };
 use crate::report::{Fanout, ReportError};
 
@@ -34,13 +34,18 @@ impl Sink {
 
     /// Tells a verdict that was reached without looking at anything.
     pub fn judged(&self, case: Case, outcome: Outcome) {
+        self.judged_by(case, outcome, Vec::new());
+    }
+
+    /// The same, with evidence of what was in the way.
+    pub fn judged_by(&self, case: Case, outcome: Outcome, evidence: Vec<Attachment>) {
         self.tell(ExpectationJudged {
             case,
             outcome,
             took_ms: 0,
             time_to_true_ms: None,
             samples: 0,
-            detail: Detail::default(),
+            detail: Detail { evidence, ..Detail::default() },
         });
     }
 

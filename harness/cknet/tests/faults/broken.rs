@@ -2,6 +2,7 @@
 //! to have got through. A result is true, or an error.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -125,6 +126,11 @@ fn a_control_plane_that_hangs_is_an_error() {
     never_got_through(&outcomes);
     ended.expect(3);
     assert_eq!(outcomes["deny/ready"], "error", "{outcomes:?}");
+    // What is asked of the API says so; the nodes tell what they know all the same.
+    let bundle = workplace.reports().join("evidence/faults.hold/deny");
+    let read = |file: &str| fs::read_to_string(bundle.join(file)).unwrap();
+    assert!(read("api/pods.txt").starts_with("not had: cannot list Pod"), "{}", read("api/pods.txt"));
+    assert!(read("nodes/w1/facts.json").contains("vxlan.calico"), "{}", read("nodes/w1/facts.json"));
 }
 
 /// Signals both servers of the scenario, the denied one and the witness.

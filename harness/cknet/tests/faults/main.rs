@@ -7,6 +7,7 @@
 
 mod api;
 mod broken;
+mod evidence;
 mod existing;
 mod former;
 mod host;
@@ -55,6 +56,7 @@ fn main() {
     let all = [
         api::TRIALS,
         broken::TRIALS,
+        evidence::TRIALS,
         existing::TRIALS,
         former::TRIALS,
         host::TRIALS,

@@ -52,6 +52,11 @@ sabotage:
     mustFail: deny/denied
 ";
 
+const WRONG: &str =
+    "      - {id: wrong, connectivity: {from: client, to: server, port: 8080/tcp, is: allowed}, within: 500ms}
+      - {id: wrong-too, command: {at: \"node:w1\", argv: [cat, /nowhere]}, within: 500ms}
+";
+
 impl Workplace {
     /// Writes a scenario that watches a denied and an allowed flow for `HOLD`; returns the suite to name.
     pub fn suite_that_holds(&self) -> PathBuf {
@@ -63,14 +68,27 @@ impl Workplace {
         self.suite("step", "      - nodeRun: {node: w1, argv: [sleep, \"25.4711\"]}", "300ms")
     }
 
+    /// Writes a scenario with two expectations that nothing fulfils in its first phase, what is known of them at its
+    /// end; its other phase holds.
+    pub fn suite_that_fails(&self, steps: &str, known: &str) -> PathBuf {
+        let folder = self.suite("fail", steps, "300ms");
+        let path = folder.join("faults/fail.yaml");
+        let text = fs::read_to_string(&path).unwrap().replace("  - id: later\n", &format!("{WRONG}  - id: later\n"));
+        fs::write(path, text + known).unwrap();
+        folder
+    }
+
     fn suite(&self, name: &str, steps: &str, hold: &str) -> PathBuf {
         let folder = self.path("suite").join("scenarios");
         fs::create_dir_all(folder.join("faults")).unwrap();
-        std::os::unix::fs::symlink(repository().join("fixtures"), self.path("suite").join("fixtures")).unwrap();
-        let policy = if steps.is_empty() { "0" } else { "1" };
+        let fixtures = self.path("suite").join("fixtures");
+        if !fixtures.exists() {
+            std::os::unix::fs::symlink(repository().join("fixtures"), fixtures).unwrap();
+        }
+        let policy = steps.matches("      - ").count().saturating_sub(steps.matches("          - ").count());
         let steps = if steps.is_empty() { String::new() } else { format!("{steps}\n") };
-        let text =
-            HEAD.replace("NAME", name).replace("STEPS\n", &steps).replace("HOLD", hold).replace("POLICY", policy);
+        let text = HEAD.replace("NAME", name).replace("STEPS\n", &steps).replace("HOLD", hold);
+        let text = text.replace("POLICY", &policy.to_string());
         fs::write(folder.join(format!("faults/{name}.yaml")), text).unwrap();
         folder
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cknet::distribution::canonical::Canonical;
 use cknet::distribution::kubeadm::Kubeadm;
 use cknet::distribution::recipe::{Failure, Install, InstallError, Stage, StageError, silent};
-use cknet::distribution::{Bootstrapped, Distribution, DistributionError, Flavour};
+use cknet::distribution::{Bootstrapped, Distribution, DistributionError, Flavour, Tail};
 use cknet::provider::{Exit, NodeError, Output};
 
 use crate::recorder::{Recorder, install, member, refused, said, spec};
@@ -189,7 +189,7 @@ fn all_nodes_are_asked_when_a_cluster_does_not_get_ready() {
     let spec = spec(Flavour::Canonical);
     let canonical = Canonical::new(install("1.36-classic/stable"), silent()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let evidence = runtime.block_on(canonical.evidence(&recorder.nodes(&spec), &spec));
+    let evidence = runtime.block_on(canonical.evidence(&recorder.nodes(&spec), &spec, Tail::SHORT));
     for node in ["cp1", "w1", "w2"] {
         assert!(evidence.contains(&format!("failed to pull an image on {node}")), "{evidence}");
     }

@@ -320,6 +320,7 @@ fn happenings() -> Vec<What> {
             kind: InfraKind::Bootstrap,
             message: "node `w1` not Ready after 60 s; last state `NotReady`, 0.5 s old".into(),
             took_ms: 61_000,
+            evidence: vec![Attachment::bundle("evidence/_clusters/c1-0")],
         }
         .into(),
     );

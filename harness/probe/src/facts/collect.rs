@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use cknet_kernel::ns::NetNs;
 use cknet_kernel::offload::computes_checksums;
 use futures::TryStreamExt;
-use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{Handle, IpVersion};
 
 use super::links::{LinkNames, link};
 use super::routes::{fdb, neighbour, route};
+use super::rules::rule;
 use super::{Address, Facts, Kind, Options, files, sockets};
 use crate::netns;
 
@@ -65,6 +66,12 @@ async fn over_netlink(namespace: &NetNs, options: &Options) -> Result<Facts, Fac
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let found = routes_of(&handle, family).await?;
             facts.routes.extend(found.iter().filter_map(|message| route(message, &names)));
+        }
+    }
+    if options.wants(Kind::Rules) {
+        for version in [IpVersion::V4, IpVersion::V6] {
+            let found: Vec<_> = handle.rule().get(version).execute().try_collect().await.map_err(failed("rules"))?;
+            facts.rules.extend(found.iter().map(rule));
         }
     }
     if options.wants(Kind::Neighbours) {

@@ -1,12 +1,13 @@
 //! Facts about one network namespace, as JSON: what the kernel says is there, without a judgement.
 //!
-//! The types are what the runner reads back. Links, addresses, routes, neighbours and forwarding entries come over
-//! rtnetlink, open ports from `/proc/net`, files from the disk.
+//! The types are what the runner reads back. Links, addresses, routes, rules, neighbours and forwarding entries
+//! come over rtnetlink, open ports from `/proc/net`, files from the disk.
 
 mod collect;
 mod files;
 mod links;
 mod routes;
+mod rules;
 mod sockets;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ pub use collect::{FactsError, collect};
 pub use files::FileFact;
 pub use links::{Link, LinkCounters, Vxlan};
 pub use routes::{Fdb, Neighbour, NextHop, Route};
+pub use rules::PolicyRule;
 pub use sockets::Listening;
 
 /// The kinds of facts.
@@ -29,6 +31,8 @@ pub enum Kind {
     Links,
     Addresses,
     Routes,
+    /// Which table of routes is asked for which packets.
+    Rules,
     Neighbours,
     Fdb,
     Listening,
@@ -68,7 +72,7 @@ pub struct Address {
     /// The other end, of a point-to-point address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<IpAddr>,
-    /// `global`, `link`, `host`.
+    /// `universe` (`global` to iproute2), `link`, `host`.
     pub scope: String,
 }
 
@@ -80,6 +84,7 @@ pub struct Facts {
     pub addresses: Vec<Address>,
     /// Of all tables but `local`.
     pub routes: Vec<Route>,
+    pub rules: Vec<PolicyRule>,
     pub neighbours: Vec<Neighbour>,
     pub fdb: Vec<Fdb>,
     pub listening: Vec<Listening>,

@@ -12,6 +12,7 @@ mod closure;
 mod command;
 pub mod drops;
 mod guard;
+pub mod listing;
 mod rules;
 mod text;
 

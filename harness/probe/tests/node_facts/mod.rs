@@ -88,6 +88,11 @@ fn facts_agree_with_iproute2() {
         ("10.1.88.0", Some("vxlan.test"), true)
     );
 
+    let rules = ip(netns, &["-4", "rule"]).len() + ip(netns, &["-6", "rule"]).len();
+    assert_eq!(told.rules.len(), rules, "{:#?}", told.rules);
+    let main = told.rules.iter().find(|rule| rule.priority == 32766 && rule.family == "ip").unwrap();
+    assert_eq!((main.action.as_str(), main.from, main.to), ("table 254", None, None));
+
     let addresses: usize = ip(netns, &["address"]).iter().map(|l| l["addr_info"].as_array().map_or(0, Vec::len)).sum();
     assert_eq!(told.addresses.len(), addresses);
     let near = |ip: &str| told.neighbours.iter().find(|entry| entry.address.to_string() == ip).unwrap();

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use ipnet::Ipv4Net;
 use tokio::time::Instant;
 
-use super::{Action, Failure, QUICK, Stage, StageError, Step};
-use crate::distribution::{ClusterSpec, DistributionError, Member};
+use super::{Action, Failure, Stage, StageError, Step};
+use crate::distribution::{ClusterSpec, DistributionError, Member, Tail};
 use crate::provider::{Invocation, Node, NodeError, Nodes, Output};
 
 /// How often is looked at what is awaited.
@@ -16,9 +16,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Longest single look.
 const LOOK: Duration = Duration::from_secs(30);
-
-/// Lines of each log that are kept as evidence.
-const EVIDENCE_LINES: usize = 15;
 
 /// Something that is about to be done on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,28 +156,30 @@ impl<'a> Site<'a> {
         let evidence = match &failure {
             // A node that does not answer has no more to say, and asking it would only take longer.
             Failure::Node(NodeError::Gone { .. }) | Failure::File { .. } => String::new(),
-            _ => self.evidence_of(node).await,
+            _ => self.evidence_of(node, Tail::SHORT).await,
         };
         let (distribution, node) = (self.distribution, node.to_string());
         DistributionError::Stage(Box::new(StageError { distribution, stage, node, failure, evidence }))
     }
 
-    /// The ends of a node's logs.
-    pub async fn evidence_of(&self, name: &str) -> String {
+    /// The ends of a node's logs. All are asked for at the same time: a product in trouble is slow to say so, and what
+    /// it has logged is there at once.
+    pub async fn evidence_of(&self, name: &str, tail: Tail) -> String {
         let Some(node) = self.nodes.get(name) else { return String::new() };
-        let mut text = String::new();
-        for command in self.evidence {
-            let Ok(output) = node.run(Invocation::new(command.split(' ')), QUICK).await else { continue };
-            let said = [output.stdout, output.stderr].concat();
-            let said = String::from_utf8_lossy(&said);
+        let said = self.evidence.iter().map(|command| async move {
+            let run = node.run(Invocation::new(command.split(' ')), tail.within);
+            let said = match tokio::time::timeout(tail.within, run).await {
+                Ok(Ok(output)) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+                Ok(Err(NodeError::Deadline { .. })) | Err(_) => format!("it did not end within {:?}", tail.within),
+                // That a program is not there says nothing.
+                Ok(Err(_)) => String::new(),
+            };
             let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-            let shown = &lines[lines.len().saturating_sub(EVIDENCE_LINES)..];
-            if !shown.is_empty() {
-                text.push_str(&format!("  {name}: {command}\n"));
-                text.extend(shown.iter().map(|line| format!("    {line}\n")));
-            }
-        }
-        text.trim_end().to_string()
+            let shown = &lines[lines.len().saturating_sub(tail.lines)..];
+            let headline = (!shown.is_empty()).then(|| format!("  {name}: {command}\n"));
+            headline.into_iter().chain(shown.iter().map(|line| format!("    {line}\n"))).collect::<String>()
+        });
+        join_all(said).await.concat().trim_end().to_string()
     }
 }
 

@@ -44,6 +44,20 @@ impl Markup {
         self.raw(">")
     }
 
+    /// A link to a file beside the page. Whatever is not plain in the path is encoded, so that it can only be a path.
+    pub fn link(&mut self, path: &str, text: &str) -> &mut Self {
+        self.raw("<a href=\"");
+        for byte in path.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' | b'~' => {
+                    self.out.push(char::from(byte));
+                }
+                other => self.out.push_str(&format!("%{other:02X}")),
+            }
+        }
+        self.raw("\">").text(text).raw("</a>")
+    }
+
     pub fn done(self) -> String {
         self.out
     }
@@ -52,6 +66,14 @@ impl Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_is_a_path_and_nothing_else() {
+        let mut markup = Markup::default();
+        markup.link("evidence/a.b/c-d/index.txt", "a<b").link("javascript:x(\"y\")", "z");
+        let expected = "<a href=\"evidence/a.b/c-d/index.txt\">a&lt;b</a><a href=\"javascript%3Ax%28%22y%22%29\">z</a>";
+        assert_eq!(markup.done(), expected);
+    }
 
     #[test]
     fn nothing_foreign_becomes_markup() {

@@ -3,7 +3,7 @@
 
 use super::markup::Markup;
 use crate::claims::{ClaimFindings, Findings, Says, Standing as ClaimStanding};
-use crate::event::{Counts, Matrix, Outcome, RunStarted, Standing, Summary};
+use crate::event::{Attachment, Counts, Matrix, Outcome, RunStarted, Standing, Summary};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::report::failure::{self, Fact};
 use crate::report::gather::{Cluster, Course, Gathered, Heard, Scenario};
@@ -163,7 +163,7 @@ fn trouble(page: &mut Markup, gathered: &Gathered) {
         match &judged.outcome {
             Outcome::Fail { failure, .. } => {
                 let mut facts = failure::facts(&heard.case, failure);
-                facts.retain(|fact| fact.label != "matrix");
+                facts.retain(|fact| !matches!(fact.label, "matrix" | "evidence"));
                 show(page, &facts);
                 if let Some(table) = &failure.matrix {
                     matrix(page, table);
@@ -174,6 +174,11 @@ fn trouble(page: &mut Markup, gathered: &Gathered) {
             Outcome::Aborted { reason } => show(page, &[Fact::new("reason", reason)]),
             _ => {}
         }
+        let of_failure = match &judged.outcome {
+            Outcome::Fail { failure, .. } => &failure.evidence[..],
+            _ => &[],
+        };
+        links(page, judged.detail.evidence.iter().chain(of_failure));
         page.raw("</div>\n");
     }
     if none {
@@ -187,6 +192,13 @@ fn show(page: &mut Markup, facts: &[Fact]) {
         page.raw("<tr>").element("th", "", fact.label).raw("<td>").element("pre", "", &fact.text).raw("</td></tr>");
     }
     page.raw("</table>");
+}
+
+/// Files that lie beside the page.
+fn links<'a>(page: &mut Markup, evidence: impl Iterator<Item = &'a Attachment>) {
+    for attachment in evidence {
+        page.raw("<div>evidence: ").link(&attachment.path, &attachment.shown()).raw("</div>");
+    }
 }
 
 /// The table of the scenario file; wrong cells are marked by words as well as by colour.
@@ -225,7 +237,9 @@ fn clusters(page: &mut Markup, gathered: &Gathered) {
     if !failed.is_empty() {
         page.raw("<h2>Clusters that could not be made</h2><ul>");
         for (name, failed) in failed {
-            page.raw("<li>").text(&format!("{name}: {}: {}", failed.kind, failed.message)).raw("</li>");
+            page.raw("<li>").text(&format!("{name}: {}: {}", failed.kind, failed.message));
+            links(page, failed.evidence.iter());
+            page.raw("</li>");
         }
         page.raw("</ul>");
     }

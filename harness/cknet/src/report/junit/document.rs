@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::naming::{Names, classname, suffix};
-use super::testcase::{TestCase, Trouble, Verdict, aborted, fold, testcase};
+use super::testcase::{TestCase, Trouble, Verdict, aborted, attach, fold, testcase};
 use super::{Granularity, JunitOptions, SkippedReporting};
 use crate::event::{Cleanup, ClusterFailed, InfraKind, Outcome, RunStarted, SkipCause};
 use crate::report::gather::{Cluster, Gathered, Heard, Scenario};
@@ -131,7 +131,11 @@ impl Shape<'_> {
         for (cluster, state) in &gathered.clusters {
             for (part, verdict, time_ms) in cluster_parts(state) {
                 let name = self.name(&class, &format!("{part} › {cluster}"));
-                cases.push(TestCase { name, verdict, time_ms, ..TestCase::default() });
+                let mut case = TestCase { name, verdict, time_ms, ..TestCase::default() };
+                if let Cluster::Failed(failed) = state {
+                    attach(&mut case, failed.evidence.iter().map(|attachment| attachment.path.as_str()));
+                }
+                cases.push(case);
             }
         }
         let name = self.name(&class, "cleanup");

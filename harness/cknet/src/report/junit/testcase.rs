@@ -93,20 +93,32 @@ fn add_evidence(testcase: &mut TestCase, outcome: &Outcome, detail: &Detail) {
         Outcome::Fail { failure, .. } => &failure.evidence[..],
         _ => &[],
     };
-    let mut paths: Vec<&str> = Vec::new();
-    for attachment in detail.evidence.iter().chain(of_failure) {
-        if !paths.contains(&attachment.path.as_str()) {
-            paths.push(&attachment.path);
-        }
-    }
-    testcase.properties.extend(paths.iter().map(|path| ("attachment", (*path).to_owned())));
+    attach(testcase, detail.evidence.iter().chain(of_failure).map(|attachment| attachment.path.as_str()));
     let printed = detail.note.iter().chain(&detail.output).cloned();
-    if matches!(testcase.verdict, Verdict::Failure(_) | Verdict::Error(_)) {
-        // GitLab takes the first of these lines, and only when it stands alone.
-        testcase.output = paths.iter().map(|path| format!("[[ATTACHMENT|{path}]]")).chain(printed).collect();
+    if is_trouble(&testcase.verdict) {
+        testcase.output.extend(printed);
     } else {
         testcase.quiet_output = printed.collect();
     }
+}
+
+/// Names files that belong to a case, each once.
+pub fn attach<'a>(testcase: &mut TestCase, files: impl Iterator<Item = &'a str>) {
+    let mut paths: Vec<&str> = Vec::new();
+    for path in files {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    testcase.properties.extend(paths.iter().map(|path| ("attachment", (*path).to_owned())));
+    if is_trouble(&testcase.verdict) {
+        // GitLab takes the first of these lines, and only when it stands alone.
+        testcase.output.extend(paths.iter().map(|path| format!("[[ATTACHMENT|{path}]]")));
+    }
+}
+
+fn is_trouble(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Failure(_) | Verdict::Error(_))
 }
 
 fn verdict<'a>(case: &Case, outcome: &'a Outcome) -> (Verdict, &'a [Attempt]) {
@@ -196,7 +208,12 @@ pub fn fold(name: String, parts: Vec<TestCase>) -> Option<TestCase> {
             }
         }
         folded.reruns.extend(part.reruns);
-        folded.output.extend(part.output);
+        for output in part.output {
+            // Cases of one phase share their files.
+            if !(output.starts_with("[[ATTACHMENT|") && folded.output.contains(&output)) {
+                folded.output.push(output);
+            }
+        }
         folded.quiet_output.extend(part.quiet_output);
     }
     Some(folded)

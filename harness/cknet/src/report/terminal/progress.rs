@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::style::Style;
-use super::{Fact, Terminal, clean, units};
+use super::{Fact, Terminal, clean, failure, units};
 use crate::event::{ClusterFailed, StepFailed};
 
 /// Cases done, cases in all, time, and what is going on.
@@ -25,7 +25,8 @@ impl<O: Write, E: Write> Terminal<O, E> {
         self.told.insert(format!("{} {}", failed.kind, failed.message));
         let headline =
             format!("cluster {} not made, after {}", clean::line(&failed.cluster), units::measured(failed.took_ms));
-        let facts = [Fact::new("error", format!("{}: {}", failed.kind, failed.message))];
+        let mut facts = vec![Fact::new("error", format!("{}: {}", failed.kind, failed.message))];
+        facts.extend(failed.evidence.iter().map(failure::evidence));
         self.show_block(Style::Doubtful, "ERROR", &headline, &facts)
     }
 

@@ -34,7 +34,7 @@ pub(super) fn facts(judged: &ExpectationJudged, told: &mut HashSet<String>) -> O
             let mut facts = failure::facts(&judged.case, failure);
             let evidence = &judged.detail.evidence;
             let unnamed = evidence.iter().filter(|attachment| !failure.evidence.contains(attachment));
-            facts.extend(unnamed.map(|file| Fact::new("evidence", format!("{} ({})", file.path, file.label))));
+            facts.extend(unnamed.map(failure::evidence));
             facts.extend(earlier_tries(earlier));
             Some(facts)
         }
@@ -43,7 +43,8 @@ pub(super) fn facts(judged: &ExpectationJudged, told: &mut HashSet<String>) -> O
             let text = format!("{kind}: {message}");
             let new = told.insert(format!("{kind} {message}"));
             let text = if new { text } else { format!("{kind}, as above") };
-            Some(vec![Fact::new("error", text)])
+            let evidence = judged.detail.evidence.iter().map(failure::evidence);
+            Some(std::iter::once(Fact::new("error", text)).chain(evidence).collect())
         }
         Outcome::XPass { reason, reference } => Some(vec![
             Fact::new("expected", format!("to fail: {}", with_reference(reason, reference.as_deref()))),

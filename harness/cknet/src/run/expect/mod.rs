@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::cases::case;
+use super::evidence::OfPhase;
 use super::stage::Stage;
 use super::{millis, proxy};
 use crate::event::{Detail, ExpectationJudged, InfraKind, Outcome, Standing};
@@ -36,6 +37,7 @@ pub struct Subject<'a> {
     pub phase: &'a Phase,
     /// Silence is expected of some flow.
     silence: bool,
+    evidence: OfPhase,
     /// How many expectations of silence are being watched and have no judgement yet.
     silences: tokio::sync::watch::Sender<usize>,
 }
@@ -44,7 +46,8 @@ impl<'a> Subject<'a> {
     /// The surroundings of those expectations of a phase that are watched together.
     pub fn new(stage: &'a Stage<'a>, phase: &'a Phase, watched: &[&Expectation]) -> Self {
         let silences = watched.iter().filter(|expectation| expects_silence(expectation)).count();
-        Self { stage, phase, silence: silences > 0, silences: tokio::sync::watch::Sender::new(silences) }
+        let evidence = OfPhase::default();
+        Self { stage, phase, silence: silences > 0, evidence, silences: tokio::sync::watch::Sender::new(silences) }
     }
 
     async fn silence_is_judged(&self) {
@@ -195,7 +198,12 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
     };
     let ways_of = subject.stage.cluster.profile.ways_of.as_deref();
     let outcome = if expectation.undefined { undefined::judged(ways_of, outcome, &mut detail) } else { outcome };
-    let outcome = known_deviation(subject, expectation, outcome);
+    let mut outcome = known_deviation(subject, expectation, outcome);
+    let evidence = subject.evidence.of(subject.stage, subject.phase, &outcome).await;
+    match &mut outcome {
+        Outcome::Fail { failure, .. } => failure.evidence = evidence,
+        _ => detail.evidence = evidence,
+    }
     let (standing, took_ms) = (outcome.standing(), millis(took));
     if let (Purpose::Flip, Standing::Pass, Some(took)) = (subject.stage.purpose, standing, judgement.time_to_true) {
         subject.stage.run.pace.note(case.id.0.clone(), took);
