@@ -1,7 +1,7 @@
-//! `cknet up` and `cknet down`: a cluster that outlives the command.
+//! `cknet up`: a cluster that outlives the command.
 //!
 //! A process of its own holds the cluster, because a cluster of namespaces lives as long as its holder. `up` starts
-//! that process in a session of its own and waits until it says that the cluster is ready; `down` ends it.
+//! that process in a session of its own and waits until it says that the cluster is ready; `cknet down` ends it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,12 +9,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::clusters::{Running, running};
 use super::interrupt::Interrupts;
 use super::keep as keeping;
 use super::place::Machines;
@@ -29,12 +28,10 @@ use crate::private_file;
 use crate::provider::Topology;
 
 /// Longest wait for a cluster of namespaces to be ready, and for one to be gone.
-const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// The same for one of machines, whose image may have to be downloaded.
-const MACHINES: Duration = Duration::from_secs(30 * 60);
-
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+pub const MACHINES: Duration = Duration::from_secs(30 * 60);
 
 /// The name of the one cluster of an `up`.
 const KEY: &str = "up";
@@ -245,56 +242,4 @@ fn wanted(options: &UpOptions) -> Result<(Topology, ClusterSpec), ExitCode> {
         [scenario] => cluster_of(scenario).map_err(|error| complain(ExitCode::Usage, &error.to_string())),
         several => Err(complain(ExitCode::Usage, &format!("`{id}` names {} scenarios; name one", several.len()))),
     }
-}
-
-#[derive(Debug, clap::Args)]
-pub struct DownOptions {
-    /// The run to take down, as `cknet status` shows it; the only one unless given.
-    run: Option<String>,
-    /// Take down all.
-    #[arg(long, conflicts_with = "run")]
-    all: bool,
-}
-
-pub fn down(options: &DownOptions) -> ExitCode {
-    let all = match running() {
-        // Runs of scenarios take themselves down.
-        Ok(all) => all.into_iter().filter(|cluster| cluster.kubeconfig().is_some()).collect::<Vec<_>>(),
-        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
-    };
-    let chosen: Vec<&Running> = match &options.run {
-        Some(run) => all.iter().filter(|cluster| cluster.run.as_str() == run).collect(),
-        None => all.iter().collect(),
-    };
-    match (chosen.as_slice(), &options.run) {
-        ([], Some(run)) => {
-            return complain(ExitCode::Usage, &format!("no cluster `{run}` is running; see: cknet status"));
-        }
-        ([], None) => return print("no cluster is running\n"),
-        ([_, _, ..], _) if !options.all => {
-            let names: Vec<&str> = chosen.iter().map(|cluster| cluster.run.as_str()).collect();
-            let problem = format!("{} clusters are running: name one of {}, or --all", names.len(), names.join(", "));
-            return complain(ExitCode::Usage, &problem);
-        }
-        _ => {}
-    }
-    chosen.into_iter().map(end).find(|code| *code != ExitCode::Passed).unwrap_or(ExitCode::Passed)
-}
-
-/// Tells the holding process to end and waits until it has.
-fn end(cluster: &Running) -> ExitCode {
-    let holder = Pid::from_raw(cluster.owner.pid.cast_signed());
-    if let Err(error) = kill(holder, Signal::SIGTERM) {
-        return complain(ExitCode::Infrastructure, &format!("cannot end process {holder}: {error}"));
-    }
-    let started = Instant::now();
-    let deadline = if cluster.provider == "netns" { DEADLINE } else { MACHINES };
-    while cluster.lives() {
-        if started.elapsed() >= deadline {
-            let problem = format!("process {holder} has not taken the cluster down within {deadline:?}");
-            return complain(ExitCode::Leaked, &problem);
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
-    print(&format!("cluster {} is down\n", cluster.run))
 }
