@@ -3,10 +3,12 @@
 //! Everything is said by the bootstrap file and by `--address`: with `--file`, a feature that is not named is off, and
 //! an unknown key is an error, so that the file follows the version.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
 use super::recipe::{
@@ -137,7 +139,7 @@ impl Canonical {
 
     /// The operator from pinned manifests, and what it shall install; the operator does the rest. Its resource
     /// definitions come first, because it does not start without them.
-    fn calico(spec: &ClusterSpec) -> Result<Vec<Step>, DistributionError> {
+    fn calico(site: &Site<'_>) -> Result<Vec<Step>, DistributionError> {
         let file = |name: &str| format!("{FOLDER}/calico-{name}.yaml");
         let put = |name: &str, content: String| Step::put(Stage::Cni, file(name), 0o600, content);
         let kubectl = |arguments: &[&str]| Step::run(Stage::Cni, [&[K8S, "kubectl"], arguments].concat());
@@ -156,7 +158,7 @@ impl Canonical {
             kubectl(&["wait", "--for=condition=Established", "--timeout=50s", "--filename", &definitions]),
             put("operator", CALICO_OPERATOR.into()),
             apply(&file("operator")),
-            put("installation", super::yaml(&calico_installation(spec))?),
+            put("installation", super::yaml(&calico_installation(site.spec, &site.segments()?))?),
             apply(&file("installation")),
         ])
     }
@@ -207,7 +209,7 @@ fn single_word(text: &str) -> Option<&str> {
 }
 
 /// What the operator shall install.
-fn calico_installation(spec: &ClusterSpec) -> Value {
+fn calico_installation(spec: &ClusterSpec, segments: &BTreeSet<Ipv4Net>) -> Value {
     json!({
         "apiVersion": "operator.tigera.io/v1",
         "kind": "Installation",
@@ -228,21 +230,25 @@ fn calico_installation(spec: &ClusterSpec) -> Value {
                         Encapsulation::None => "None",
                     },
                 }],
-                "nodeAddressAutodetectionV4": autodetection(&spec.autodetection),
+                "nodeAddressAutodetectionV4": autodetection(&spec.autodetection, segments),
             },
         },
     })
 }
 
-/// The operator's words for Calico's `IP_AUTODETECTION_METHOD`.
-fn autodetection(method: &str) -> Value {
+/// The operator's words for Calico's `IP_AUTODETECTION_METHOD`, of which it accepts one.
+///
+/// What is found first is meant among the NICs of the topology. On machines there is one before them that leads to
+/// packages and images, with the same address on each machine of some providers: nodes would take it, and not reach
+/// each other. The address of a node is that of its first NIC in the topology, so that its segment says the same.
+fn autodetection(method: &str, segments: &BTreeSet<Ipv4Net>) -> Value {
     match method.split_once('=') {
         Some(("interface", pattern)) => json!({"interface": pattern}),
         Some(("skip-interface", pattern)) => json!({"skipInterface": pattern}),
         Some(("can-reach", address)) => json!({"canReach": address}),
         Some(("cidr", block)) => json!({"cidrs": [block]}),
         _ if method == "kubernetes-internal-ip" => json!({"kubernetes": "NodeInternalIP"}),
-        _ => json!({"firstFound": true}),
+        _ => json!({"cidrs": segments}),
     }
 }
 
@@ -296,7 +302,7 @@ impl Distribution for Canonical {
             site.everywhere(|member| Ok(self.prepare(member, spec))).await?;
             self.bootstrap_first(&site, first).await?;
             if self.install.cni == Cni::Calico {
-                site.all(&first.name, &Self::calico(spec)?).await?;
+                site.all(&first.name, &Self::calico(&site)?).await?;
             }
             for member in site.others() {
                 self.join(&site, first, member).await?;
@@ -313,5 +319,26 @@ impl Distribution for Canonical {
 
     fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
         super::evidence(NAME, nodes, spec, EVIDENCE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of `NodeAddressAutodetection` in operator.tigera.io/v1 that v1.34 knows, one at a time.
+    #[test]
+    fn each_way_to_find_an_address_has_a_word_of_the_operators() {
+        let segments = BTreeSet::from([Ipv4Net::new_assert([192, 168, 70, 0].into(), 24)]);
+        for (method, wanted) in [
+            ("first-found", json!({"cidrs": ["192.168.70.0/24"]})),
+            ("kubernetes-internal-ip", json!({"kubernetes": "NodeInternalIP"})),
+            ("interface=eth1|eth2", json!({"interface": "eth1|eth2"})),
+            ("skip-interface=eth0", json!({"skipInterface": "eth0"})),
+            ("can-reach=192.168.70.1", json!({"canReach": "192.168.70.1"})),
+            ("cidr=192.168.70.0/24", json!({"cidrs": ["192.168.70.0/24"]})),
+        ] {
+            assert_eq!(autodetection(method, &segments), wanted, "{method}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Carries steps out on nodes: the only part of a recipe that does something.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,11 @@ impl<'a> Site<'a> {
         let node = self.node(&member.name)?;
         let own = node.addresses().values().find(|network| network.addr() == member.address);
         Ok(own.map_or_else(|| Ipv4Net::from(member.address), Ipv4Net::trunc))
+    }
+
+    /// The blocks of all segments on which members know each other.
+    pub fn segments(&self) -> Result<BTreeSet<Ipv4Net>, DistributionError> {
+        self.spec.members.iter().map(|member| self.segment(member)).collect()
     }
 
     /// Carries out the same kind of steps on all members at the same time.
