@@ -263,7 +263,8 @@ impl Distribution for Canonical {
 
     fn capabilities(&self) -> Vec<Capability> {
         let mut all = super::capabilities_of_a_cluster();
-        // Calico's agent is a DaemonSet of its own; Cilium is also what services go through.
+        // Calico's agent is a DaemonSet of its own, which its operator lets go of when told to (`run::steps`); Cilium is
+        // also what services go through.
         all.extend((self.install.cni == Cni::Calico).then_some(Capability::ComponentControl));
         all
     }

@@ -64,13 +64,18 @@ impl Workplace {
     }
 
     fn suite(&self, name: &str, steps: &str, hold: &str) -> PathBuf {
-        let folder = self.path("suite").join("scenarios");
-        fs::create_dir_all(folder.join("faults")).unwrap();
-        std::os::unix::fs::symlink(repository().join("fixtures"), self.path("suite").join("fixtures")).unwrap();
         let policy = if steps.is_empty() { "0" } else { "1" };
         let steps = if steps.is_empty() { String::new() } else { format!("{steps}\n") };
         let text =
             HEAD.replace("NAME", name).replace("STEPS\n", &steps).replace("HOLD", hold).replace("POLICY", policy);
+        self.suite_of(name, &text)
+    }
+
+    /// Writes the scenario `faults.NAME`; returns the suite to name.
+    pub fn suite_of(&self, name: &str, text: &str) -> PathBuf {
+        let folder = self.path("suite").join("scenarios");
+        fs::create_dir_all(folder.join("faults")).unwrap();
+        std::os::unix::fs::symlink(repository().join("fixtures"), self.path("suite").join("fixtures")).unwrap();
         fs::write(folder.join(format!("faults/{name}.yaml")), text).unwrap();
         folder
     }
