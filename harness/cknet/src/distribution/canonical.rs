@@ -10,6 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::recipe::{
     Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version,
@@ -35,6 +36,10 @@ const LONGER_THAN_TIMEOUT: Duration = Duration::from_secs(11 * 60);
 
 /// How often a node is given a fresh token.
 const TOKENS: u32 = 3;
+
+/// Between two of them. What a token is looked up in reaches the nodes of the cluster one after the other, and nothing
+/// tells when it has; tokens that follow each other at once find it the same.
+const NEXT_TOKEN: Duration = Duration::from_secs(10);
 
 /// What `join-cluster` says when the token is not known yet, not known any more, or too old: another one may do.
 const WITH_ANOTHER_TOKEN: [&str; 3] = ["CoreTokenRecord not found", "token has expired", "invalid token"];
@@ -168,8 +173,10 @@ impl Canonical {
         let address = site.segment(member)?.to_string();
         let mut ask = vec![K8S, "get-join-token", &member.name];
         ask.extend((!member.control_plane).then_some("--worker"));
-        let mut last = String::new();
-        for _ in 0..TOKENS {
+        let until = Instant::now() + LONGER_THAN_TIMEOUT;
+        let mut attempts = 0;
+        let last = loop {
+            attempts += 1;
             let token = site.step(&first.name, &Step::run(Stage::Join, ask.iter().copied())).await?;
             let Some(token) = single_word(&token) else {
                 let failure = Failure::Answer {
@@ -181,17 +188,19 @@ impl Canonical {
             };
             let argv = [K8S, "join-cluster", token, "--address", &address, "--timeout", TIMEOUT];
             let join = Step::run(Stage::Join, argv).within(LONGER_THAN_TIMEOUT).hiding(token);
-            match site.attempt(&member.name, &join).await? {
+            let said = match site.attempt(&member.name, &join).await? {
                 Ok(_) => return self.await_member(site, first, member).await,
-                Err(failure) => match &failure {
-                    Failure::Command { said, .. } if WITH_ANOTHER_TOKEN.iter().any(|words| said.contains(words)) => {
-                        last.clone_from(said);
-                    }
-                    _ => return Err(site.failed(Stage::Join, &member.name, failure).await),
-                },
+                Err(Failure::Command { said, .. }) if WITH_ANOTHER_TOKEN.iter().any(|words| said.contains(words)) => {
+                    said
+                }
+                Err(failure) => return Err(site.failed(Stage::Join, &member.name, failure).await),
+            };
+            if attempts == TOKENS || Instant::now() + NEXT_TOKEN > until {
+                break said;
             }
-        }
-        let failure = Failure::TokensRefused { attempts: TOKENS, last };
+            tokio::time::sleep(NEXT_TOKEN).await;
+        };
+        let failure = Failure::TokensRefused { attempts, last };
         Err(site.failed(Stage::Join, &member.name, failure).await)
     }
 

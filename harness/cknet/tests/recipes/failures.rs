@@ -1,5 +1,6 @@
 //! What becomes of a recipe whose nodes say no: errors name the stage, the node and what it said.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cknet::distribution::canonical::Canonical;
@@ -7,6 +8,8 @@ use cknet::distribution::kubeadm::Kubeadm;
 use cknet::distribution::recipe::{Failure, Install, InstallError, Stage, StageError, silent};
 use cknet::distribution::{Bootstrapped, Distribution, DistributionError, Flavour};
 use cknet::provider::{Exit, NodeError, Output};
+
+use tokio::time::Instant;
 
 use crate::recorder::{Recorder, install, member, refused, said, spec};
 
@@ -45,6 +48,23 @@ fn a_token_that_is_not_known_yet_is_followed_by_a_fresh_one() {
     for token in ["token-1", "token-2", "token-3"] {
         assert_eq!(transcript.matches(&format!("w1 join       $ /snap/bin/k8s join-cluster {token} ")).count(), 1);
     }
+}
+
+/// What refuses a token needs time to know it.
+#[test]
+fn tokens_do_not_follow_each_other_at_once() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = times.clone();
+    let (_, made) = make(move |_, command, _| {
+        command.contains("join-cluster").then(|| {
+            seen.lock().unwrap().push(Instant::now());
+            refused(1, "CoreTokenRecord not found")
+        })
+    });
+    stage_error(made);
+    let times = times.lock().unwrap();
+    assert_eq!(times.len(), 3);
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)), "{times:?}");
 }
 
 #[test]
