@@ -153,10 +153,20 @@ impl Node for Recording {
         panic!("no recipe talks with `{invocation}`")
     }
 
-    fn put(&self, path: &str, mode: u32, content: Vec<u8>) -> BoxFuture<'_, Result<(), NodeError>> {
+    fn put(&self, path: &str, _: u32, _: Vec<u8>) -> BoxFuture<'_, Result<(), NodeError>> {
+        panic!("`{path}` has no deadline")
+    }
+
+    fn put_within(
+        &self,
+        path: &str,
+        mode: u32,
+        content: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<(), NodeError>> {
         let content = String::from_utf8_lossy(&content);
         let lines = content.lines().map(|line| format!("\n    | {line}")).collect::<String>();
-        self.recorder.note(&self.name, &format!("> {path} {mode:o}{lines}"));
+        self.recorder.note(&self.name, &format!("> {path} {mode:o}  [{} s]{lines}", deadline.as_secs()));
         async { Ok(()) }.boxed()
     }
 

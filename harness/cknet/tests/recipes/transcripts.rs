@@ -203,7 +203,7 @@ fn kubeadm() {
 #[test]
 fn one_image_of_calicos_operator() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let read = |path: &str| fs::read_to_string(format!("{root}/{path}")).unwrap();
     let image = |path: &str| {
         let text = read(path);
         text.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap().to_string()

@@ -121,12 +121,12 @@ impl<'a> Site<'a> {
         let doing = step.discreet(&step.action.to_string());
         (self.tell)(&Told { stage: step.stage, node: name.into(), doing });
         Ok(match &step.action {
-            Action::Put { path, mode, content } => put(node, path, *mode, content.clone().into_bytes()).await,
+            Action::Put { path, mode, content } => put(node, step, path, *mode, content.clone().into_bytes()).await,
             Action::Copy { from, to } => match tokio::fs::read(from).await {
-                Ok(content) => put(node, to, 0o644, content).await,
+                Ok(content) => put(node, step, to, 0o644, content).await,
                 Err(cause) => Err(Failure::File { path: from.clone(), cause: cause.to_string() }),
             },
-            Action::Bring { content, to } => put(node, to, 0o644, content.to_vec()).await,
+            Action::Bring { content, to } => put(node, step, to, 0o644, content.to_vec()).await,
             Action::Run(invocation) => match node.run(invocation.clone(), step.deadline).await {
                 Ok(output) if output.succeeded() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
                 Ok(output) => Err(refused(step, invocation, &output)),
@@ -190,8 +190,8 @@ impl<'a> Site<'a> {
     }
 }
 
-async fn put(node: &dyn Node, path: &str, mode: u32, content: Vec<u8>) -> Result<String, Failure> {
-    node.put(path, mode, content).await.map(|()| String::new()).map_err(Failure::Node)
+async fn put(node: &dyn Node, step: &Step, path: &str, mode: u32, content: Vec<u8>) -> Result<String, Failure> {
+    node.put_within(path, mode, content, step.deadline).await.map(|()| String::new()).map_err(Failure::Node)
 }
 
 fn refused(step: &Step, invocation: &Invocation, output: &Output) -> Failure {
