@@ -167,6 +167,39 @@ fn a_machine_that_is_gone_is_asked_for_no_logs() {
     assert!(error.evidence.is_empty() && !recorder.transcript().contains("journalctl"));
 }
 
+/// Nothing that is awaited comes from a machine that is not there.
+#[test]
+fn a_wait_ends_with_the_node_that_is_asked() {
+    let asked = |answer: fn(usize) -> Option<NodeError>| {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let seen = times.clone();
+        let recorder = Recorder::new(Box::new(move |_, command, times| {
+            command.contains("get node w1").then(|| {
+                seen.lock().unwrap().push(Instant::now());
+                answer(times).map_or_else(|| Ok(refused(1, "NotFound")), Err)
+            })
+        }));
+        let error = stage_error(carry_out(&recorder));
+        assert_eq!((error.stage, error.node.as_str()), (Stage::Join, "cp1"));
+        assert!(error.evidence.is_empty() && !recorder.transcript().contains("journalctl"), "{}", error.evidence);
+        let times = times.lock().unwrap();
+        (error, times.len(), times[times.len() - 1] - times[0])
+    };
+    let (error, looks, _) = asked(|times| (times == 3).then(|| NodeError::Gone { node: "cp1".into() }));
+    assert!(matches!(error.failure, Failure::Node(NodeError::Gone { .. })), "{error}");
+    assert_eq!(looks, 3);
+
+    // Out of reach for 30 s, back, and then for good.
+    let (error, _, waited) = asked(|times| {
+        let broken = || NodeError::Failed { node: "cp1".into(), doing: "run".into(), cause: "the way broke".into() };
+        (times != 10).then(broken)
+    });
+    let Failure::Lost { awaited, last, .. } = &error.failure else { panic!("{error}") };
+    assert_eq!(awaited, "node `w1` is registered");
+    assert!(last.contains("the way broke"), "{last}");
+    assert!((Duration::from_secs(87)..Duration::from_secs(100)).contains(&waited), "{waited:?}");
+}
+
 #[test]
 fn a_command_that_hangs_is_an_error_of_its_stage() {
     let recorder = Recorder::new(Box::new(|node, command, _| {

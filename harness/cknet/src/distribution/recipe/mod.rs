@@ -185,6 +185,8 @@ pub enum Failure {
     Command { command: String, exit: Exit, said: String, means: Option<&'static str> },
     #[error("{awaited}: not within {deadline:?}; last seen: {last}")]
     Awaited { awaited: String, deadline: Duration, last: String },
+    #[error("{awaited}: the node could not be asked for {silence:?}: {last}")]
+    Lost { awaited: String, silence: Duration, last: String },
     #[error("it did not join with {attempts} tokens, each of them fresh: {last}")]
     TokensRefused { attempts: u32, last: String },
     #[error("`{command}` did not print {wanted}: `{found}`")]

@@ -18,6 +18,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Longest single look.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// How long a node may be out of reach while something is awaited: networks are set up meanwhile, and what leads to a
+/// machine may break for that time; one that stays away longer is gone.
+const OUT_OF_REACH: Duration = Duration::from_secs(60);
+
 /// Lines of each log that are kept as evidence.
 const EVIDENCE_LINES: usize = 15;
 
@@ -135,7 +139,7 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// Asks again and again until the command ends with exit code 0.
+    /// Asks again and again until the command ends with exit code 0; a node that is gone is not asked again.
     pub async fn await_success(
         &self,
         stage: Stage,
@@ -147,10 +151,23 @@ impl<'a> Site<'a> {
         let until = Instant::now() + deadline;
         let look = Step::run(stage, argv.iter().copied()).within(LOOK);
         (self.tell)(&Told { stage, node: node.into(), doing: format!("await: {awaited}") });
+        let mut answered = Instant::now();
         loop {
             let last = match self.attempt(node, &look).await? {
                 Ok(_) => return Ok(()),
-                Err(failure) => failure.to_string(),
+                Err(gone @ Failure::Node(NodeError::Gone { .. })) => {
+                    return Err(self.failed(stage, node, gone).await);
+                }
+                Err(failure) => {
+                    let last = failure.to_string();
+                    if !matches!(failure, Failure::Node(NodeError::Failed { .. })) {
+                        answered = Instant::now();
+                    } else if answered.elapsed() >= OUT_OF_REACH {
+                        let failure = Failure::Lost { awaited: awaited.into(), silence: OUT_OF_REACH, last };
+                        return Err(self.failed(stage, node, failure).await);
+                    }
+                    last
+                }
             };
             if Instant::now() + LOOK_AGAIN > until {
                 let failure = Failure::Awaited { awaited: awaited.into(), deadline, last };
@@ -164,7 +181,7 @@ impl<'a> Site<'a> {
     pub async fn failed(&self, stage: Stage, node: &str, failure: Failure) -> DistributionError {
         let evidence = match &failure {
             // A node that does not answer has no more to say, and asking it would only take longer.
-            Failure::Node(NodeError::Gone { .. }) | Failure::File { .. } => String::new(),
+            Failure::Node(NodeError::Gone { .. }) | Failure::Lost { .. } | Failure::File { .. } => String::new(),
             _ => self.evidence_of(node).await,
         };
         let (distribution, node) = (self.distribution, node.to_string());
