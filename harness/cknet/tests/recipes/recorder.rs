@@ -1,6 +1,6 @@
 //! Nodes that take down what is asked of them and answer plausibly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +25,8 @@ struct Inner {
     lines: Mutex<Vec<(String, String)>>,
     /// The stage that was last told of each node.
     stages: Mutex<BTreeMap<String, String>>,
+    /// What each node was told to undo.
+    undone: Mutex<BTreeSet<(String, String)>>,
     /// How often each command was asked for on each node.
     asked: Mutex<BTreeMap<(String, String), usize>>,
     /// How many nodes join right now, and the most at any time.
@@ -37,6 +39,7 @@ impl Recorder {
         let inner = Inner {
             lines: Mutex::default(),
             stages: Mutex::default(),
+            undone: Mutex::default(),
             asked: Mutex::default(),
             joining: Mutex::default(),
             answer,
@@ -172,6 +175,15 @@ impl Node for Recording {
 
     fn take(&self, path: &str) -> BoxFuture<'_, Result<Vec<u8>, NodeError>> {
         panic!("no recipe takes `{path}`")
+    }
+
+    /// Noted once, as on a machine.
+    fn undo<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        let node = self.name.clone();
+        if self.recorder.inner.undone.lock().unwrap().insert((node, line.to_string())) {
+            self.recorder.note(&self.name, &format!("< {line}"));
+        }
+        async { Ok(()) }.boxed()
     }
 
     fn forward(&self, port: u16) -> BoxFuture<'_, Result<SocketAddr, NodeError>> {

@@ -80,6 +80,8 @@ pub struct Step {
     pub means: Option<&'static str>,
     /// A word that lets somebody into the cluster: it is shown nowhere.
     pub secret: Option<String>,
+    /// What undoes it on a machine that goes on without the cluster, lines for `sh`; the last one is done first.
+    pub undo: &'static [&'static str],
 }
 
 /// What is done on a node.
@@ -96,28 +98,24 @@ pub enum Action {
 }
 
 impl Step {
+    fn of(stage: Stage, action: Action, deadline: Duration) -> Self {
+        Self { stage, action, deadline, means: None, secret: None, undo: &[] }
+    }
+
     pub fn run<S: Into<String>>(stage: Stage, argv: impl IntoIterator<Item = S>) -> Self {
-        Self { stage, action: Action::Run(Invocation::new(argv)), deadline: QUICK, means: None, secret: None }
+        Self::of(stage, Action::Run(Invocation::new(argv)), QUICK)
     }
 
     pub fn put(stage: Stage, path: impl Into<String>, mode: u32, content: impl Into<String>) -> Self {
-        let action = Action::Put { path: path.into(), mode, content: content.into() };
-        Self { stage, action, deadline: QUICK, means: None, secret: None }
+        Self::of(stage, Action::Put { path: path.into(), mode, content: content.into() }, QUICK)
     }
 
     pub fn copy(stage: Stage, from: impl Into<PathBuf>, to: impl Into<String>) -> Self {
-        Self {
-            stage,
-            action: Action::Copy { from: from.into(), to: to.into() },
-            deadline: DOWNLOAD,
-            means: None,
-            secret: None,
-        }
+        Self::of(stage, Action::Copy { from: from.into(), to: to.into() }, DOWNLOAD)
     }
 
     pub fn bring(stage: Stage, content: Arc<[u8]>, to: impl Into<String>) -> Self {
-        let action = Action::Bring { content, to: to.into() };
-        Self { stage, action, deadline: DOWNLOAD, means: None, secret: None }
+        Self::of(stage, Action::Bring { content, to: to.into() }, DOWNLOAD)
     }
 
     pub fn within(self, deadline: Duration) -> Self {
@@ -126,6 +124,10 @@ impl Step {
 
     pub fn means(self, means: &'static str) -> Self {
         Self { means: Some(means), ..self }
+    }
+
+    pub fn undoing(self, undo: &'static [&'static str]) -> Self {
+        Self { undo, ..self }
     }
 
     /// Keeps a word of the command to ourselves.

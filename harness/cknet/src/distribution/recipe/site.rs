@@ -118,7 +118,7 @@ impl<'a> Site<'a> {
     pub async fn attempt(&self, name: &str, step: &Step) -> Result<Result<String, Failure>, DistributionError> {
         let node = self.node(name)?;
         if step.stage != Stage::Preflight {
-            for line in self.undo {
+            for line in self.undo.iter().chain(step.undo) {
                 node.undo(line).await?;
             }
         }
