@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cknet::distribution::canonical::Canonical;
 use cknet::distribution::kubeadm::Kubeadm;
-use cknet::distribution::recipe::{Failure, Install, InstallError, Stage, StageError, silent};
+use cknet::distribution::rancher::Rancher;
+use cknet::distribution::recipe::{Failure, Install, InstallError, Proxy, Stage, StageError, Tell, silent};
 use cknet::distribution::{Bootstrapped, Distribution, DistributionError, Flavour};
 use cknet::provider::{Exit, NodeError, Output};
 
@@ -245,5 +246,38 @@ fn all_nodes_are_asked_when_a_cluster_does_not_get_ready() {
     let evidence = runtime.block_on(canonical.evidence(&recorder.nodes(&spec), &spec));
     for node in ["cp1", "w1", "w2"] {
         assert!(evidence.contains(&format!("failed to pull an image on {node}")), "{evidence}");
+    }
+}
+
+/// kubeadm prints the proxy of which it warns, curl and apt the one that refuses them.
+#[test]
+fn a_password_of_a_proxy_is_in_no_error() {
+    let url = "http://user:p%40s@proxy.example:3128";
+    let proxy = Some(Proxy { url: url.into(), direct: Vec::new() });
+    let behind = |channel: &str| Install { proxy: proxy.clone(), ..install(channel) };
+    let failing: [(&str, Flavour, fn(Install, Tell) -> Box<dyn Distribution>); 8] = [
+        ("Release.key", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
+        ("apt-get update", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
+        ("apt-get install", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
+        ("kubeadm init", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
+        ("curl", Flavour::K3s, |install, tell| Box::new(Rancher::k3s(install, tell, "t".into()).unwrap())),
+        ("install.sh", Flavour::K3s, |install, tell| Box::new(Rancher::k3s(install, tell, "t".into()).unwrap())),
+        ("install.sh", Flavour::Rke2, |install, tell| Box::new(Rancher::rke2(install, tell, "t".into()).unwrap())),
+        ("snap set", Flavour::Canonical, |install, tell| Box::new(Canonical::new(install, tell).unwrap())),
+    ];
+    for (words, flavour, recipe) in failing {
+        let recorder = Recorder::new(Box::new(move |_, command, _| {
+            command.contains(words).then(|| Ok(refused(1, &format!("the proxy {url} said 407 to user:p%40s"))))
+        }));
+        let spec = spec(flavour);
+        let channel = if flavour == Flavour::Canonical { "1.36-classic/stable" } else { "v1.33" };
+        let made = {
+            let recipe = recipe(behind(channel), recorder.tell());
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(recipe.bootstrap(&recorder.nodes(&spec), &spec))
+        };
+        let error = stage_error(made).to_string();
+        assert!(error.contains("said 407") && !error.contains("p%40s"), "{words}: {error}");
     }
 }

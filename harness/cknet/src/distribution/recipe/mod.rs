@@ -78,8 +78,8 @@ pub struct Step {
     pub deadline: Duration,
     /// What it means when the command says no, where that is not plain from what it prints.
     pub means: Option<&'static str>,
-    /// A word that lets somebody into the cluster: it is shown nowhere.
-    pub secret: Option<String>,
+    /// Words that let somebody in: they are shown nowhere.
+    pub secrets: Vec<String>,
     /// What undoes it on a machine that goes on without the cluster, lines for `sh`; the last one is done first.
     pub undo: &'static [&'static str],
 }
@@ -99,7 +99,7 @@ pub enum Action {
 
 impl Step {
     fn of(stage: Stage, action: Action, deadline: Duration) -> Self {
-        Self { stage, action, deadline, means: None, secret: None, undo: &[] }
+        Self { stage, action, deadline, means: None, secrets: Vec::new(), undo: &[] }
     }
 
     pub fn run<S: Into<String>>(stage: Stage, argv: impl IntoIterator<Item = S>) -> Self {
@@ -130,25 +130,37 @@ impl Step {
         Self { undo, ..self }
     }
 
-    /// Keeps a word of the command to ourselves.
-    pub fn hiding(self, secret: impl Into<String>) -> Self {
-        Self { secret: Some(secret.into()), ..self }
+    /// Keeps a word of the command to ourselves; of a URL also who is let in there.
+    pub fn hiding(mut self, secret: impl Into<String>) -> Self {
+        let secret = secret.into();
+        let who = let_in(&secret).map(String::from);
+        self.secrets.extend([secret].into_iter().chain(who));
+        self
     }
 
-    /// The same text without the secret.
+    /// The same text without the secrets.
     pub fn discreet(&self, text: &str) -> String {
-        match &self.secret {
-            Some(secret) => text.replace(secret.as_str(), "***"),
-            None => text.to_string(),
-        }
+        self.secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 
+    /// Gives a command variables. Programs print the proxy that they were told when it does not do what they want, so
+    /// that who is let in there is kept to ourselves.
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         if let Action::Run(invocation) = &mut self.action {
-            invocation.environment.extend(variables);
+            for (name, value) in variables {
+                self.secrets.extend(let_in(&value).map(String::from));
+                invocation.environment.push((name, value));
+            }
         }
         self
     }
+}
+
+/// `user:word` of `http://user:word@host:1`.
+fn let_in(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (who, _) = rest.rsplit_once('@')?;
+    who.contains(':').then_some(who)
 }
 
 impl fmt::Display for Action {
