@@ -1,5 +1,6 @@
 //! K3s and RKE2 on machines: the same programs in two packings, told by the same file of settings.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -69,6 +70,9 @@ const K3S: Packing = Packing {
     ],
 };
 
+/// Where RKE2 looks for what its chart of Canal is to be told.
+const CANAL: &str = "/var/lib/rancher/rke2/server/manifests/rke2-canal-config.yaml";
+
 const RKE2: Packing = Packing {
     name: "rke2",
     flavour: Flavour::Rke2,
@@ -135,14 +139,26 @@ impl Rancher {
     }
 
     /// Puts everything onto the node and starts nothing.
-    fn prepare(&self, member: &Member, spec: &ClusterSpec) -> Result<Vec<Step>, DistributionError> {
-        let packing = self.packing;
+    fn prepare(&self, site: &Site<'_>, member: &Member) -> Result<Vec<Step>, DistributionError> {
+        let (packing, spec) = (self.packing, site.spec);
         let mut steps = Vec::new();
         if let Some(proxy) = &self.install.proxy {
             let path = format!("/etc/default/{}", self.unit(member));
             steps.push(Step::put(Stage::Proxy, path, 0o600, proxy.environment_file(spec)));
         }
-        steps.push(Step::put(Stage::Install, packing.config, 0o600, super::yaml(&self.settings(member, spec))?));
+        let mut settings = self.settings(member, spec);
+        match packing.flavour {
+            Flavour::K3s => {
+                if let Some(nic) = site.nic(member)? {
+                    settings["flannel-iface"] = json!(nic);
+                }
+            }
+            _ if member.control_plane => {
+                steps.push(Step::put(Stage::Install, CANAL, 0o600, super::yaml(&canal(site)?)?));
+            }
+            _ => {}
+        }
+        steps.push(Step::put(Stage::Install, packing.config, 0o600, super::yaml(&settings)?));
         steps.extend(self.install.copy_images(packing.images));
         match &self.install.package {
             Some(file) => steps.extend(self.by_file(file, member)),
@@ -229,6 +245,27 @@ impl Rancher {
     }
 }
 
+/// Flannel takes the NIC of the default route, whatever `node-ip` says, which on machines leads to packages and images.
+/// K3s is told of the right one on each node; Canal's chart has one setting for all of them.
+fn canal(site: &Site<'_>) -> Result<Value, DistributionError> {
+    let members = &site.spec.members;
+    let nics = members.iter().map(|member| site.nic(member)).collect::<Result<BTreeSet<_>, _>>()?;
+    let flannel = match nics.into_iter().collect::<Vec<_>>().as_slice() {
+        [Some(one)] => json!({"iface": one}),
+        // Names and addresses of interfaces are looked through for it.
+        _ => {
+            let addresses: Vec<String> = members.iter().map(|member| member.address.to_string()).collect();
+            json!({"regexIface": format!("^({})$", addresses.join("|").replace('.', "[.]"))})
+        }
+    };
+    Ok(json!({
+        "apiVersion": "helm.cattle.io/v1",
+        "kind": "HelmChartConfig",
+        "metadata": {"name": "rke2-canal", "namespace": "kube-system"},
+        "spec": {"valuesContent": super::yaml(&json!({"flannel": flannel}))?},
+    }))
+}
+
 impl Distribution for Rancher {
     fn name(&self) -> &'static str {
         self.packing.name
@@ -274,7 +311,7 @@ impl Distribution for Rancher {
                 undo: packing.undo,
             };
             let first = site.first()?;
-            site.everywhere(|member| self.prepare(member, spec)).await?;
+            site.everywhere(|member| self.prepare(&site, member)).await?;
             self.start(&site, Stage::Bootstrap, first).await?;
             for member in site.others() {
                 self.start(&site, Stage::Join, member).await?;

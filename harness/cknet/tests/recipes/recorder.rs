@@ -60,14 +60,17 @@ impl Recorder {
     }
 
     pub fn nodes(&self, spec: &ClusterSpec) -> Nodes {
-        let node = |member: &Member| -> Arc<dyn Node> {
+        let node = |member: &Member| {
             // The first NIC has the same address on every machine, as those of VirtualBox have.
-            let same = ("eth0".to_string(), "10.0.2.15/24".parse().unwrap());
-            let own = ("eth1".to_string(), Ipv4Net::new(member.address, 24).unwrap());
-            let addresses = BTreeMap::from([same, own]);
-            Arc::new(Recording { name: member.name.clone(), addresses, recorder: self.clone() })
+            self.node(&member.name, [("eth0", "10.0.2.15/24"), ("eth1", &format!("{}/24", member.address))])
         };
         Nodes { by_name: spec.members.iter().map(|member| (member.name.clone(), node(member))).collect() }
+    }
+
+    /// A node with these NICs.
+    pub fn node<const N: usize>(&self, name: &str, nics: [(&str, &str); N]) -> Arc<dyn Node> {
+        let addresses = nics.map(|(nic, address)| (nic.to_string(), address.parse().unwrap()));
+        Arc::new(Recording { name: name.into(), addresses: BTreeMap::from(addresses), recorder: self.clone() })
     }
 
     /// Everything in the order in which it was asked for.

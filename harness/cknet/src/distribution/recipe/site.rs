@@ -81,6 +81,12 @@ impl<'a> Site<'a> {
         Ok(own.map_or_else(|| Ipv4Net::from(member.address), Ipv4Net::trunc))
     }
 
+    /// The NIC that has a member's address, by its name; nothing where no NIC of the topology has it.
+    pub fn nic(&self, member: &Member) -> Result<Option<&'a str>, DistributionError> {
+        let nics = self.node(&member.name)?.addresses();
+        Ok(nics.iter().find(|(_, network)| network.addr() == member.address).map(|(name, _)| name.as_str()))
+    }
+
     /// The blocks of all segments on which members know each other.
     pub fn segments(&self) -> Result<BTreeSet<Ipv4Net>, DistributionError> {
         self.spec.members.iter().map(|member| self.segment(member)).collect()
