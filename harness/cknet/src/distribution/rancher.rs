@@ -48,6 +48,28 @@ struct Packing {
 /// K3s is one file.
 const PROGRAM: &str = "/usr/local/bin/k3s";
 
+/// What takes K3s off a machine onto which we have put it as a file: the script that leaves one for it was never there.
+/// Noted before its files are and after that: the last line is done first, when its unit and program are still there,
+/// the first one when they are gone.
+///
+/// Processes of pods outlive the service. The shims that hold them are known by their path; what a shim has started is
+/// the first process of a PID namespace, with which the others end.
+const BY_FILE: [&[&str]; 2] = [
+    &["systemctl daemon-reload", "rmdir /etc/rancher/k3s /etc/rancher 2>/dev/null || true"],
+    &[
+        "rm -rf --one-file-system /var/lib/rancher/k3s /var/lib/kubelet /run/k3s /run/flannel /etc/rancher/node \
+         /etc/rancher/k3s/k3s.yaml /run/netns/cni-*",
+        "awk '$2 ~ \"^/(run/k3s|run/netns/cni-|var/lib/rancher/k3s|var/lib/kubelet)\" {print $2}' /proc/self/mounts \
+         | sort -r | xargs -r umount --lazy",
+        "! command -v iptables-save >/dev/null || iptables-save | grep -v -e KUBE- -e CNI- -e [Ff][Ll][Aa][Nn][Nn][Ee][Ll] \
+         | iptables-restore",
+        "for link in flannel.1 cni0; do [ ! -e /sys/class/net/$link ] || ip link delete $link; done",
+        "for shim in $(pgrep -f 'k3s/data/[^/]*/bin/containerd-shim'); do \
+         pkill -KILL -P $shim; kill -KILL $shim 2>/dev/null; done; true",
+        "systemctl disable --now k3s 2>/dev/null; systemctl disable --now k3s-agent 2>/dev/null; true",
+    ],
+];
+
 const K3S: Packing = Packing {
     name: "k3s",
     flavour: Flavour::K3s,
@@ -158,7 +180,8 @@ impl Rancher {
             }
             _ => {}
         }
-        steps.push(Step::put(Stage::Install, packing.config, 0o600, super::yaml(&settings)?));
+        let config = Step::put(Stage::Install, packing.config, 0o600, super::yaml(&settings)?);
+        steps.push(config.undoing(self.install.package.as_ref().map_or(&[], |_| BY_FILE[0])));
         steps.extend(self.install.copy_images(packing.images));
         match &self.install.package {
             Some(file) => steps.extend(self.by_file(file, member)),
@@ -194,7 +217,7 @@ impl Rancher {
             Step::copy(Stage::Install, file, PROGRAM),
             Step::run(Stage::Install, ["chmod", "755", PROGRAM]),
             Step::put(Stage::Install, format!("/etc/systemd/system/{unit}.service"), 0o644, text),
-            Step::run(Stage::Install, ["systemctl", "daemon-reload"]),
+            Step::run(Stage::Install, ["systemctl", "daemon-reload"]).undoing(BY_FILE[1]),
         ]
     }
 
@@ -327,5 +350,20 @@ impl Distribution for Rancher {
 
     fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec) -> BoxFuture<'a, String> {
         super::evidence(self.packing.name, nodes, spec, self.packing.evidence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// They are carried out when nobody looks any more.
+    #[test]
+    fn what_takes_it_off_is_a_line_of_sh_each() {
+        for line in K3S.undo.iter().chain(RKE2.undo).chain(BY_FILE.concat().iter()) {
+            let read = std::process::Command::new("sh").args(["-n", "-c", line]).status().unwrap();
+            assert!(read.success() && !line.contains(['\n', '\\']), "{line}");
+        }
     }
 }
