@@ -249,13 +249,16 @@ fn all_nodes_are_asked_when_a_cluster_does_not_get_ready() {
     }
 }
 
+/// A recipe for what is wanted.
+type Recipe = fn(Install, Tell) -> Box<dyn Distribution>;
+
 /// kubeadm prints the proxy of which it warns, curl and apt the one that refuses them.
 #[test]
 fn a_password_of_a_proxy_is_in_no_error() {
     let url = "http://user:p%40s@proxy.example:3128";
     let proxy = Some(Proxy { url: url.into(), direct: Vec::new() });
     let behind = |channel: &str| Install { proxy: proxy.clone(), ..install(channel) };
-    let failing: [(&str, Flavour, fn(Install, Tell) -> Box<dyn Distribution>); 8] = [
+    let failing: [(&str, Flavour, Recipe); 8] = [
         ("Release.key", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
         (" update", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
         (" install --yes", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
