@@ -8,6 +8,7 @@ mod clusters;
 mod diff;
 mod docs;
 mod doctor;
+mod down;
 mod explain;
 mod former;
 mod image;
@@ -61,7 +62,7 @@ enum Command {
     /// Make a cluster and leave it running, for kubectl and `cknet shell`.
     Up(up::UpOptions),
     /// Take down a cluster that `cknet up` left running.
-    Down(up::DownOptions),
+    Down(down::Options),
     /// Open a shell on a node or in a pod of a running cluster.
     Shell(shell::Options),
     /// Show running clusters.
@@ -120,7 +121,7 @@ pub fn main() -> ProcessExit {
         Command::Check(options) => check::check(&options),
         Command::Explain(options) => explain::explain(&options),
         Command::Up(options) => up::up(options),
-        Command::Down(options) => up::down(&options),
+        Command::Down(options) => down::down(&options),
         // Any number may be the exit code of a command in there.
         Command::Shell(options) => return with_runtime(shell::shell(options)),
         Command::Status => clusters::status(),

@@ -1,6 +1,7 @@
 //! Which distribution a run is about: from words on the command line to a recipe.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -14,6 +15,9 @@ use crate::distribution::recipe::{Cni, Install, ProbeImage, Proxy, Tell, image_n
 use crate::distribution::reference::{Reference, random_token};
 use crate::event::RunStarted;
 use crate::provider::Provider;
+
+/// Where a process of our own finds the proxy with its password: unlike its words, no list of processes shows that.
+const PROXY: &str = "CKNET_PROXY_OF_UP";
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Product {
@@ -115,6 +119,26 @@ impl Product {
         all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
     }
 
+    /// Tells a process of our own the same.
+    pub fn tell(&self, command: &mut Command) {
+        command.args(self.words());
+        if let Some(proxy) = &self.proxy {
+            command.env(PROXY, proxy);
+        }
+    }
+
+    /// What such a process was told.
+    pub fn told(mut self, environment: impl Fn(&str) -> Option<String>) -> Self {
+        let whole = environment(PROXY).filter(|whole| self.proxy.as_ref() == Some(&without_password(whole)));
+        self.proxy = whole.or(self.proxy);
+        self
+    }
+
+    /// Whether anything but the reference distribution is meant.
+    pub fn is_real(&self) -> bool {
+        self.distribution.is_some_and(|name| name != Name::Reference)
+    }
+
     /// What tells results apart, beside distribution and provider.
     pub fn variant(&self) -> impl Iterator<Item = (String, String)> {
         let channel = self.channel.clone().map(|channel| ("channel".to_string(), channel));
@@ -207,4 +231,41 @@ pub fn fits(provider: &dyn Provider, distribution: &dyn Distribution) -> Result<
         "distribution `{name}` cannot be installed on provider `{place}`: it needs machines with systemd and a package \
          or snap daemon of their own, and `{place}` gives namespaces of this machine"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        product: Product,
+    }
+
+    /// A process of our own is told the password, and nobody who lists processes is.
+    #[test]
+    fn a_password_is_passed_on_beside_the_words() {
+        let words = ["--distribution=canonical", "--channel=1.36-classic/stable", "--no-proxy=a.example,b.example"];
+        let url = "http://user:p%40s@proxy.example:3128";
+        let line = Line::parse_from(["cknet"].into_iter().chain(words).chain(["--proxy", url]));
+        let mut command = Command::new("cknet");
+        line.product.tell(&mut command);
+        let argv: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        assert!(argv.iter().all(|word| !word.contains("p%40s")), "{argv:?}");
+        let environment = |name: &str| {
+            let found = command.get_envs().find(|(known, _)| *known == name)?.1?;
+            Some(found.to_string_lossy().into_owned())
+        };
+        let other = Line::parse_from(std::iter::once("cknet".to_string()).chain(argv.clone())).product;
+        let told = other.clone().told(environment);
+        assert_eq!(told.install().proxy, line.product.install().proxy);
+        assert_eq!(told.install().proxy.unwrap().url, url);
+        assert_eq!(told.install().channel, "1.36-classic/stable");
+        let stray = other.clone().told(|_| Some("http://user:word@elsewhere.example:1".into()));
+        assert_eq!(stray.proxy, other.proxy, "another proxy is none of its business");
+    }
 }

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::interrupt::Interrupts;
 use super::place::Machines;
-use super::run::{Job, Workshop, processors};
+use super::product::Product;
+use super::run::{Job, Workshop, processors, telling};
 use super::{Selection, complain, print, suite};
 use crate::claims::{Verdicts, gaps};
+use crate::distribution::Distribution;
 use crate::event::{Case, Event, FlipsJudged, Outcome, Standing, What};
 use crate::exit::ExitCode;
 use crate::plan::proof;
@@ -21,6 +23,8 @@ use crate::scenario::model::Sabotage;
 pub struct Options {
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    product: Product,
     #[command(flatten)]
     machines: Machines,
     /// Give sabotaged expectations the whole `within` of the file; otherwise five times what they take without the
@@ -73,7 +77,11 @@ struct Row {
 }
 
 pub async fn prove(options: Options) -> ExitCode {
-    let (scenarios, documents) = match suite::read_with_documents(&options.selection, "reference", None) {
+    let distribution = match options.product.distribution(telling()) {
+        Ok(distribution) => distribution,
+        Err(problem) => return complain(ExitCode::Usage, &problem),
+    };
+    let (scenarios, documents) = match suite::read_with_documents(&options.selection, distribution.profile(), None) {
         Ok(read) => read,
         Err(code) => return code,
     };
@@ -81,9 +89,9 @@ pub async fn prove(options: Options) -> ExitCode {
         Ok(interrupts) => interrupts,
         Err(error) => return complain(ExitCode::Infrastructure, &format!("cannot listen for signals: {error}")),
     };
-    let seen = match carry_out(&scenarios, &options, &interrupts).await {
+    let seen = match carry_out(distribution, &scenarios, &options, &interrupts).await {
         Ok(seen) => seen,
-        Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+        Err(code) => return code,
     };
     if let Some(interrupt) = interrupts.which() {
         return interrupt.into();
@@ -119,11 +127,16 @@ pub async fn prove(options: Options) -> ExitCode {
 }
 
 /// Carries out every scenario, as it is and with each sabotage; what was seen.
-async fn carry_out(scenarios: &[Scenario], options: &Options, interrupts: &Interrupts) -> Result<Seen, String> {
-    let workshop = Workshop::open(&options.machines)?;
+async fn carry_out(
+    distribution: Arc<dyn Distribution>,
+    scenarios: &[Scenario],
+    options: &Options,
+    interrupts: &Interrupts,
+) -> Result<Seen, ExitCode> {
+    let workshop = Workshop::open(distribution, &options.machines)?;
     let plan = proof(scenarios, &workshop.offer()).map_err(|error| {
         workshop.close();
-        error.to_string()
+        complain(ExitCode::Infrastructure, &error.to_string())
     })?;
     let most = if workshop.provider().gives_machines() { workshop.at_once() } else { 2 * processors() };
     let seen: Arc<Mutex<Seen>> = Arc::default();

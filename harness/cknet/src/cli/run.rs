@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::distribution::Distribution;
 use crate::distribution::recipe::Tell;
-use crate::distribution::reference::Reference;
 use crate::event::{Artifact, Fidelity, RunStarted, Summary};
 use crate::exit::{ExitCode, ExitPolicy};
 use crate::ledger::{Ledger, Resource, StateDir};
@@ -199,12 +198,8 @@ impl Once<'_> {
         let shard = self.options.partition.map(|partition| partition.to_string());
         let workshop = match Workshop::open_with(self.distribution.clone(), &self.options.place, &self.there) {
             Ok(workshop) => workshop,
-            Err(problem) => return complain(ExitCode::Infrastructure, &problem),
+            Err(code) => return code,
         };
-        if let Err(problem) = product::fits(workshop.provider(), workshop.distribution()) {
-            workshop.close();
-            return complain(ExitCode::Usage, &problem);
-        }
         let plan = match plan(self.scenarios.to_vec(), seed, &workshop.offer()) {
             Ok(plan) => plan,
             Err(error) => {
@@ -276,19 +271,26 @@ pub struct Job {
 }
 
 impl Workshop {
-    /// Begins a ledger in the state directory, for the reference distribution.
-    pub fn open(machines: &Machines) -> Result<Self, String> {
-        Self::open_with(Arc::new(Reference), &machines.clone().into(), &There::Nothing)
+    /// Begins a ledger in the state directory, for nodes that are made for the purpose.
+    pub fn open(distribution: Arc<dyn Distribution>, machines: &Machines) -> Result<Self, ExitCode> {
+        Self::open_with(distribution, &machines.clone().into(), &There::Nothing)
     }
 
-    /// Begins a ledger in the state directory.
-    pub fn open_with(distribution: Arc<dyn Distribution>, place: &Place, there: &There) -> Result<Self, String> {
-        let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
-        let ledger = Arc::new(state.begin().map_err(|error| error.to_string())?);
+    /// Begins a ledger in the state directory; or the exit code, after it was told why there is nothing to begin.
+    pub fn open_with(distribution: Arc<dyn Distribution>, place: &Place, there: &There) -> Result<Self, ExitCode> {
+        let begun = StateDir::from_env(|name| std::env::var_os(name))
+            .map_err(|error| error.to_string())
+            .and_then(|state| state.begin().map_err(|error| error.to_string()));
+        let ledger = Arc::new(begun.map_err(|problem| complain(ExitCode::Infrastructure, &problem))?);
         let way_out = distribution.fidelity() == Fidelity::Cluster;
         let purpose = Purpose { run: ledger.run().as_str(), folder: ledger.folder(), way_out };
         let provider = place.provider(there, &purpose);
-        Ok(Self { ledger, provider, distribution })
+        let workshop = Self { ledger, provider, distribution };
+        if let Err(problem) = product::fits(workshop.provider(), workshop.distribution()) {
+            workshop.close();
+            return Err(complain(ExitCode::Usage, &problem));
+        }
+        Ok(workshop)
     }
 
     pub fn provider(&self) -> &dyn Provider {
@@ -468,7 +470,7 @@ impl Reports {
 }
 
 /// An installation takes minutes: what is done on which node is told as it begins.
-fn telling() -> Tell {
+pub fn telling() -> Tell {
     Arc::new(|told| super::note(&format!("{} {}: {}", told.node, told.stage, told.doing)))
 }
 

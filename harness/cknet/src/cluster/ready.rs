@@ -1,7 +1,10 @@
-//! The gate between "made" and "ready": every expected node is Ready, the CNI runs on each, and DNS answers.
+//! The gate between "made" and "ready": every expected node is Ready, the CNI runs on each with what it needs beside
+//! that, and DNS answers.
 //!
 //! One Ready node is not enough and a Ready node is not a working network (facts about `k8s status`): the gate asks
-//! for all three and says what was missing when it gives up.
+//! for all of it and says what was missing when it gives up.
+
+use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
@@ -53,8 +56,12 @@ struct Gate {
     nodes: Store<Node>,
     agents: Store<DaemonSet>,
     dns: Store<Deployment>,
+    /// Those of the CNI's namespace.
+    deployments: Store<Deployment>,
     /// The DaemonSet that has to be ready on each node, if there is one.
     agent_name: Option<String>,
+    /// What the CNI has beside it.
+    deployment_names: Vec<String>,
     dns_name: &'static str,
 }
 
@@ -71,8 +78,18 @@ impl Gate {
         let (agents, agent_changes) = kept(agents, named(profile.daemon_set.as_deref().unwrap_or_default()));
         let (dns, dns_changes) = kept(deployments, named(dns_name));
         let agent_name = profile.daemon_set.clone().filter(|_| flavour_has_agents);
-        let gate = Self { nodes, agents, dns, agent_name, dns_name };
-        (gate, select_all([node_changes, agent_changes, dns_changes]).boxed())
+        let deployment_names = profile.deployments.clone();
+        let mut changes = vec![node_changes, agent_changes, dns_changes];
+        let deployments = if deployment_names.is_empty() {
+            store().0
+        } else {
+            let all = Api::namespaced(client.clone(), &profile.namespace);
+            let (deployments, deployment_changes) = kept(all, watcher::Config::default());
+            changes.push(deployment_changes);
+            deployments
+        };
+        let gate = Self { nodes, agents, dns, deployments, agent_name, deployment_names, dns_name };
+        (gate, select_all(changes).boxed())
     }
 
     /// The first thing that is not ready, or nothing.
@@ -101,10 +118,17 @@ impl Gate {
                 return Some(format!("DaemonSet `{name}` is ready on {ready} of {wanted} nodes"));
             }
         }
-        let dns = self.dns.state();
-        let available = dns.first().and_then(|dns| dns.status.as_ref()?.available_replicas).unwrap_or(0);
-        (available < 1).then(|| format!("Deployment `{}` has no available replica", self.dns_name))
+        let deployments = self.deployments.state();
+        let beside = self.deployment_names.iter().find_map(|name| unavailable(&deployments, name));
+        beside.or_else(|| unavailable(&self.dns.state(), self.dns_name))
     }
+}
+
+/// Why a Deployment is of no use, or nothing when somebody answers for it.
+fn unavailable(all: &[Arc<Deployment>], name: &str) -> Option<String> {
+    let found = all.iter().find(|deployment| deployment.name_any() == name);
+    let available = found.and_then(|deployment| deployment.status.as_ref()?.available_replicas).unwrap_or(0);
+    (available < 1).then(|| format!("Deployment `{name}` has no available replica"))
 }
 
 /// A store of what a watch says, and the watch's changes; the store learns while these are polled.
@@ -142,4 +166,28 @@ async fn ended_services(nodes: &Nodes) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    /// Tigera's operator makes both after the agents, and no node becomes Ready later for it.
+    #[test]
+    fn a_deployment_is_there_when_one_of_it_is_available() {
+        let named = |name: &str, available: i32| {
+            let object = json!({"metadata": {"name": name}, "status": {"availableReplicas": available}});
+            Arc::new(from_value::<Deployment>(object).unwrap())
+        };
+        let profile = Profile::embedded("calico").unwrap().unwrap();
+        let missing = |all: &[Arc<Deployment>]| profile.deployments.iter().find_map(|name| unavailable(all, name));
+        let says = |name: &str| Some(format!("Deployment `{name}` has no available replica"));
+        assert_eq!(missing(&[]), says("calico-typha"));
+        assert_eq!(missing(&[named("calico-typha", 1), named("another", 1)]), says("calico-kube-controllers"));
+        assert_eq!(missing(&[named("calico-typha", 0), named("calico-kube-controllers", 1)]), says("calico-typha"));
+        assert_eq!(missing(&[named("calico-typha", 2), named("calico-kube-controllers", 1)]), None);
+    }
 }

@@ -3,11 +3,14 @@
 //! Everything is said by the bootstrap file and by `--address`: with `--file`, a feature that is not named is off, and
 //! an unknown key is an error, so that the file follows the version.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use ipnet::Ipv4Net;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::recipe::{
     Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version, of_a_snap,
@@ -36,6 +39,10 @@ const LONGER_THAN_TIMEOUT: Duration = Duration::from_secs(11 * 60);
 
 /// How often a node is given a fresh token.
 const TOKENS: u32 = 3;
+
+/// Between two of them. What a token is looked up in reaches the nodes of the cluster one after the other, and nothing
+/// tells when it has; tokens that follow each other at once find it the same.
+const NEXT_TOKEN: Duration = Duration::from_secs(10);
 
 /// What `join-cluster` says when the token is not known yet, not known any more, or too old: another one may do.
 const WITH_ANOTHER_TOKEN: [&str; 3] = ["CoreTokenRecord not found", "token has expired", "invalid token"];
@@ -149,7 +156,7 @@ impl Canonical {
 
     /// The operator from pinned manifests, and what it shall install; the operator does the rest. Its resource
     /// definitions come first, because it does not start without them.
-    fn calico(spec: &ClusterSpec) -> Result<Vec<Step>, DistributionError> {
+    fn calico(site: &Site<'_>) -> Result<Vec<Step>, DistributionError> {
         let file = |name: &str| format!("{FOLDER}/calico-{name}.yaml");
         let put = |name: &str, content: String| Step::put(Stage::Cni, file(name), 0o600, content);
         let kubectl = |arguments: &[&str]| Step::run(Stage::Cni, [&[K8S, "kubectl"], arguments].concat());
@@ -168,7 +175,7 @@ impl Canonical {
             kubectl(&["wait", "--for=condition=Established", "--timeout=50s", "--filename", &definitions]),
             put("operator", CALICO_OPERATOR.into()),
             apply(&file("operator")),
-            put("installation", super::yaml(&calico_installation(spec))?),
+            put("installation", super::yaml(&calico_installation(site.spec, &site.segments()?))?),
             apply(&file("installation")),
         ])
     }
@@ -178,8 +185,10 @@ impl Canonical {
         let address = site.segment(member)?.to_string();
         let mut ask = vec![K8S, "get-join-token", &member.name];
         ask.extend((!member.control_plane).then_some("--worker"));
-        let mut last = String::new();
-        for _ in 0..TOKENS {
+        let until = Instant::now() + LONGER_THAN_TIMEOUT;
+        let mut attempts = 0;
+        let last = loop {
+            attempts += 1;
             let token = site.step(&first.name, &Step::run(Stage::Join, ask.iter().copied())).await?;
             let Some(token) = single_word(&token) else {
                 let failure = Failure::Answer {
@@ -191,17 +200,19 @@ impl Canonical {
             };
             let argv = [K8S, "join-cluster", token, "--address", &address, "--timeout", TIMEOUT];
             let join = Step::run(Stage::Join, argv).within(LONGER_THAN_TIMEOUT).hiding(token);
-            match site.attempt(&member.name, &join).await? {
+            let said = match site.attempt(&member.name, &join).await? {
                 Ok(_) => return self.await_member(site, first, member).await,
-                Err(failure) => match &failure {
-                    Failure::Command { said, .. } if WITH_ANOTHER_TOKEN.iter().any(|words| said.contains(words)) => {
-                        last.clone_from(said);
-                    }
-                    _ => return Err(site.failed(Stage::Join, &member.name, failure).await),
-                },
+                Err(Failure::Command { said, .. }) if WITH_ANOTHER_TOKEN.iter().any(|words| said.contains(words)) => {
+                    said
+                }
+                Err(failure) => return Err(site.failed(Stage::Join, &member.name, failure).await),
+            };
+            if attempts == TOKENS || Instant::now() + NEXT_TOKEN > until {
+                break said;
             }
-        }
-        let failure = Failure::TokensRefused { attempts: TOKENS, last };
+            tokio::time::sleep(NEXT_TOKEN).await;
+        };
+        let failure = Failure::TokensRefused { attempts, last };
         Err(site.failed(Stage::Join, &member.name, failure).await)
     }
 
@@ -219,7 +230,7 @@ fn single_word(text: &str) -> Option<&str> {
 }
 
 /// What the operator shall install.
-fn calico_installation(spec: &ClusterSpec) -> Value {
+fn calico_installation(spec: &ClusterSpec, segments: &BTreeSet<Ipv4Net>) -> Value {
     json!({
         "apiVersion": "operator.tigera.io/v1",
         "kind": "Installation",
@@ -240,21 +251,25 @@ fn calico_installation(spec: &ClusterSpec) -> Value {
                         Encapsulation::None => "None",
                     },
                 }],
-                "nodeAddressAutodetectionV4": autodetection(&spec.autodetection),
+                "nodeAddressAutodetectionV4": autodetection(&spec.autodetection, segments),
             },
         },
     })
 }
 
-/// The operator's words for Calico's `IP_AUTODETECTION_METHOD`.
-fn autodetection(method: &str) -> Value {
+/// The operator's words for Calico's `IP_AUTODETECTION_METHOD`, of which it accepts one.
+///
+/// What is found first is meant among the NICs of the topology. On machines there is one before them that leads to
+/// packages and images, with the same address on each machine of some providers: nodes would take it, and not reach
+/// each other. The address of a node is that of its first NIC in the topology, so that its segment says the same.
+fn autodetection(method: &str, segments: &BTreeSet<Ipv4Net>) -> Value {
     match method.split_once('=') {
         Some(("interface", pattern)) => json!({"interface": pattern}),
         Some(("skip-interface", pattern)) => json!({"skipInterface": pattern}),
         Some(("can-reach", address)) => json!({"canReach": address}),
         Some(("cidr", block)) => json!({"cidrs": [block]}),
         _ if method == "kubernetes-internal-ip" => json!({"kubernetes": "NodeInternalIP"}),
-        _ => json!({"firstFound": true}),
+        _ => json!({"cidrs": segments}),
     }
 }
 
@@ -269,7 +284,8 @@ impl Distribution for Canonical {
 
     fn capabilities(&self) -> Vec<Capability> {
         let mut all = super::capabilities_of_a_cluster();
-        // Calico's agent is a DaemonSet of its own; Cilium is also what services go through.
+        // Calico's agent is a DaemonSet of its own, which its operator lets go of when told to (`run::steps`); Cilium is
+        // also what services go through.
         all.extend((self.install.cni == Cni::Calico).then_some(Capability::ComponentControl));
         all
     }
@@ -308,7 +324,7 @@ impl Distribution for Canonical {
             site.everywhere(|member| Ok(self.prepare(member, spec))).await?;
             self.bootstrap_first(&site, first).await?;
             if self.install.cni == Cni::Calico {
-                site.all(&first.name, &Self::calico(spec)?).await?;
+                site.all(&first.name, &Self::calico(&site)?).await?;
             }
             for member in site.others() {
                 self.join(&site, first, member).await?;
@@ -325,5 +341,26 @@ impl Distribution for Canonical {
 
     fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec, tail: Tail) -> BoxFuture<'a, String> {
         super::evidence(NAME, nodes, spec, EVIDENCE, tail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of `NodeAddressAutodetection` in operator.tigera.io/v1 that v1.34 knows, one at a time.
+    #[test]
+    fn each_way_to_find_an_address_has_a_word_of_the_operators() {
+        let segments = BTreeSet::from([Ipv4Net::new_assert([192, 168, 70, 0].into(), 24)]);
+        for (method, wanted) in [
+            ("first-found", json!({"cidrs": ["192.168.70.0/24"]})),
+            ("kubernetes-internal-ip", json!({"kubernetes": "NodeInternalIP"})),
+            ("interface=eth1|eth2", json!({"interface": "eth1|eth2"})),
+            ("skip-interface=eth0", json!({"skipInterface": "eth0"})),
+            ("can-reach=192.168.70.1", json!({"canReach": "192.168.70.1"})),
+            ("cidr=192.168.70.0/24", json!({"cidrs": ["192.168.70.0/24"]})),
+        ] {
+            assert_eq!(autodetection(method, &segments), wanted, "{method}");
+        }
     }
 }

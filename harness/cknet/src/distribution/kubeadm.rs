@@ -23,6 +23,14 @@ const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// Longest time for `kubeadm init` and `kubeadm join`, which wait for four minutes themselves and pull images before.
 const KUBEADM: Duration = Duration::from_secs(10 * 60);
 
+/// Modules that are needed, or what there is where they are built in, or where a container's host has them: nothing can
+/// be loaded from in there.
+const OVERLAY: &str = "modprobe overlay || grep -qw overlay /proc/filesystems";
+const BRIDGES: &str = "modprobe br_netfilter || test -d /proc/sys/net/bridge";
+
+/// A fresh machine may still be busy with its own updates.
+const APT_PATIENCE: &str = "DPkg::Lock::Timeout=300";
+
 /// What takes it off a machine that goes on without it.
 const UNDO: &[&str] = &["swapon --all", "! command -v kubeadm >/dev/null || kubeadm reset --force"];
 
@@ -73,13 +81,14 @@ impl Kubeadm {
         let fetch = ["curl", "--fail", "--silent", "--show-error", "--location", "--output", key, &release_key];
         let apt = |words: &[&str]| {
             let quiet = [("DEBIAN_FRONTEND".to_string(), "noninteractive".to_string())];
-            let argv = std::iter::once("apt-get").chain(words.iter().copied());
+            let argv = ["apt-get", "-o", APT_PATIENCE].into_iter().chain(words.iter().copied());
             Step::run(Stage::Install, argv).within(DOWNLOAD).environment(variables.clone()).environment(quiet)
         };
         steps.extend([
             Step::run(Stage::Install, ["swapoff", "--all"]),
             Step::put(Stage::Install, "/etc/modules-load.d/cknet.conf", 0o644, modules),
-            Step::run(Stage::Install, ["modprobe", "--all", "overlay", "br_netfilter"]),
+            Step::run(Stage::Install, ["sh", "-c", OVERLAY]),
+            Step::run(Stage::Install, ["sh", "-c", BRIDGES]),
             Step::put(Stage::Install, "/etc/sysctl.d/90-cknet.conf", 0o644, forwarding),
             Step::run(Stage::Install, ["sysctl", "--system"]),
             Step::run(Stage::Install, ["mkdir", "-p", "/etc/apt/keyrings"]),

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::recipe::{
-    Cni, DOWNLOAD, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version, of_a_snap,
+    Cni, DOWNLOAD, Failure, Install, InstallError, ProbeImage, QUICK, Site, Stage, Step, Tell, Version, of_a_snap,
 };
 use super::snap;
 use super::{
@@ -70,7 +70,7 @@ impl Microk8s {
         steps.extend(self.install.copy_images("/var/snap/microk8s/common/sideload"));
         steps.extend(snap::install("microk8s", &self.install, Stage::Install));
         let wait = [MICROK8S, "status", "--wait-ready", "--timeout", "600"];
-        steps.push(Step::run(Stage::Install, wait).within(JOIN + super::recipe::QUICK));
+        steps.push(Step::run(Stage::Install, wait).within(JOIN + QUICK));
         Ok(steps)
     }
 
@@ -97,14 +97,27 @@ impl Microk8s {
         configuration
     }
 
-    /// Calico as the snap brings it looks for a node's address itself.
-    fn calico(spec: &ClusterSpec) -> Vec<Step> {
-        if spec.autodetection == "first-found" {
-            return Vec::new();
-        }
-        let variable = format!("IP_AUTODETECTION_METHOD={}", spec.autodetection);
-        let set = [MICROK8S, "kubectl", "--namespace", "kube-system", "set", "env", "daemonset/calico-node"];
-        vec![Step::run(Stage::Cni, set.into_iter().chain(["--containers", "calico-node", &variable]))]
+    /// Calico as the snap brings it looks for a node's address itself. What it finds first is meant among the NICs of
+    /// the topology, and not on the one that leads to packages and images.
+    ///
+    /// For when all have joined: the first join changes `first-found` in the snap's manifest and applies that anew.
+    fn calico(site: &Site<'_>) -> Result<[Step; 2], DistributionError> {
+        let method = match site.spec.autodetection.as_str() {
+            "first-found" => {
+                let blocks: Vec<String> = site.segments()?.iter().map(ToString::to_string).collect();
+                format!("cidr={}", blocks.join(","))
+            }
+            method => method.into(),
+        };
+        let variable = format!("IP_AUTODETECTION_METHOD={method}");
+        let kubectl = [MICROK8S, "kubectl", "--namespace", "kube-system"];
+        let set = ["set", "env", "daemonset/calico-node", "--containers", "calico-node", &variable];
+        // Until it has begun, the old pods would pass for ready ones.
+        let rolled_out = ["rollout", "status", "daemonset/calico-node", "--timeout", "600s"];
+        Ok([
+            Step::run(Stage::Cni, [&kubectl[..], &set].concat()),
+            Step::run(Stage::Cni, [&kubectl[..], &rolled_out].concat()).within(JOIN + QUICK),
+        ])
     }
 
     /// One after the other: the token of one is spent before the next one's is asked for.
@@ -168,10 +181,10 @@ impl Distribution for Microk8s {
             let site = Site { distribution: NAME, nodes, spec, tell: &self.tell, evidence: EVIDENCE, undo: UNDO };
             let first = site.first()?;
             site.everywhere(|member| self.prepare(member, spec)).await?;
-            site.all(&first.name, &Self::calico(spec)).await?;
             for member in site.others() {
                 self.join(&site, first, member).await?;
             }
+            site.all(&first.name, &Self::calico(&site)?).await?;
             site.everywhere(|_| Ok(self.install.probe.import(CTR))).await?;
             let reach = site.node(&first.name)?.forward(API_PORT).await?;
             let config = Step::run(Stage::Kubeconfig, [MICROK8S, "config"]);

@@ -1,5 +1,6 @@
 //! K3s and RKE2 on machines: the same programs in two packings, told by the same file of settings.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,6 +50,28 @@ struct Packing {
 /// K3s is one file.
 const PROGRAM: &str = "/usr/local/bin/k3s";
 
+/// What takes K3s off a machine onto which we have put it as a file: the script that leaves one for it was never there.
+/// Noted before its files are and after that: the last line is done first, when its unit and program are still there,
+/// the first one when they are gone.
+///
+/// Processes of pods outlive the service. The shims that hold them are known by their path; what a shim has started is
+/// the first process of a PID namespace, with which the others end.
+const BY_FILE: [&[&str]; 2] = [
+    &["systemctl daemon-reload", "rmdir /etc/rancher/k3s /etc/rancher 2>/dev/null || true"],
+    &[
+        "rm -rf --one-file-system /var/lib/rancher/k3s /var/lib/kubelet /run/k3s /run/flannel /etc/rancher/node \
+         /etc/rancher/k3s/k3s.yaml /run/netns/cni-*",
+        "awk '$2 ~ \"^/(run/k3s|run/netns/cni-|var/lib/rancher/k3s|var/lib/kubelet)\" {print $2}' /proc/self/mounts \
+         | sort -r | xargs -r umount --lazy",
+        "! command -v iptables-save >/dev/null || iptables-save | grep -v -e KUBE- -e CNI- -e [Ff][Ll][Aa][Nn][Nn][Ee][Ll] \
+         | iptables-restore",
+        "for link in flannel.1 cni0; do [ ! -e /sys/class/net/$link ] || ip link delete $link; done",
+        "for shim in $(pgrep -f 'k3s/data/[^/]*/bin/containerd-shim'); do \
+         pkill -KILL -P $shim; kill -KILL $shim 2>/dev/null; done; true",
+        "systemctl disable --now k3s 2>/dev/null; systemctl disable --now k3s-agent 2>/dev/null; true",
+    ],
+];
+
 const K3S: Packing = Packing {
     name: "k3s",
     flavour: Flavour::K3s,
@@ -70,6 +93,9 @@ const K3S: Packing = Packing {
         "[ ! -x /usr/local/bin/k3s-agent-uninstall.sh ] || /usr/local/bin/k3s-agent-uninstall.sh",
     ],
 };
+
+/// Where RKE2 looks for what its chart of Canal is to be told.
+const CANAL: &str = "/var/lib/rancher/rke2/server/manifests/rke2-canal-config.yaml";
 
 const RKE2: Packing = Packing {
     name: "rke2",
@@ -137,14 +163,27 @@ impl Rancher {
     }
 
     /// Puts everything onto the node and starts nothing.
-    fn prepare(&self, member: &Member, spec: &ClusterSpec) -> Result<Vec<Step>, DistributionError> {
-        let packing = self.packing;
+    fn prepare(&self, site: &Site<'_>, member: &Member) -> Result<Vec<Step>, DistributionError> {
+        let (packing, spec) = (self.packing, site.spec);
         let mut steps = Vec::new();
         if let Some(proxy) = &self.install.proxy {
             let path = format!("/etc/default/{}", self.unit(member));
             steps.push(Step::put(Stage::Proxy, path, 0o600, proxy.environment_file(spec)));
         }
-        steps.push(Step::put(Stage::Install, packing.config, 0o600, super::yaml(&self.settings(member, spec))?));
+        let mut settings = self.settings(member, spec);
+        match packing.flavour {
+            Flavour::K3s => {
+                if let Some(nic) = site.nic(member)? {
+                    settings["flannel-iface"] = json!(nic);
+                }
+            }
+            _ if member.control_plane => {
+                steps.push(Step::put(Stage::Install, CANAL, 0o600, super::yaml(&canal(site)?)?));
+            }
+            _ => {}
+        }
+        let config = Step::put(Stage::Install, packing.config, 0o600, super::yaml(&settings)?);
+        steps.push(config.undoing(self.install.package.as_ref().map_or(&[], |_| BY_FILE[0])));
         steps.extend(self.install.copy_images(packing.images));
         match &self.install.package {
             Some(file) => steps.extend(self.by_file(file, member)),
@@ -180,7 +219,7 @@ impl Rancher {
             Step::copy(Stage::Install, file, PROGRAM),
             Step::run(Stage::Install, ["chmod", "755", PROGRAM]),
             Step::put(Stage::Install, format!("/etc/systemd/system/{unit}.service"), 0o644, text),
-            Step::run(Stage::Install, ["systemctl", "daemon-reload"]),
+            Step::run(Stage::Install, ["systemctl", "daemon-reload"]).undoing(BY_FILE[1]),
         ]
     }
 
@@ -231,6 +270,27 @@ impl Rancher {
     }
 }
 
+/// Flannel takes the NIC of the default route, whatever `node-ip` says, which on machines leads to packages and images.
+/// K3s is told of the right one on each node; Canal's chart has one setting for all of them.
+fn canal(site: &Site<'_>) -> Result<Value, DistributionError> {
+    let members = &site.spec.members;
+    let nics = members.iter().map(|member| site.nic(member)).collect::<Result<BTreeSet<_>, _>>()?;
+    let flannel = match nics.into_iter().collect::<Vec<_>>().as_slice() {
+        [Some(one)] => json!({"iface": one}),
+        // Names and addresses of interfaces are looked through for it.
+        _ => {
+            let addresses: Vec<String> = members.iter().map(|member| member.address.to_string()).collect();
+            json!({"regexIface": format!("^({})$", addresses.join("|").replace('.', "[.]"))})
+        }
+    };
+    Ok(json!({
+        "apiVersion": "helm.cattle.io/v1",
+        "kind": "HelmChartConfig",
+        "metadata": {"name": "rke2-canal", "namespace": "kube-system"},
+        "spec": {"valuesContent": super::yaml(&json!({"flannel": flannel}))?},
+    }))
+}
+
 impl Distribution for Rancher {
     fn name(&self) -> &'static str {
         self.packing.name
@@ -276,7 +336,7 @@ impl Distribution for Rancher {
                 undo: packing.undo,
             };
             let first = site.first()?;
-            site.everywhere(|member| self.prepare(member, spec)).await?;
+            site.everywhere(|member| self.prepare(&site, member)).await?;
             self.start(&site, Stage::Bootstrap, first).await?;
             for member in site.others() {
                 self.start(&site, Stage::Join, member).await?;
@@ -292,5 +352,20 @@ impl Distribution for Rancher {
 
     fn evidence<'a>(&'a self, nodes: &'a Nodes, spec: &'a ClusterSpec, tail: Tail) -> BoxFuture<'a, String> {
         super::evidence(self.packing.name, nodes, spec, self.packing.evidence, tail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// They are carried out when nobody looks any more.
+    #[test]
+    fn what_takes_it_off_is_a_line_of_sh_each() {
+        for line in K3S.undo.iter().chain(RKE2.undo).chain(BY_FILE.concat().iter()) {
+            let read = std::process::Command::new("sh").args(["-n", "-c", line]).status().unwrap();
+            assert!(read.success() && !line.contains(['\n', '\\']), "{line}");
+        }
     }
 }

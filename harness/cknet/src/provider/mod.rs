@@ -186,6 +186,18 @@ pub trait Node: Send + Sync {
     /// Writes a file whole or not at all; missing folders are made.
     fn put(&self, path: &str, mode: u32, content: Vec<u8>) -> BoxFuture<'_, Result<(), NodeError>>;
 
+    /// The same for what takes its time, and no longer than that, where nodes are apart from this machine: a snap, an
+    /// archive of images.
+    fn put_within(
+        &self,
+        path: &str,
+        mode: u32,
+        content: Vec<u8>,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<(), NodeError>> {
+        self.put(path, mode, content)
+    }
+
     /// Reads a file.
     fn take(&self, path: &str) -> BoxFuture<'_, Result<Vec<u8>, NodeError>>;
 

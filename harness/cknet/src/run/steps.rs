@@ -23,6 +23,10 @@ const COMMAND: Duration = Duration::from_secs(30);
 /// The label by which a stopped component's DaemonSet is kept off a node.
 const STOPPED: &str = "cknet.dev/stopped";
 
+/// What Tigera's operator looks for on everything that it makes before it changes that: with it, the thing is left as
+/// it is (`utils.IgnoreObject` there). It says that it is for trying things out, and this is that.
+const LEFT_ALONE: &str = "unsupported.operator.tigera.io/ignore";
+
 type Done = Result<(), String>;
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -110,6 +114,7 @@ pub async fn carry_out(stage: &mut Stage<'_>, action: &Action) -> Done {
             };
             // What the scenario made goes away with it; of anything else nobody knows what it was like.
             stage.tainted |= !stage.made.iter().any(|made| made.kind == at.kind && made.name == at.name);
+            take_over(stage, &at).await?;
             stage.cluster.objects.patch(&at, &patch_body).await.map_err(text)
         }
         Action::Delete(manifest) => delete(stage, manifest).await,
@@ -252,6 +257,28 @@ async fn command_with(stage: &Stage<'_>, node: &str, argv: Vec<String>, wanted: 
     Err(format!("`{shown}` on {node} ended with {} instead of exit code {wanted}: {said}", output.exit))
 }
 
+/// Takes a DaemonSet away from an operator that would put it back to what it was at once. It stays so: whatever comes
+/// later in the scenario builds on what was changed, and the cluster is made anew after it.
+async fn take_over(stage: &Stage<'_>, at: &Coordinates) -> Done {
+    if at.kind != "DaemonSet" {
+        return Ok(());
+    }
+    let found = stage.cluster.objects.get(at).await.map_err(text)?;
+    if found.is_some_and(|found| is_tigeras(&found)) {
+        let patch = json!({"metadata": {"annotations": {LEFT_ALONE: "true"}}});
+        stage.cluster.objects.patch(at, &Patch::Merge(patch)).await.map_err(text)?;
+    }
+    Ok(())
+}
+
+/// Whether Tigera's operator has made the object and looks after it.
+fn is_tigeras(object: &Value) -> bool {
+    let owners = object["metadata"]["ownerReferences"].as_array();
+    owners.is_some_and(|all| {
+        all.iter().any(|owner| owner["apiVersion"].as_str().is_some_and(|of| of.starts_with("operator.tigera.io/")))
+    })
+}
+
 /// A DaemonSet's pod is kept off a node by a node affinity that the DaemonSet otherwise has not, and comes back
 /// without it: what an administrator can do on any cluster.
 async fn switch(stage: &Stage<'_>, component: &Component, on: bool) -> Done {
@@ -268,6 +295,7 @@ async fn switch(stage: &Stage<'_>, component: &Component, on: bool) -> Done {
         namespace: Some(profile.namespace.clone()),
         name: component.component.clone(),
     };
+    take_over(stage, &at).await?;
     let term = json!({"matchExpressions": [{"key": STOPPED, "operator": "DoesNotExist"}]});
     let affinity =
         json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});

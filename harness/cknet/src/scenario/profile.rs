@@ -41,6 +41,9 @@ record! {
         pub namespace: String,
         /// DaemonSet of the CNI's node pods, where it has any, `${cni.daemonSet}`.
         pub daemon_set: Option<String>,
+        /// Deployments of the CNI without which a cluster is not ready.
+        #[schemars(default)]
+        pub deployments: Vec<String> = Default::default(),
         /// Label selector of the CNI's node pods, where it has any, `${cni.nodeSelector}`.
         pub node_selector: Option<String>,
         /// What the host's end of each pod's veth starts with, `${cni.workloadDevicePrefix}`.

@@ -13,6 +13,7 @@ mod former;
 mod host;
 mod kept;
 mod killed;
+mod operator;
 mod output;
 mod product;
 mod scenario;
@@ -62,6 +63,7 @@ fn main() {
         host::TRIALS,
         kept::TRIALS,
         killed::TRIALS,
+        operator::TRIALS,
         output::TRIALS,
         product::TRIALS,
         signals::TRIALS,

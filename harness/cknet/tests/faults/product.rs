@@ -6,15 +6,23 @@ use crate::{Case, Needs};
 pub const TRIALS: &[Case] = &[
     (Needs::Nothing, "product::namespaces_carry_no_snap", namespaces_carry_no_snap),
     (Needs::Nothing, "product::what_does_not_fit_together_is_refused", what_does_not_fit_together_is_refused),
+    (Needs::Nothing, "product::no_set_up_of_another_product", no_set_up_of_another_product),
     (Needs::Nothing, "product::no_machine_is_made_without_a_probe_image", no_machine_is_made_without_a_probe_image),
 ];
 
+/// What makes clusters, and can be told which distribution they are of.
+const COMMANDS: [&[&str]; 3] = [&["run", "policy.deny-all-ingress"], &["prove", "policy.deny-all-ingress"], &["up"]];
+
+const CANONICAL: [&str; 4] = ["--distribution", "canonical", "--channel", "1.32-classic/stable"];
+
 fn namespaces_carry_no_snap() {
     let workplace = Workplace::new();
-    let canonical = ["run", "policy.deny-all-ingress", "--distribution", "canonical"];
-    let refused = workplace.run(canonical.iter().chain(&["--channel", "1.32-classic/stable"])).expect(2);
-    let words = "distribution `canonical` cannot be installed on provider `netns`";
-    assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    for command in COMMANDS {
+        let refused = workplace.run(command.iter().chain(&CANONICAL)).expect(2);
+        let words = "error: distribution `canonical` cannot be installed on provider `netns`: it needs machines";
+        assert!(refused.stderr.contains(words), "{command:?}: {}", refused.stderr);
+        assert_eq!(refused.stdout, "", "{command:?}");
+    }
     assert!(workplace.run(["gc"]).expect(0).stdout.starts_with("0 open runs"), "a run that did not begin is closed");
 }
 
@@ -23,10 +31,11 @@ fn no_machine_is_made_without_a_probe_image() {
     let workplace = Workplace::new();
     let archive = workplace.path("probe.tar");
     workplace.run(["image", "--output", &archive.to_string_lossy()]).expect(2);
-    let canonical = ["run", "policy.deny-all-ingress", "--provider", "lxd", "--distribution", "canonical"];
-    let refused = workplace.run(canonical.iter().chain(&["--channel", "1.32-classic/stable"])).expect(2);
-    for words in ["just static", "--probe-image NAME"] {
-        assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    for command in COMMANDS {
+        let refused = workplace.run(command.iter().chain(&CANONICAL).chain(&["--provider", "lxd"])).expect(2);
+        for words in ["just static", "--probe-image NAME"] {
+            assert!(refused.stderr.contains(words), "{command:?}: {}", refused.stderr);
+        }
     }
     assert!(workplace.run(["gc"]).expect(0).stdout.starts_with("0 open runs"), "a run that did not begin is closed");
 }
@@ -47,8 +56,19 @@ fn what_does_not_fit_together_is_refused() {
         (&["--probe-image", "reg.example/probe:v1"], "`--probe-image` is for real distributions"),
         (&["--distribution", "canonical", "--probe-image", "Not An Image"], "the name of an image has small letters"),
     ] {
-        let refused = workplace.run(["run", "policy.deny-all-ingress"].iter().chain(arguments)).expect(2);
-        assert!(refused.stderr.contains(words), "{arguments:?}: {}", refused.stderr);
+        for command in COMMANDS {
+            let refused = workplace.run(command.iter().chain(arguments)).expect(2);
+            assert!(refused.stderr.contains(words), "{command:?} {arguments:?}: {}", refused.stderr);
+        }
     }
+    assert!(workplace.runs().is_empty(), "nothing was begun");
+}
+
+/// A scenario skips where it cannot be; who asks for its cluster alone is told.
+fn no_set_up_of_another_product() {
+    let workplace = Workplace::new();
+    let refused = workplace.run(["up", "contrast.k3s-flannel"].iter().chain(&CANONICAL)).expect(2);
+    let words = "error: `contrast.k3s-flannel` wants a cluster of K3s; canonical cannot be that";
+    assert_eq!(refused.stderr.trim_end(), words);
     assert!(workplace.runs().is_empty(), "nothing was begun");
 }

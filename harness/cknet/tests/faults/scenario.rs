@@ -79,16 +79,20 @@ impl Workplace {
     }
 
     fn suite(&self, name: &str, steps: &str, hold: &str) -> PathBuf {
+        let policy = steps.matches("      - ").count().saturating_sub(steps.matches("          - ").count());
+        let steps = if steps.is_empty() { String::new() } else { format!("{steps}\n") };
+        let text = HEAD.replace("NAME", name).replace("STEPS\n", &steps).replace("HOLD", hold);
+        self.suite_of(name, &text.replace("POLICY", &policy.to_string()))
+    }
+
+    /// Writes the scenario `faults.NAME`; returns the suite to name.
+    pub fn suite_of(&self, name: &str, text: &str) -> PathBuf {
         let folder = self.path("suite").join("scenarios");
         fs::create_dir_all(folder.join("faults")).unwrap();
         let fixtures = self.path("suite").join("fixtures");
         if !fixtures.exists() {
             std::os::unix::fs::symlink(repository().join("fixtures"), fixtures).unwrap();
         }
-        let policy = steps.matches("      - ").count().saturating_sub(steps.matches("          - ").count());
-        let steps = if steps.is_empty() { String::new() } else { format!("{steps}\n") };
-        let text = HEAD.replace("NAME", name).replace("STEPS\n", &steps).replace("HOLD", hold);
-        let text = text.replace("POLICY", &policy.to_string());
         fs::write(folder.join(format!("faults/{name}.yaml")), text).unwrap();
         folder
     }

@@ -1,12 +1,16 @@
 //! What becomes of a recipe whose nodes say no: errors name the stage, the node and what it said.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cknet::distribution::canonical::Canonical;
 use cknet::distribution::kubeadm::Kubeadm;
-use cknet::distribution::recipe::{Failure, Install, InstallError, Stage, StageError, silent};
+use cknet::distribution::rancher::Rancher;
+use cknet::distribution::recipe::{Failure, Install, InstallError, Proxy, Stage, StageError, Tell, silent};
 use cknet::distribution::{Bootstrapped, Distribution, DistributionError, Flavour, Tail};
 use cknet::provider::{Exit, NodeError, Output};
+
+use tokio::time::Instant;
 
 use crate::recorder::{Recorder, install, member, refused, said, spec};
 
@@ -45,6 +49,23 @@ fn a_token_that_is_not_known_yet_is_followed_by_a_fresh_one() {
     for token in ["token-1", "token-2", "token-3"] {
         assert_eq!(transcript.matches(&format!("w1 join       $ /snap/bin/k8s join-cluster {token} ")).count(), 1);
     }
+}
+
+/// What refuses a token needs time to know it.
+#[test]
+fn tokens_do_not_follow_each_other_at_once() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = times.clone();
+    let (_, made) = make(move |_, command, _| {
+        command.contains("join-cluster").then(|| {
+            seen.lock().unwrap().push(Instant::now());
+            refused(1, "CoreTokenRecord not found")
+        })
+    });
+    stage_error(made);
+    let times = times.lock().unwrap();
+    assert_eq!(times.len(), 3);
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(10)), "{times:?}");
 }
 
 #[test]
@@ -147,6 +168,39 @@ fn a_machine_that_is_gone_is_asked_for_no_logs() {
     assert!(error.evidence.is_empty() && !recorder.transcript().contains("journalctl"));
 }
 
+/// Nothing that is awaited comes from a machine that is not there.
+#[test]
+fn a_wait_ends_with_the_node_that_is_asked() {
+    let asked = |answer: fn(usize) -> Option<NodeError>| {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let seen = times.clone();
+        let recorder = Recorder::new(Box::new(move |_, command, times| {
+            command.contains("get node w1").then(|| {
+                seen.lock().unwrap().push(Instant::now());
+                answer(times).map_or_else(|| Ok(refused(1, "NotFound")), Err)
+            })
+        }));
+        let error = stage_error(carry_out(&recorder));
+        assert_eq!((error.stage, error.node.as_str()), (Stage::Join, "cp1"));
+        assert!(error.evidence.is_empty() && !recorder.transcript().contains("journalctl"), "{}", error.evidence);
+        let times = times.lock().unwrap();
+        (error, times.len(), times[times.len() - 1] - times[0])
+    };
+    let (error, looks, _) = asked(|times| (times == 3).then(|| NodeError::Gone { node: "cp1".into() }));
+    assert!(matches!(error.failure, Failure::Node(NodeError::Gone { .. })), "{error}");
+    assert_eq!(looks, 3);
+
+    // Out of reach for 30 s, back, and then for good.
+    let (error, _, waited) = asked(|times| {
+        let broken = || NodeError::Failed { node: "cp1".into(), doing: "run".into(), cause: "the way broke".into() };
+        (times != 10).then(broken)
+    });
+    let Failure::Lost { awaited, last, .. } = &error.failure else { panic!("{error}") };
+    assert_eq!(awaited, "node `w1` is registered");
+    assert!(last.contains("the way broke"), "{last}");
+    assert!((Duration::from_secs(87)..Duration::from_secs(100)).contains(&waited), "{waited:?}");
+}
+
 #[test]
 fn a_command_that_hangs_is_an_error_of_its_stage() {
     let recorder = Recorder::new(Box::new(|node, command, _| {
@@ -192,5 +246,41 @@ fn all_nodes_are_asked_when_a_cluster_does_not_get_ready() {
     let evidence = runtime.block_on(canonical.evidence(&recorder.nodes(&spec), &spec, Tail::SHORT));
     for node in ["cp1", "w1", "w2"] {
         assert!(evidence.contains(&format!("failed to pull an image on {node}")), "{evidence}");
+    }
+}
+
+/// A recipe for what is wanted.
+type Recipe = fn(Install, Tell) -> Box<dyn Distribution>;
+
+/// kubeadm prints the proxy of which it warns, curl and apt the one that refuses them.
+#[test]
+fn a_password_of_a_proxy_is_in_no_error() {
+    let url = "http://user:p%40s@proxy.example:3128";
+    let proxy = Some(Proxy { url: url.into(), direct: Vec::new() });
+    let behind = |channel: &str| Install { proxy: proxy.clone(), ..install(channel) };
+    let failing: [(&str, Flavour, Recipe); 8] = [
+        ("Release.key", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
+        (" update", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
+        (" install --yes", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
+        ("kubeadm init", Flavour::Kubeadm, |install, tell| Box::new(Kubeadm::new(install, tell).unwrap())),
+        ("curl", Flavour::K3s, |install, tell| Box::new(Rancher::k3s(install, tell, "t".into()).unwrap())),
+        ("install.sh", Flavour::K3s, |install, tell| Box::new(Rancher::k3s(install, tell, "t".into()).unwrap())),
+        ("install.sh", Flavour::Rke2, |install, tell| Box::new(Rancher::rke2(install, tell, "t".into()).unwrap())),
+        ("snap set", Flavour::Canonical, |install, tell| Box::new(Canonical::new(install, tell).unwrap())),
+    ];
+    for (words, flavour, recipe) in failing {
+        let recorder = Recorder::new(Box::new(move |_, command, _| {
+            command.contains(words).then(|| Ok(refused(1, &format!("the proxy {url} said 407 to user:p%40s"))))
+        }));
+        let spec = spec(flavour);
+        let channel = if flavour == Flavour::Canonical { "1.36-classic/stable" } else { "v1.33" };
+        let made = {
+            let recipe = recipe(behind(channel), recorder.tell());
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(recipe.bootstrap(&recorder.nodes(&spec), &spec))
+        };
+        let error = stage_error(made).to_string();
+        assert!(error.contains("said 407") && !error.contains("p%40s"), "{words}: {error}");
     }
 }

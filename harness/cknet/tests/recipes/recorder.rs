@@ -1,6 +1,6 @@
 //! Nodes that take down what is asked of them and answer plausibly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +25,8 @@ struct Inner {
     lines: Mutex<Vec<(String, String)>>,
     /// The stage that was last told of each node.
     stages: Mutex<BTreeMap<String, String>>,
+    /// What each node was told to undo.
+    undone: Mutex<BTreeSet<(String, String)>>,
     /// How often each command was asked for on each node.
     asked: Mutex<BTreeMap<(String, String), usize>>,
     /// How many nodes join right now, and the most at any time.
@@ -37,6 +39,7 @@ impl Recorder {
         let inner = Inner {
             lines: Mutex::default(),
             stages: Mutex::default(),
+            undone: Mutex::default(),
             asked: Mutex::default(),
             joining: Mutex::default(),
             answer,
@@ -57,14 +60,17 @@ impl Recorder {
     }
 
     pub fn nodes(&self, spec: &ClusterSpec) -> Nodes {
-        let node = |member: &Member| -> Arc<dyn Node> {
+        let node = |member: &Member| {
             // The first NIC has the same address on every machine, as those of VirtualBox have.
-            let same = ("eth0".to_string(), "10.0.2.15/24".parse().unwrap());
-            let own = ("eth1".to_string(), Ipv4Net::new(member.address, 24).unwrap());
-            let addresses = BTreeMap::from([same, own]);
-            Arc::new(Recording { name: member.name.clone(), addresses, recorder: self.clone() })
+            self.node(&member.name, [("eth0", "10.0.2.15/24"), ("eth1", &format!("{}/24", member.address))])
         };
         Nodes { by_name: spec.members.iter().map(|member| (member.name.clone(), node(member))).collect() }
+    }
+
+    /// A node with these NICs.
+    pub fn node<const N: usize>(&self, name: &str, nics: [(&str, &str); N]) -> Arc<dyn Node> {
+        let addresses = nics.map(|(nic, address)| (nic.to_string(), address.parse().unwrap()));
+        Arc::new(Recording { name: name.into(), addresses: BTreeMap::from(addresses), recorder: self.clone() })
     }
 
     /// Everything in the order in which it was asked for.
@@ -153,15 +159,34 @@ impl Node for Recording {
         panic!("no recipe talks with `{invocation}`")
     }
 
-    fn put(&self, path: &str, mode: u32, content: Vec<u8>) -> BoxFuture<'_, Result<(), NodeError>> {
+    fn put(&self, path: &str, _: u32, _: Vec<u8>) -> BoxFuture<'_, Result<(), NodeError>> {
+        panic!("`{path}` has no deadline")
+    }
+
+    fn put_within(
+        &self,
+        path: &str,
+        mode: u32,
+        content: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<(), NodeError>> {
         let content = String::from_utf8_lossy(&content);
         let lines = content.lines().map(|line| format!("\n    | {line}")).collect::<String>();
-        self.recorder.note(&self.name, &format!("> {path} {mode:o}{lines}"));
+        self.recorder.note(&self.name, &format!("> {path} {mode:o}  [{} s]{lines}", deadline.as_secs()));
         async { Ok(()) }.boxed()
     }
 
     fn take(&self, path: &str) -> BoxFuture<'_, Result<Vec<u8>, NodeError>> {
         panic!("no recipe takes `{path}`")
+    }
+
+    /// Noted once, as on a machine.
+    fn undo<'a>(&'a self, line: &'a str) -> BoxFuture<'a, Result<(), NodeError>> {
+        let node = self.name.clone();
+        if self.recorder.inner.undone.lock().unwrap().insert((node, line.to_string())) {
+            self.recorder.note(&self.name, &format!("< {line}"));
+        }
+        async { Ok(()) }.boxed()
     }
 
     fn forward(&self, port: u16) -> BoxFuture<'_, Result<SocketAddr, NodeError>> {

@@ -186,6 +186,21 @@ fn rke2() {
     insta::assert_snapshot!("rke2", made);
 }
 
+/// One setting has to do for nodes whose NICs have different names.
+#[test]
+fn canal_finds_nics_of_different_names() {
+    let spec = pair(Flavour::Rke2);
+    let recorder = Recorder::willing();
+    let mut nodes = recorder.nodes(&spec);
+    let renamed = recorder.node("w1", [("lan0", "192.168.70.12/24")]);
+    nodes.by_name.insert("w1".into(), renamed);
+    let rke2 = Rancher::rke2(install("v1.33"), recorder.tell(), "a-token".into()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(rke2.bootstrap(&nodes, &spec)).unwrap_or_else(|e| panic!("{e}"));
+    let transcript = recorder.transcript();
+    assert!(transcript.contains("regexIface: ^(192[.]168[.]70[.]11|192[.]168[.]70[.]12)$"), "{transcript}");
+}
+
 #[test]
 fn kubeadm() {
     let made = |install: Install| {
@@ -203,7 +218,7 @@ fn kubeadm() {
 #[test]
 fn one_image_of_calicos_operator() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let read = |path: &str| fs::read_to_string(format!("{root}/{path}")).unwrap();
     let image = |path: &str| {
         let text = read(path);
         text.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap().to_string()

@@ -78,8 +78,10 @@ pub struct Step {
     pub deadline: Duration,
     /// What it means when the command says no, where that is not plain from what it prints.
     pub means: Option<&'static str>,
-    /// A word that lets somebody into the cluster: it is shown nowhere.
-    pub secret: Option<String>,
+    /// Words that let somebody in: they are shown nowhere.
+    pub secrets: Vec<String>,
+    /// What undoes it on a machine that goes on without the cluster, lines for `sh`; the last one is done first.
+    pub undo: &'static [&'static str],
 }
 
 /// What is done on a node.
@@ -96,28 +98,24 @@ pub enum Action {
 }
 
 impl Step {
+    fn of(stage: Stage, action: Action, deadline: Duration) -> Self {
+        Self { stage, action, deadline, means: None, secrets: Vec::new(), undo: &[] }
+    }
+
     pub fn run<S: Into<String>>(stage: Stage, argv: impl IntoIterator<Item = S>) -> Self {
-        Self { stage, action: Action::Run(Invocation::new(argv)), deadline: QUICK, means: None, secret: None }
+        Self::of(stage, Action::Run(Invocation::new(argv)), QUICK)
     }
 
     pub fn put(stage: Stage, path: impl Into<String>, mode: u32, content: impl Into<String>) -> Self {
-        let action = Action::Put { path: path.into(), mode, content: content.into() };
-        Self { stage, action, deadline: QUICK, means: None, secret: None }
+        Self::of(stage, Action::Put { path: path.into(), mode, content: content.into() }, QUICK)
     }
 
     pub fn copy(stage: Stage, from: impl Into<PathBuf>, to: impl Into<String>) -> Self {
-        Self {
-            stage,
-            action: Action::Copy { from: from.into(), to: to.into() },
-            deadline: DOWNLOAD,
-            means: None,
-            secret: None,
-        }
+        Self::of(stage, Action::Copy { from: from.into(), to: to.into() }, DOWNLOAD)
     }
 
     pub fn bring(stage: Stage, content: Arc<[u8]>, to: impl Into<String>) -> Self {
-        let action = Action::Bring { content, to: to.into() };
-        Self { stage, action, deadline: DOWNLOAD, means: None, secret: None }
+        Self::of(stage, Action::Bring { content, to: to.into() }, DOWNLOAD)
     }
 
     pub fn within(self, deadline: Duration) -> Self {
@@ -128,25 +126,41 @@ impl Step {
         Self { means: Some(means), ..self }
     }
 
-    /// Keeps a word of the command to ourselves.
-    pub fn hiding(self, secret: impl Into<String>) -> Self {
-        Self { secret: Some(secret.into()), ..self }
+    pub fn undoing(self, undo: &'static [&'static str]) -> Self {
+        Self { undo, ..self }
     }
 
-    /// The same text without the secret.
+    /// Keeps a word of the command to ourselves; of a URL also who is let in there.
+    pub fn hiding(mut self, secret: impl Into<String>) -> Self {
+        let secret = secret.into();
+        let who = let_in(&secret).map(String::from);
+        self.secrets.extend([secret].into_iter().chain(who));
+        self
+    }
+
+    /// The same text without the secrets.
     pub fn discreet(&self, text: &str) -> String {
-        match &self.secret {
-            Some(secret) => text.replace(secret.as_str(), "***"),
-            None => text.to_string(),
-        }
+        self.secrets.iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 
+    /// Gives a command variables. Programs print the proxy that they were told when it does not do what they want, so
+    /// that who is let in there is kept to ourselves.
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         if let Action::Run(invocation) = &mut self.action {
-            invocation.environment.extend(variables);
+            for (name, value) in variables {
+                self.secrets.extend(let_in(&value).map(String::from));
+                invocation.environment.push((name, value));
+            }
         }
         self
     }
+}
+
+/// `user:word` of `http://user:word@host:1`.
+fn let_in(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (who, _) = rest.rsplit_once('@')?;
+    who.contains(':').then_some(who)
 }
 
 impl fmt::Display for Action {
@@ -185,6 +199,8 @@ pub enum Failure {
     Command { command: String, exit: Exit, said: String, means: Option<&'static str> },
     #[error("{awaited}: not within {deadline:?}; last seen: {last}")]
     Awaited { awaited: String, deadline: Duration, last: String },
+    #[error("{awaited}: the node could not be asked for {silence:?}: {last}")]
+    Lost { awaited: String, silence: Duration, last: String },
     #[error("it did not join with {attempts} tokens, each of them fresh: {last}")]
     TokensRefused { attempts: u32, last: String },
     #[error("`{command}` did not print {wanted}: `{found}`")]

@@ -1,5 +1,6 @@
 //! Carries steps out on nodes: the only part of a recipe that does something.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Longest single look.
 const LOOK: Duration = Duration::from_secs(30);
+
+/// How long a node may be out of reach while something is awaited: networks are set up meanwhile, and what leads to a
+/// machine may break for that time; one that stays away longer is gone.
+const OUT_OF_REACH: Duration = Duration::from_secs(60);
 
 /// Something that is about to be done on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +78,17 @@ impl<'a> Site<'a> {
         Ok(own.map_or_else(|| Ipv4Net::from(member.address), Ipv4Net::trunc))
     }
 
+    /// The NIC that has a member's address, by its name; nothing where no NIC of the topology has it.
+    pub fn nic(&self, member: &Member) -> Result<Option<&'a str>, DistributionError> {
+        let nics = self.node(&member.name)?.addresses();
+        Ok(nics.iter().find(|(_, network)| network.addr() == member.address).map(|(name, _)| name.as_str()))
+    }
+
+    /// The blocks of all segments on which members know each other.
+    pub fn segments(&self) -> Result<BTreeSet<Ipv4Net>, DistributionError> {
+        self.spec.members.iter().map(|member| self.segment(member)).collect()
+    }
+
     /// Carries out the same kind of steps on all members at the same time.
     pub async fn everywhere<F>(&self, steps: F) -> Result<(), DistributionError>
     where
@@ -105,19 +121,19 @@ impl<'a> Site<'a> {
     pub async fn attempt(&self, name: &str, step: &Step) -> Result<Result<String, Failure>, DistributionError> {
         let node = self.node(name)?;
         if step.stage != Stage::Preflight {
-            for line in self.undo {
+            for line in self.undo.iter().chain(step.undo) {
                 node.undo(line).await?;
             }
         }
         let doing = step.discreet(&step.action.to_string());
         (self.tell)(&Told { stage: step.stage, node: name.into(), doing });
         Ok(match &step.action {
-            Action::Put { path, mode, content } => put(node, path, *mode, content.clone().into_bytes()).await,
+            Action::Put { path, mode, content } => put(node, step, path, *mode, content.clone().into_bytes()).await,
             Action::Copy { from, to } => match tokio::fs::read(from).await {
-                Ok(content) => put(node, to, 0o644, content).await,
+                Ok(content) => put(node, step, to, 0o644, content).await,
                 Err(cause) => Err(Failure::File { path: from.clone(), cause: cause.to_string() }),
             },
-            Action::Bring { content, to } => put(node, to, 0o644, content.to_vec()).await,
+            Action::Bring { content, to } => put(node, step, to, 0o644, content.to_vec()).await,
             Action::Run(invocation) => match node.run(invocation.clone(), step.deadline).await {
                 Ok(output) if output.succeeded() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
                 Ok(output) => Err(refused(step, invocation, &output)),
@@ -126,7 +142,7 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// Asks again and again until the command ends with exit code 0.
+    /// Asks again and again until the command ends with exit code 0; a node that is gone is not asked again.
     pub async fn await_success(
         &self,
         stage: Stage,
@@ -138,10 +154,23 @@ impl<'a> Site<'a> {
         let until = Instant::now() + deadline;
         let look = Step::run(stage, argv.iter().copied()).within(LOOK);
         (self.tell)(&Told { stage, node: node.into(), doing: format!("await: {awaited}") });
+        let mut answered = Instant::now();
         loop {
             let last = match self.attempt(node, &look).await? {
                 Ok(_) => return Ok(()),
-                Err(failure) => failure.to_string(),
+                Err(gone @ Failure::Node(NodeError::Gone { .. })) => {
+                    return Err(self.failed(stage, node, gone).await);
+                }
+                Err(failure) => {
+                    let last = failure.to_string();
+                    if !matches!(failure, Failure::Node(NodeError::Failed { .. })) {
+                        answered = Instant::now();
+                    } else if answered.elapsed() >= OUT_OF_REACH {
+                        let failure = Failure::Lost { awaited: awaited.into(), silence: OUT_OF_REACH, last };
+                        return Err(self.failed(stage, node, failure).await);
+                    }
+                    last
+                }
             };
             if Instant::now() + LOOK_AGAIN > until {
                 let failure = Failure::Awaited { awaited: awaited.into(), deadline, last };
@@ -155,7 +184,7 @@ impl<'a> Site<'a> {
     pub async fn failed(&self, stage: Stage, node: &str, failure: Failure) -> DistributionError {
         let evidence = match &failure {
             // A node that does not answer has no more to say, and asking it would only take longer.
-            Failure::Node(NodeError::Gone { .. }) | Failure::File { .. } => String::new(),
+            Failure::Node(NodeError::Gone { .. }) | Failure::Lost { .. } | Failure::File { .. } => String::new(),
             _ => self.evidence_of(node, Tail::SHORT).await,
         };
         let (distribution, node) = (self.distribution, node.to_string());
@@ -183,8 +212,8 @@ impl<'a> Site<'a> {
     }
 }
 
-async fn put(node: &dyn Node, path: &str, mode: u32, content: Vec<u8>) -> Result<String, Failure> {
-    node.put(path, mode, content).await.map(|()| String::new()).map_err(Failure::Node)
+async fn put(node: &dyn Node, step: &Step, path: &str, mode: u32, content: Vec<u8>) -> Result<String, Failure> {
+    node.put_within(path, mode, content, step.deadline).await.map(|()| String::new()).map_err(Failure::Node)
 }
 
 fn refused(step: &Step, invocation: &Invocation, output: &Output) -> Failure {

@@ -22,7 +22,7 @@ use crate::provider::{Conversation, Exit, Invocation, Node, NodeError, Output, p
 /// Longest time for what the machine's shell does by itself.
 const QUICK: Duration = Duration::from_secs(60);
 
-/// Longest time for a file to come over.
+/// Longest time for a file to come over, where nobody has said another.
 const COPY: Duration = Duration::from_secs(300);
 
 /// What the way there and back may add to a deadline.
@@ -168,6 +168,16 @@ impl Node for MachineNode {
     }
 
     fn put(&self, path: &str, mode: u32, content: Vec<u8>) -> BoxFuture<'_, Result<(), NodeError>> {
+        self.put_within(path, mode, content, COPY)
+    }
+
+    fn put_within(
+        &self,
+        path: &str,
+        mode: u32,
+        content: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<(), NodeError>> {
         let (doing, line) = (format!("write `{path}`"), script::put(path, mode, content.len(), &mark()));
         let path = path.to_string();
         async move {
@@ -175,7 +185,7 @@ impl Node for MachineNode {
             if self.outlives && !path.starts_with(super::FOLDER) && !path.starts_with(script::RUN) {
                 self.must("keep a file as it is", &script::keep(&path), Vec::new(), QUICK).await?;
             }
-            self.must(&doing, &line, content, COPY).await.map(|_| ())
+            self.must(&doing, &line, content, deadline).await.map(|_| ())
         }
         .boxed()
     }
@@ -271,4 +281,34 @@ async fn carry(mut outside: TcpStream, inside: Conversation) {
     };
     tokio::join!(there, back);
     drop(leash);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A machine to which nothing comes through.
+    struct Stuck;
+
+    impl Transport for Stuck {
+        fn shell(&self, _: &str) -> Command {
+            let mut command = Command::new("sleep");
+            command.arg("4244");
+            command
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_does_not_come_over_is_given_up_when_its_own_time_is_over() {
+        let node = MachineNode::new("w1".into(), BTreeMap::new(), Arc::new(Stuck), false);
+        for wanted in [Duration::from_secs(5), Duration::from_secs(900)] {
+            let started = Instant::now();
+            let late = node.put_within("/snap", 0o644, vec![0], wanted).await.unwrap_err();
+            assert!(matches!(late, NodeError::Deadline { deadline, .. } if deadline == wanted), "{late}");
+            assert!(started.elapsed() >= wanted && started.elapsed() < wanted + 2 * WAY, "{:?}", started.elapsed());
+        }
+    }
 }
