@@ -4,6 +4,10 @@
 //! They are somebody's: nothing that was there before is changed, and a scenario that would have to is not run.
 
 mod pod_node;
+mod service_cidr;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod stand_in;
 mod survey;
 mod sweep;
 

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
-use k8s_openapi::api::core::v1::{Node, Service};
-use kube::api::{Api, ListParams, PostParams};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::MARK;
+use super::service_cidr::service_cidr;
 use crate::cluster::objects::{Coordinates, Objects, answer};
 use crate::cluster::ready::not_ready;
 use crate::event::Fidelity;
@@ -227,29 +228,6 @@ async fn cilium_pool(objects: &Objects, profile: &str) -> Option<Ipv4Net> {
     config["data"]["cluster-pool-ipv4-cidr"].as_str()?.split_whitespace().next()?.parse().ok()
 }
 
-/// The block of service addresses: the API server names it when it refuses an address outside of it. Nothing is made.
-async fn service_cidr(client: &Client) -> Result<Ipv4Net, SurveyError> {
-    const BEFORE: &str = "The range of valid IPs is ";
-    let unknown = |said: String| {
-        SurveyError::Unfit(format!("from which block services get addresses cannot be found out: {said}"))
-    };
-    let wrong = json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "cknet-asks-for-the-service-cidr"},
-        "spec": {"clusterIP": "0.0.0.1", "ports": [{"port": 1}]},
-    });
-    let service: Service = serde_json::from_value(wrong).map_err(|error| unknown(error.to_string()))?;
-    let parameters = PostParams { dry_run: true, ..PostParams::default() };
-    let said = match Api::<Service>::namespaced(client.clone(), "default").create(&parameters, &service).await {
-        Ok(_) => return Err(unknown("the address 0.0.0.1 was taken".into())),
-        Err(error) => answer(&error),
-    };
-    let named = said.split_once(BEFORE).map(|(_, rest)| rest);
-    let block = named.and_then(|rest| rest.split([',', ' ', '"']).next()?.trim_end_matches('.').parse().ok());
-    block.ok_or_else(|| unknown(said))
-}
-
 /// The smallest block with both.
 fn covering(one: Ipv4Net, other: Ipv4Net) -> Ipv4Net {
     let mut block = one.trunc();
@@ -303,6 +281,7 @@ async fn taken(objects: &Objects) -> Result<BTreeSet<String>, SurveyError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_network_of_the_nodes_is_as_small_as_it_can_be_and_no_smaller_than_24_bits() {
