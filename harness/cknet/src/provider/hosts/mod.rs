@@ -3,7 +3,9 @@
 //! They are somebody's: a run takes them for itself, sets up only the interfaces that the inventory says are free, notes
 //! on each machine how to undo a change before it is made, and gives them back as they were.
 
-use std::collections::BTreeMap;
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
+use self::network::Network;
 use super::machine::ssh::{Ssh, Target};
 use super::machine::{self, Boot, Machine, MachineNode, give_back, prepare, take};
 use super::{Finding, Lease, NodeSpec, Nodes, Output, Provider, ProviderError, Release, Topology};
@@ -187,13 +190,13 @@ impl Hosts {
         let path = self.record(key);
         let text = serde_json::to_vec(&seats).map_err(|error| error.to_string())?;
         std::fs::write(&path, text).map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-        let each = seats.iter().enumerate().map(|(number, seat)| self.machine(key, number, seat));
+        let each = seats.iter().enumerate().map(|(number, seat)| self.machine(key, number, seat, topology));
         let machines = try_join_all(each).await?;
         prepare(machines, topology, &self.boot).await.map_err(|error| error.to_string())
     }
 
     /// Takes a host and sees that it can be a node.
-    async fn machine(&self, key: &str, number: usize, seat: &Seat) -> Result<Machine, String> {
+    async fn machine(&self, key: &str, number: usize, seat: &Seat, topology: &Topology) -> Result<Machine, String> {
         let (transport, node) = self.node(number, seat);
         let taken = ask(&node, "take it", &take(&self.holder(key))).await?;
         if !taken.succeeded() {
@@ -204,6 +207,15 @@ impl Hosts {
                 format!("run {other} has it; where that is dead: cknet gc")
             };
             return Err(format!("cannot have host `{}`: {why}", seat.host));
+        }
+        let looked = ask(&node, "look at its network", network::LOOK).await?;
+        if !looked.succeeded() {
+            return Err(format!("host `{}`: {}", seat.host, looked.complaint()));
+        }
+        let there = Network::read(&String::from_utf8_lossy(&looked.stdout));
+        let free: BTreeSet<&str> = seat.interfaces.values().map(String::as_str).collect();
+        if let Some(why) = there.forbids(&free, &topology.segments) {
+            return Err(format!("host `{}`: {why}", seat.host));
         }
         let mut macs = BTreeMap::new();
         for (nic, interface) in &seat.interfaces {
