@@ -236,7 +236,10 @@ impl Once<'_> {
             sink: sink.clone(),
             stop,
             // What is there already is there once.
-            clusters: if self.there.cluster().is_some() { 1 } else { options.clusters.unwrap_or_else(processors) },
+            clusters: match self.there {
+                There::Nothing => options.clusters.unwrap_or_else(processors),
+                There::Cluster(_) | There::Hosts(_) => 1,
+            },
             keep: options.keep.then(|| Kept { by: self.interrupts.stop.clone(), until: keep::until(options.keep_for) }),
             whole_within: true,
         };
