@@ -1,7 +1,7 @@
 //! What a cluster that is there already is like, from its API alone: which product it is, its nodes, its CNI, its
 //! CIDRs, and which namespaces somebody uses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -44,6 +44,8 @@ pub struct Found {
     /// The Deployment of cluster DNS.
     pub dns: &'static str,
     pub premises: Premises,
+    /// What each node says of the start of its kernel, by which a machine is known.
+    pub boots: BTreeMap<String, String>,
 }
 
 /// Deployments of cluster DNS, in `kube-system`.
@@ -64,7 +66,9 @@ pub async fn survey(client: &Client) -> Result<Found, SurveyError> {
     let network = network_of(members.iter().map(|member| member.address));
     let taken = taken(&objects).await?;
     let premises = Premises { nodes: members, network, cluster, taken };
-    Ok(Found { distribution, fidelity, version, profile, dns, premises })
+    let boot = |node: &Node| Some((node.name_any(), node.status.as_ref()?.node_info.as_ref()?.boot_id.clone()));
+    let boots = nodes.iter().filter_map(boot).collect();
+    Ok(Found { distribution, fidelity, version, profile, dns, premises, boots })
 }
 
 async fn nodes(client: &Client) -> Result<Vec<Node>, SurveyError> {
