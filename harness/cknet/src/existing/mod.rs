@@ -1,9 +1,11 @@
 //! Clusters that are there already, known by a kubeconfig and nothing else: what they are like, nodes that are reached
-//! through a privileged pod on each, or by ssh where an inventory leads to them, and the removal of whatever a run has made on them.
+//! through a privileged pod on each, or by ssh where an inventory leads to them, and the removal of whatever a run has
+//! made on them.
 //!
 //! They are somebody's: nothing that was there before is changed, and a scenario that would have to is not run.
 
 mod pod_node;
+mod rights;
 mod service_cidr;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

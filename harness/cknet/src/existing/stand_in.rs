@@ -70,8 +70,9 @@ async fn converse(stream: TcpStream, answers: Arc<[Answer]>) {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
     let asked = first.trim_end().trim_end_matches(" HTTP/1.1");
-    let asked_simply = asked.trim_end_matches('?');
-    let known = answers.iter().find(|(what, ..)| *what == asked_simply);
+    // Where an answer says nothing of a query, it is one to each.
+    let path = asked.split('?').next().unwrap_or_default();
+    let known = answers.iter().find(|(what, ..)| *what == asked || *what == path);
     let absent = status(404, &format!("the stand-in has no answer to `{asked}`"));
     let (code, body) = known.map_or((404, absent), |(_, code, body)| (*code, body.clone()));
     let body = body.to_string();

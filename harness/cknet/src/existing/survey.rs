@@ -10,8 +10,8 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
-use super::MARK;
 use super::service_cidr::service_cidr;
+use super::{MARK, rights};
 use crate::cluster::objects::{Coordinates, Objects, answer};
 use crate::cluster::ready::not_ready;
 use crate::event::Fidelity;
@@ -56,6 +56,7 @@ const SYSTEM: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 pub async fn survey(client: &Client) -> Result<Found, SurveyError> {
     let nodes = nodes(client).await?;
+    rights::check(client).await?;
     let version = client.apiserver_version().await.map_err(|error| SurveyError::Silent(answer(&error)))?.git_version;
     let objects = Objects::new(client.clone(), None);
     let (distribution, fidelity) = product(&nodes);

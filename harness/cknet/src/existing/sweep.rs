@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::discovery::{ApiResource, Discovery, Scope, verbs};
 use kube::{Client, ResourceExt};
 
 use super::MARK;
+use super::rights::may;
 use crate::cluster::objects::{Coordinates, Objects, answer};
 
 /// Longest time for all of it; a namespace goes when everything in it has gone.
@@ -83,9 +83,10 @@ async fn marked(client: &Client, kind: &ApiResource, scope: &Scope, run: &str) -
         Ok(found) => found.items,
         Err(kube::Error::Api(status)) if NO_LIST.contains(&status.code) => Vec::new(),
         Err(error @ kube::Error::Api(_)) if code(&error) == Some(FORBIDDEN) => {
-            // Who may not make such a thing has made none.
-            let may_make = may_make(client, kind, scope).await.map_err(|error| failed(&error))?;
-            if may_make {
+            // Who may not make such a thing has made none; namespaces of a run's own go with everything in them.
+            let namespace = (*scope == Scope::Namespaced).then_some("default");
+            let may_make = may(client, "create", (&kind.group, &kind.plural), namespace).await;
+            if may_make.map_err(|error| failed(&error))? {
                 return Err(failed(&error));
             }
             Vec::new()
@@ -106,23 +107,6 @@ fn code(error: &kube::Error) -> Option<u16> {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
     }
-}
-
-/// Whether this user may make objects of a kind where a run may have made some that do not go with a namespace of its
-/// own.
-async fn may_make(client: &Client, kind: &ApiResource, scope: &Scope) -> Result<bool, kube::Error> {
-    let attributes = ResourceAttributes {
-        group: Some(kind.group.clone()),
-        resource: Some(kind.plural.clone()),
-        verb: Some("create".into()),
-        namespace: (*scope == Scope::Namespaced).then(|| "default".into()),
-        ..ResourceAttributes::default()
-    };
-    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
-    let question = SelfSubjectAccessReview { spec, ..Default::default() };
-    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let answered = api.create(&PostParams::default(), &question).await?;
-    Ok(answered.status.is_none_or(|status| status.allowed))
 }
 
 #[cfg(test)]
