@@ -235,10 +235,15 @@ impl Existing {
             Err(error) => return Err(failed("read its kubeconfig", error.to_string())),
         };
         // First, because what is closed on a node may be the way to the cluster.
-        self.hosts.give_back(key).await?;
-        let reached: Result<_, ClusterError> = connect(&kubeconfig).await;
-        let client = reached.map_err(|error| failed("reach the cluster", error.to_string()))?;
-        sweep::sweep(&client, &self.run).await.map_err(|cause| failed("remove what was made on it", cause))?;
+        let given_back = self.hosts.give_back(key).await;
+        // A host that does not answer is no reason to leave things on the cluster.
+        let swept = async {
+            let reached: Result<_, ClusterError> = connect(&kubeconfig).await;
+            let client = reached.map_err(|error| failed("reach the cluster", error.to_string()))?;
+            sweep::sweep(&client, &self.run).await.map_err(|cause| failed("remove what was made on it", cause))
+        };
+        let swept = swept.await;
+        given_back.and(swept)?;
         std::fs::remove_file(&path).map_err(|error| failed("remove its kubeconfig", error.to_string()))
     }
 }

@@ -11,13 +11,13 @@ use crate::provider::Segment;
 /// Says where ssh comes in (`SSH_CONNECTION` of ssh(1), which sudo keeps from its programs: then it is asked of the
 /// processes above), and each interface with each of its addresses.
 pub const LOOK: &str = r#"
-command -v ip >/dev/null || { echo 'there is no program `ip`: apt-get install iproute2' >&2; exit 1; }
 c=${SSH_CONNECTION:-} p=$$
 while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
     p=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$p/status)
     c=$(tr '\0' '\n' </proc/$p/environ 2>/dev/null | sed -n 's/^SSH_CONNECTION=//p')
 done
 echo "ssh $c"
+command -v ip >/dev/null || { echo 'there is no program `ip`: apt-get install iproute2' >&2; exit 1; }
 ip -o addr show | while read -r _ interface _ address _; do echo "address $interface $address"; done
 "#;
 
@@ -85,6 +85,19 @@ mod tests {
     fn forbids(free: &[&str], cidr: &str) -> Option<String> {
         let segment = Segment { name: "lan".into(), cidr: cidr.parse().unwrap(), mtu: 1500 };
         Network::read(SAID).forbids(&free.iter().copied().collect(), &[segment])
+    }
+
+    #[test]
+    fn where_ssh_comes_is_known_also_behind_sudo() {
+        let said = |script: &str| {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", script, "sh", LOOK]).env("SSH_CONNECTION", "10.9.0.1 50312 10.9.0.11 2222");
+            Network::read(&String::from_utf8(command.output().unwrap().stdout).unwrap()).ssh
+        };
+        let told = Some(("10.9.0.11".parse().unwrap(), 2222));
+        assert_eq!(said("eval \"$1\""), told);
+        // sudo gives its programs a new environment; the shell above it still has that of sshd.
+        assert_eq!(said("env -i PATH=\"$PATH\" sh -c \"$1\"; true"), told);
     }
 
     #[test]
