@@ -253,7 +253,12 @@ async fn services_get_addresses_and_ports_of_their_own() {
             .contains("failed to allocate IP 10.252.0.10: provided IP is already allocated")
     );
     let outside = server.post(SERVICES, &service("outside", json!({"clusterIP": "10.9.0.10"}))).await;
-    assert!(outside.body["message"].as_str().unwrap().contains("not in the valid range"), "{}", outside.text);
+    let why = "failed to allocate IP 10.9.0.10: the provided network does not match the current range";
+    assert!(outside.body["message"].as_str().unwrap().contains(why), "{}", outside.text);
+    let tried =
+        server.post(&format!("{SERVICES}?dryRun=All"), &service("outside", json!({"clusterIP": "10.9.0.10"}))).await;
+    let why = "not in the valid range. The range of valid IPs is 10.252.0.0/16";
+    assert!(tried.body["message"].as_str().unwrap().contains(why), "{}", tried.text);
     let headless = server.post(SERVICES, &service("headless", json!({"clusterIP": "None"}))).await.body;
     assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
     let moved = server
@@ -266,6 +271,29 @@ async fn services_get_addresses_and_ports_of_their_own() {
     // An update that leaves the address out keeps it.
     let kept = server.put(&format!("{SERVICES}/dns"), &service("dns", json!({"selector": {"a": "b"}}))).await.body;
     assert_eq!(kept["spec"]["clusterIP"], "10.252.0.10");
+}
+
+#[tokio::test]
+async fn the_block_of_service_addresses_is_told_and_not_written() {
+    const CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+    let server = Server::start();
+    let told = server.get(CIDRS).await.body;
+    assert_eq!(told["kind"], "ServiceCIDRList");
+    assert_eq!(told["items"].as_array().unwrap().len(), 1, "{told}");
+    let one = server.get(&format!("{CIDRS}/kubernetes")).await.body;
+    assert_eq!(one["spec"]["cidrs"], json!(["10.252.0.0/16"]));
+    let ready = &one["status"]["conditions"][0];
+    assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("True")));
+    let bearer = format!("Bearer {TOKEN}");
+    let form = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io"), ("authorization", bearer.as_str())];
+    let table = whole(server.send("GET", CIDRS, &form, b"").await).await.body;
+    let columns: Vec<&Value> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(columns, ["Name", "CIDRs", "Age"]);
+    assert_eq!(table["rows"][0]["cells"][1], "10.252.0.0/16");
+    let more = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["10.253.0.0/24"]}});
+    for refused in [server.post(CIDRS, &more).await, server.delete(&format!("{CIDRS}/kubernetes")).await] {
+        assert_eq!(refused.code, 405, "{}", refused.text);
+    }
 }
 
 #[rstest]

@@ -42,15 +42,15 @@ pub struct Place {
     #[command(flatten)]
     machines: Machines,
     /// A cluster that is there already, by its kubeconfig. It is taken as it is: scenarios that would change it, or
-    /// that need more than its API, are skipped.
+    /// that need more than its API, are skipped; fewer with an inventory of its nodes.
     #[arg(long, value_name = "FILE", conflicts_with = "provider")]
     kubeconfig: Option<PathBuf>,
     /// A context of that kubeconfig; its current one unless given.
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
     /// Machines that are there already, reached by ssh, as this file names them (docs/providers.md). They are given
-    /// back as they were.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["provider", "kubeconfig"])]
+    /// back as they were. With a kubeconfig they are the nodes of that cluster.
+    #[arg(long, value_name = "FILE", conflicts_with = "provider")]
     inventory: Option<PathBuf>,
 }
 
@@ -58,8 +58,8 @@ pub struct Place {
 #[derive(Clone)]
 pub enum There {
     Nothing,
-    /// A whole cluster.
-    Cluster(Arc<Present>),
+    /// A whole cluster, perhaps with the way to its nodes.
+    Cluster(Arc<Present>, Option<Inventory>),
     /// Machines.
     Hosts(Inventory),
 }
@@ -68,7 +68,7 @@ impl There {
     /// The cluster, if it is one.
     pub fn cluster(&self) -> Option<&Arc<Present>> {
         match self {
-            Self::Cluster(present) => Some(present),
+            Self::Cluster(present, _) => Some(present),
             _ => None,
         }
     }
@@ -184,26 +184,23 @@ impl Place {
     ///
     /// `probe_image` is what nodes of a cluster are to pull for pods that probe.
     pub async fn there(&self, probe_image: Option<&str>) -> Result<There, ThereError> {
-        if let Some(path) = &self.inventory {
-            return Inventory::open(path).map(There::Hosts).map_err(ThereError::Inventory);
-        }
-        match &self.kubeconfig {
-            Some(path) => {
-                let present = Present::open(path, self.context.as_deref()).await?;
-                Ok(There::Cluster(Arc::new(present.pulling(probe_image))))
-            }
-            None => Ok(There::Nothing),
-        }
+        let inventory = self.inventory.as_deref().map(Inventory::open).transpose().map_err(ThereError::Inventory)?;
+        let Some(path) = &self.kubeconfig else {
+            let hosts = inventory.map(Inventory::wired).transpose().map_err(ThereError::Inventory)?;
+            return Ok(hosts.map_or(There::Nothing, There::Hosts));
+        };
+        let present = Present::open(path, self.context.as_deref()).await?;
+        Ok(There::Cluster(Arc::new(present.pulling(probe_image)), inventory))
     }
 
     pub fn provider(&self, there: &There, purpose: &Purpose<'_>) -> Arc<dyn Provider> {
         match there {
-            There::Cluster(present) => {
-                return Arc::new(Existing::new(Some(present.clone()), purpose.run, purpose.folder));
+            There::Cluster(present, inventory) => {
+                let nodes = hosts(inventory.clone(), purpose);
+                let existing = Existing::new(Some(present.clone()), nodes, purpose.run, purpose.folder);
+                return Arc::new(if inventory.is_some() { existing.by_ssh() } else { existing });
             }
-            There::Hosts(inventory) => {
-                return Arc::new(Hosts::new(Some(inventory.clone()), purpose.run, purpose.folder, executable()));
-            }
+            There::Hosts(inventory) => return Arc::new(hosts(Some(inventory.clone()), purpose)),
             There::Nothing => {}
         }
         let Machines { provider: name, machine_image, machine_has, machine_vm, machine_network } = &self.machines;
@@ -290,7 +287,11 @@ pub fn chosen_by(name: &str) -> String {
 pub fn lasting(purpose: &Purpose<'_>) -> Vec<Arc<dyn Provider>> {
     let all = Name::value_variants().iter().filter(|name| **name != Name::Netns);
     let machines = all.map(|name| provider(*name, &Image::default(), &[], purpose));
-    let existing: Arc<dyn Provider> = Arc::new(Existing::new(None, purpose.run, purpose.folder));
-    let hosts: Arc<dyn Provider> = Arc::new(Hosts::new(None, purpose.run, purpose.folder, executable()));
-    machines.chain([existing, hosts]).collect()
+    let nodes = hosts(None, purpose);
+    let existing: Arc<dyn Provider> = Arc::new(Existing::new(None, nodes.clone(), purpose.run, purpose.folder));
+    machines.chain([existing, Arc::new(nodes)]).collect()
+}
+
+fn hosts(inventory: Option<Inventory>, purpose: &Purpose<'_>) -> Hosts {
+    Hosts::new(inventory, purpose.run, purpose.folder, executable())
 }

@@ -232,7 +232,7 @@ impl Once<'_> {
             // What is there already is there once.
             clusters: match self.there {
                 There::Nothing => options.clusters.unwrap_or_else(|| workshop.at_once()),
-                There::Cluster(_) | There::Hosts(_) => 1,
+                There::Cluster(..) | There::Hosts(_) => 1,
             },
             keep: options.keep.then(|| Kept { by: self.interrupts.stop.clone(), until: keep::until(options.keep_for) }),
             whole_within: true,

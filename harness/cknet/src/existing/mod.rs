@@ -1,9 +1,15 @@
 //! Clusters that are there already, known by a kubeconfig and nothing else: what they are like, nodes that are reached
-//! through a privileged pod on each, and the removal of whatever a run has made on them.
+//! through a privileged pod on each, or by ssh where an inventory leads to them, and the removal of whatever a run has
+//! made on them.
 //!
 //! They are somebody's: nothing that was there before is changed, and a scenario that would have to is not run.
 
 mod pod_node;
+mod rights;
+mod service_cidr;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod stand_in;
 mod survey;
 mod sweep;
 
@@ -23,6 +29,7 @@ use crate::cluster::{ClusterError, connect};
 use crate::distribution::recipe::ProbeImage;
 use crate::distribution::{Bootstrapped, Carries, ClusterSpec, Distribution, DistributionError, Flavour};
 use crate::event::Fidelity;
+use crate::provider::hosts::{Hosts, Wanted};
 use crate::provider::{Finding, Lease, Node, Nodes, Provider, ProviderError, Release, Topology};
 use crate::scenario::Premises;
 use crate::scenario::model::Capability;
@@ -142,18 +149,34 @@ impl Distribution for Present {
     }
 }
 
-/// The provider: pods through which the nodes of such a cluster are reached.
+/// How its nodes are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Pods,
+    Ssh,
+}
+
+/// The provider: the nodes of such a cluster, through pods or by ssh.
 #[derive(Clone)]
 pub struct Existing {
     /// Absent where only what is left has to be removed.
     present: Option<Arc<Present>>,
+    /// Those that its nodes are, where they are known.
+    hosts: Hosts,
+    way: Way,
     run: String,
     folder: PathBuf,
 }
 
 impl Existing {
-    pub fn new(present: Option<Arc<Present>>, run: &str, folder: &Path) -> Self {
-        Self { present, run: run.into(), folder: folder.into() }
+    pub fn new(present: Option<Arc<Present>>, hosts: Hosts, run: &str, folder: &Path) -> Self {
+        Self { present, hosts, way: Way::Pods, run: run.into(), folder: folder.into() }
+    }
+
+    /// The same with nodes that are hosts of an inventory.
+    #[must_use]
+    pub fn by_ssh(self) -> Self {
+        Self { way: Way::Ssh, ..self }
     }
 
     /// Where the kubeconfig lies until everything that was made on the cluster is gone from it.
@@ -179,6 +202,16 @@ impl Existing {
         let own = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
         objects.apply(&own).await.map_err(text)?;
         let members = seats(&present.premises, topology)?;
+        if self.way == Way::Ssh {
+            let wanted = |spec: &crate::provider::NodeSpec| {
+                let registered =
+                    members.get(&spec.name).cloned().ok_or_else(|| format!("no node is `{}`", spec.name))?;
+                let boot = present.found.boots.get(&registered).cloned().unwrap_or_default();
+                Ok(Wanted { spec: spec.clone(), registered, boot })
+            };
+            let wanted = topology.nodes.iter().map(wanted).collect::<Result<Vec<_>, String>>()?;
+            return self.hosts.as_they_are(key, &wanted).await;
+        }
         let objects = &objects;
         let image = present.probe.pulled().unwrap_or(IMAGE);
         let nodes = topology.nodes.iter().map(|spec| {
@@ -201,9 +234,16 @@ impl Existing {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed("read its kubeconfig", error.to_string())),
         };
-        let reached: Result<_, ClusterError> = connect(&kubeconfig).await;
-        let client = reached.map_err(|error| failed("reach the cluster", error.to_string()))?;
-        sweep::sweep(&client, &self.run).await.map_err(|cause| failed("remove what was made on it", cause))?;
+        // First, because what is closed on a node may be the way to the cluster.
+        let given_back = self.hosts.give_back(key).await;
+        // A host that does not answer is no reason to leave things on the cluster.
+        let swept = async {
+            let reached: Result<_, ClusterError> = connect(&kubeconfig).await;
+            let client = reached.map_err(|error| failed("reach the cluster", error.to_string()))?;
+            sweep::sweep(&client, &self.run).await.map_err(|cause| failed("remove what was made on it", cause))
+        };
+        let swept = swept.await;
+        given_back.and(swept)?;
         std::fs::remove_file(&path).map_err(|error| failed("remove its kubeconfig", error.to_string()))
     }
 }
@@ -226,7 +266,11 @@ impl Provider for Existing {
     }
 
     fn capabilities(&self) -> Vec<Capability> {
-        Vec::new()
+        match self.way {
+            Way::Pods => Vec::new(),
+            // Interfaces and routes carry the cluster, and ssh: nobody could undo what goes wrong with them.
+            Way::Ssh => vec![Capability::NodeFirewall, Capability::NodeCommands],
+        }
     }
 
     fn gives_machines(&self) -> bool {
@@ -249,6 +293,10 @@ impl Provider for Existing {
             Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key: key.into() }) })
         }
         .boxed()
+    }
+
+    fn enter(&self, key: &str, node: &str, argv: &[String]) -> Option<std::process::Command> {
+        self.hosts.enter(key, node, argv)
     }
 
     fn reclaim<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ProviderError>> {

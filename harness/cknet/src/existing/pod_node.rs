@@ -23,6 +23,16 @@ use crate::provider::{Conversation, Exit, Invocation, Node, NodeError, NodeSpec,
 /// Longest time until the pod runs; its image may have to be pulled.
 const RUNS: Duration = Duration::from_secs(120);
 
+/// Longest time for an image that could not be pulled; the kubelet tries again after 10 s and after 20 s.
+const PULLS: Duration = Duration::from_secs(35);
+
+/// What is said of a container whose image could not be pulled: why, and that it will be tried again.
+const NOT_PULLED: &str = "ErrImagePull";
+const TRIED_AGAIN: &str = "ImagePullBackOff";
+
+/// What is said of an image that will not come, however long one waits.
+const NEVER: [&str; 2] = ["InvalidImageName", "ErrImageNeverPull"];
+
 /// Longest time for a connection to a program to begin.
 const BEGINS: Duration = Duration::from_secs(15);
 
@@ -53,7 +63,9 @@ impl PodNode {
     ) -> Result<Self, String> {
         let pod = format!("node-{}", spec.name);
         let described = described(&pod, namespace, image, registered);
-        objects.apply(&described).await.map_err(|error| error.to_string())?;
+        objects.apply(&described).await.map_err(|error| {
+            format!("{error}; nodes are reached through privileged pods, or by ssh where `--inventory` names them")
+        })?;
         let pods = Api::namespaced(client, namespace);
         await_running(&pods, &pod, registered).await?;
         let addresses = spec.nics.iter().map(|nic| (nic.name.clone(), nic.address)).collect();
@@ -133,10 +145,23 @@ fn described(name: &str, namespace: &str, image: &str, node: &str) -> Value {
 
 async fn await_running(pods: &Api<Pod>, name: &str, node: &str) -> Result<(), String> {
     let started = tokio::time::Instant::now();
+    let mut not_pulled = None;
     loop {
         let pod = pods.get(name).await.map_err(|error| answer(&error))?;
         let pod = serde_json::to_value(pod).map_err(|error| error.to_string())?;
+        let waits_for =
+            pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or_default();
+        if waits_for == NOT_PULLED || NEVER.contains(&waits_for) {
+            not_pulled = Some(workloads::why_not_running(&pod));
+        }
+        let given_up =
+            NEVER.contains(&waits_for) || [NOT_PULLED, TRIED_AGAIN].contains(&waits_for) && started.elapsed() >= PULLS;
         match pod["status"]["phase"].as_str() {
+            _ if given_up => {
+                // That it is tried again says less than why it has to be.
+                let why = not_pulled.unwrap_or_else(|| workloads::why_not_running(&pod));
+                return Err(format!("the pod `{name}` on node `{node}` does not get its image: {why}"));
+            }
             Some("Running") => return Ok(()),
             Some(phase @ ("Failed" | "Succeeded")) => {
                 return Err(format!("the pod `{name}` on node `{node}` ended: {phase}"));
@@ -255,5 +280,54 @@ impl Node for PodNode {
 
     fn forward(&self, port: u16) -> BoxFuture<'_, Result<SocketAddr, NodeError>> {
         self.untouched(format!("forward port {port}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::stand_in::{StandIn, status};
+    use super::*;
+    use crate::provider::Nic;
+
+    const POD: &str = "/api/v1/namespaces/cknet-r1/pods/node-w1";
+
+    /// What becomes of a pod of which the API says this when it is made, and that when it is looked at.
+    async fn started(made: (u16, Value), looked_at: Value) -> String {
+        let (patch, get) = (format!("PATCH {POD}").leak(), format!("GET {POD}").leak());
+        let pods =
+            json!({"name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "verbs": ["patch"]});
+        let kinds = json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [pods]});
+        let answers = [("GET /api/v1", 200, kinds), (&*patch, made.0, made.1), (&*get, 200, looked_at)];
+        let server = StandIn::start(&answers).await;
+        let objects = Objects::new(server.client(), None);
+        let nic = Nic { name: "eth0".into(), segment: "lan".into(), address: "10.0.0.6/24".parse().unwrap() };
+        let spec = NodeSpec { name: "w1".into(), nics: vec![nic], forwards: true, routes: Vec::new() };
+        PodNode::start(&objects, server.client(), "cknet-r1", "x", &spec, "south").await.err().unwrap()
+    }
+
+    fn pod(waiting: Value) -> Value {
+        let statuses = json!([{"name": "probe", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+                               "state": {"waiting": waiting}}]);
+        json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "node-w1", "namespace": "cknet-r1"},
+               "status": {"phase": "Pending", "containerStatuses": statuses}})
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_forbids_privileged_pods_is_told_with_its_words() {
+        let why = "pods \"node-w1\" is forbidden: violates PodSecurity \"restricted:latest\": privileged";
+        let said = started((403, status(403, why)), Value::Null).await;
+        let wanted =
+            format!("cannot apply Pod cknet-r1/node-w1: {why}; nodes are reached through privileged pods, or by ssh");
+        assert!(said.starts_with(&wanted), "{said}");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_never_comes_is_told_at_once() {
+        let waiting = json!({"reason": "InvalidImageName", "message": "couldn't parse image name \"X:\""});
+        let said = started((200, pod(json!({}))), pod(waiting)).await;
+        let wanted = "the pod `node-w1` on node `south` does not get its image: Pending: InvalidImageName couldn't parse \
+                      image name \"X:\"";
+        assert_eq!(said, wanted);
     }
 }

@@ -1,16 +1,17 @@
 //! What a cluster that is there already is like, from its API alone: which product it is, its nodes, its CNI, its
 //! CIDRs, and which namespaces somebody uses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
-use k8s_openapi::api::core::v1::{Node, Service};
-use kube::api::{Api, ListParams, PostParams};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::MARK;
+use super::service_cidr::service_cidr;
+use super::{MARK, rights};
 use crate::cluster::objects::{Coordinates, Objects, answer};
 use crate::cluster::ready::not_ready;
 use crate::event::Fidelity;
@@ -43,6 +44,8 @@ pub struct Found {
     /// The Deployment of cluster DNS.
     pub dns: &'static str,
     pub premises: Premises,
+    /// What each node says of the start of its kernel, by which a machine is known.
+    pub boots: BTreeMap<String, String>,
 }
 
 /// Deployments of cluster DNS, in `kube-system`.
@@ -53,6 +56,7 @@ const SYSTEM: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 pub async fn survey(client: &Client) -> Result<Found, SurveyError> {
     let nodes = nodes(client).await?;
+    rights::check(client).await?;
     let version = client.apiserver_version().await.map_err(|error| SurveyError::Silent(answer(&error)))?.git_version;
     let objects = Objects::new(client.clone(), None);
     let (distribution, fidelity) = product(&nodes);
@@ -63,7 +67,9 @@ pub async fn survey(client: &Client) -> Result<Found, SurveyError> {
     let network = network_of(members.iter().map(|member| member.address));
     let taken = taken(&objects).await?;
     let premises = Premises { nodes: members, network, cluster, taken };
-    Ok(Found { distribution, fidelity, version, profile, dns, premises })
+    let boot = |node: &Node| Some((node.name_any(), node.status.as_ref()?.node_info.as_ref()?.boot_id.clone()));
+    let boots = nodes.iter().filter_map(boot).collect();
+    Ok(Found { distribution, fidelity, version, profile, dns, premises, boots })
 }
 
 async fn nodes(client: &Client) -> Result<Vec<Node>, SurveyError> {
@@ -227,29 +233,6 @@ async fn cilium_pool(objects: &Objects, profile: &str) -> Option<Ipv4Net> {
     config["data"]["cluster-pool-ipv4-cidr"].as_str()?.split_whitespace().next()?.parse().ok()
 }
 
-/// The block of service addresses: the API server names it when it refuses an address outside of it. Nothing is made.
-async fn service_cidr(client: &Client) -> Result<Ipv4Net, SurveyError> {
-    const BEFORE: &str = "The range of valid IPs is ";
-    let unknown = |said: String| {
-        SurveyError::Unfit(format!("from which block services get addresses cannot be found out: {said}"))
-    };
-    let wrong = json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "cknet-asks-for-the-service-cidr"},
-        "spec": {"clusterIP": "0.0.0.1", "ports": [{"port": 1}]},
-    });
-    let service: Service = serde_json::from_value(wrong).map_err(|error| unknown(error.to_string()))?;
-    let parameters = PostParams { dry_run: true, ..PostParams::default() };
-    let said = match Api::<Service>::namespaced(client.clone(), "default").create(&parameters, &service).await {
-        Ok(_) => return Err(unknown("the address 0.0.0.1 was taken".into())),
-        Err(error) => answer(&error),
-    };
-    let named = said.split_once(BEFORE).map(|(_, rest)| rest);
-    let block = named.and_then(|rest| rest.split([',', ' ', '"']).next()?.trim_end_matches('.').parse().ok());
-    block.ok_or_else(|| unknown(said))
-}
-
 /// The smallest block with both.
 fn covering(one: Ipv4Net, other: Ipv4Net) -> Ipv4Net {
     let mut block = one.trunc();
@@ -303,6 +286,7 @@ async fn taken(objects: &Objects) -> Result<BTreeSet<String>, SurveyError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_network_of_the_nodes_is_as_small_as_it_can_be_and_no_smaller_than_24_bits() {

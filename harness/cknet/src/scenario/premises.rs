@@ -223,6 +223,15 @@ fn lasting_change(scenario: &Scenario) -> Option<String> {
                     return Some(format!("to delete {} `{}` of the cluster itself", object.kind(), object.name()));
                 }
             }
+            Action::NodeRun(run) => {
+                return Some(format!("to run a command on node `{}`, which nobody could undo", run.node));
+            }
+            Action::InstallCni(_) | Action::ProxySettings(_) => {
+                return Some("to change settings of the cluster's nodes themselves".into());
+            }
+            Action::Proxy(_) | Action::Registry(_) | Action::Bird(_) => {
+                return Some("to start programs on the cluster's nodes themselves".into());
+            }
             _ => {}
         }
     }

@@ -21,6 +21,7 @@ pub const TRIALS: &[Case] = &[
         nodes_and_networks_of_other_names_will_do,
     ),
     (Needs::Namespaces, "existing::what_is_in_use_is_left_alone", what_is_in_use_is_left_alone),
+    (Needs::Namespaces, "existing::an_image_that_cannot_be_pulled_is_told", an_image_that_cannot_be_pulled),
     (Needs::Namespaces, "existing::a_killed_run_leaves_nothing_that_gc_does_not_find", a_killed_run),
 ];
 
@@ -134,12 +135,17 @@ fn nodes_and_networks_of_other_names_will_do() {
     let workplace = Workplace::new();
     let kubeconfig = workplace.foreign_cluster();
     let before = inventory(&kubeconfig);
-    let scenarios = ["policy.deny-all-ingress", "policy.ip-blocks", "policy.services", "policy.dns", "firewall"];
+    let scenarios =
+        ["policy.deny-all-ingress", "policy.ip-blocks", "policy.services", "policy.dns", "firewall", "cni", "proxy"];
     let reports = workplace.reports().display().to_string();
     let place = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--reports", &reports];
     let ended = workplace.run(["run"].into_iter().chain(scenarios).chain(place)).expect(0);
     // Nothing on the nodes themselves can be changed, and no address of the document's is guessed.
-    for reason in ["requires node-firewall", "the address 10.152.183.10, which is in none of the cluster's networks"] {
+    for reason in [
+        "requires node-firewall",
+        "requires node-commands",
+        "the address 10.152.183.10, which is in none of the cluster's networks",
+    ] {
         assert!(ended.stdout.contains(reason), "{}", ended.stdout);
     }
     assert!(ended.stdout.contains("fidelity  model"), "a model stays one, wherever it is found: {}", ended.stdout);
@@ -163,6 +169,18 @@ fn what_is_in_use_is_left_alone() {
     let reason = "requires namespace `production` for itself; there is something in it already";
     assert!(ended.stdout.contains(reason), "{}", ended.stdout);
     assert_eq!(before, inventory(&kubeconfig));
+    workplace.run(["down"]).expect(0);
+}
+
+fn an_image_that_cannot_be_pulled() {
+    let workplace = Workplace::new();
+    let kubeconfig = workplace.foreign_cluster();
+    let before = inventory(&kubeconfig);
+    let place = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--probe-image", "registry.lab/no/such:v1"];
+    let ended = workplace.run(["run", "policy.deny-all-ingress"].into_iter().chain(place)).expect(3);
+    let said = "does not get its image: Pending: ErrImagePull";
+    assert!(ended.stdout.contains(said) && ended.stdout.contains("registry.lab/no/such:v1"), "{}", ended.stdout);
+    assert_eq!(before, inventory(&kubeconfig), "nothing is left");
     workplace.run(["down"]).expect(0);
 }
 

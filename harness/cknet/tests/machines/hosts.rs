@@ -31,7 +31,7 @@ const STATE: &str = r#"
         printf '%s\n' 'wires: [left, right]' 'hosts:' \
             '- {host: one, interfaces: {left: ens4, right: ens5}}' '- {host: two, interfaces: {left: ens4, right: ens5}}' >$STAND_IN/hosts.yaml
     }
-    run() { $CKNET run "$@" --inventory $STAND_IN/hosts.yaml --clusters 1; }
+    run() { $CKNET run "$@" --inventory $STAND_IN/hosts.yaml; }
     made; state >$STAND_IN/before;
 "#;
 
@@ -64,13 +64,21 @@ fn killed(here: &Workplace) -> Result<(), Failed> {
 }
 
 fn not_free(here: &Workplace) -> Result<(), Failed> {
-    let script = "inside two ip addr add 192.0.2.9/24 dev ens4; inside two ip link set ens4 up; \
+    let script = "sed -i 's/ens4}/mg0}/; s/ens4,/mg0,/' $STAND_IN/hosts.yaml; run $SCENARIO 2>&1; echo ssh $?; \
+                  state | diff $STAND_IN/before -; echo diff $?; sed -i s/mg0/ens4/ $STAND_IN/hosts.yaml; \
+                  inside two ip link add docker0 type bridge; inside two ip addr add 192.168.0.1/16 dev docker0; \
+                  run $SCENARIO 2>&1; echo overlap $?; inside two ip link del docker0; \
+                  inside two ip addr add 192.0.2.9/24 dev ens4; inside two ip link set ens4 up; \
                   inside two ip route add default via 192.0.2.1; state >$STAND_IN/before; \
                   run $SCENARIO 2>&1; echo default $?; state | diff $STAND_IN/before -; echo diff $?; \
                   sed -i s/ens4/ens9/ $STAND_IN/hosts.yaml; run $SCENARIO 2>&1; echo absent $?; \
                   sed -i s/one/nobody/ $STAND_IN/hosts.yaml; run $SCENARIO 2>&1; echo nobody $?; $CKNET gc --dry-run";
     let output = here.script(&format!("{STATE} {script}"));
     let said = text(&output);
+    let way = said.contains("ssh comes by mg0, at 10.9.0.1");
+    holds("the way of ssh is not taken", way && said.contains("ssh 3\ndiff 0"), &said)?;
+    let overlap = "host `two`: its network 192.168.0.0/16 on docker0 overlaps the segment `lan`, 192.168.60.0/24";
+    holds("a network of its own in a segment is told", said.contains(overlap) && said.contains("overlap 3"), &said)?;
     holds(
         "the way to other networks is not taken",
         said.contains("ens4 has the default route: it is not free"),

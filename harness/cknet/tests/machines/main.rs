@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod hosts;
+mod members;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -78,7 +79,9 @@ fn main() {
     ];
     let without_sshd = missing.clone().or_else(hosts::missing);
     let all = tests.into_iter().map(|(name, test)| (name, test, missing.clone()));
-    let all = all.chain(hosts::TRIALS.iter().map(|(name, test)| (*name, *test, without_sshd.clone())));
+    let all = all.chain(
+        [hosts::TRIALS, members::TRIALS].concat().into_iter().map(|(name, test)| (name, test, without_sshd.clone())),
+    );
     let trials = all.map(|(name, test, missing)| {
         let kind = missing.clone().unwrap_or_default();
         let trial = Trial::test(name, move || test(&Workplace::new()));

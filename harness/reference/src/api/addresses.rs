@@ -41,7 +41,13 @@ fn taken(tx: &Transaction<'_>, own: (&str, &str)) -> Taken {
 }
 
 /// Gives `service` the addresses and ports it needs. `old` is what is stored of it, or null.
-pub fn assign(tx: &Transaction<'_>, range: Ipv4Net, old: &Value, service: &mut Value) -> Result<(), Refusal> {
+pub fn assign(
+    tx: &Transaction<'_>,
+    range: Ipv4Net,
+    old: &Value,
+    service: &mut Value,
+    dry_run: bool,
+) -> Result<(), Refusal> {
     let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let namespace = service["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
     let mut taken = taken(tx, (&namespace, &name));
@@ -54,7 +60,7 @@ pub fn assign(tx: &Transaction<'_>, range: Ipv4Net, old: &Value, service: &mut V
         }
     } else {
         keep_address(&old["spec"], spec);
-        cluster_ip(range, &taken, spec, &mut causes);
+        cluster_ip(range, &taken, spec, dry_run, &mut causes);
     }
     let wants_ports = kind == "NodePort" || (kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false);
     let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
@@ -82,7 +88,7 @@ fn keep_address(old: &Value, spec: &mut Value) {
     }
 }
 
-fn cluster_ip(range: Ipv4Net, taken: &Taken, spec: &mut Value, causes: &mut Vec<Cause>) {
+fn cluster_ip(range: Ipv4Net, taken: &Taken, spec: &mut Value, dry_run: bool, causes: &mut Vec<Cause>) {
     let asked = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
     let address = match asked.as_str() {
         "None" => "None".to_owned(),
@@ -102,7 +108,7 @@ fn cluster_ip(range: Ipv4Net, taken: &Taken, spec: &mut Value, causes: &mut Vec<
             }
             Ok(address) => {
                 let why = if !inside(range, address) {
-                    format!("the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}")
+                    outside(range, text, dry_run)
                 } else if taken.addresses.contains(&address) {
                     "provided IP is already allocated".to_owned()
                 } else {
@@ -128,6 +134,16 @@ fn cluster_ip(range: Ipv4Net, taken: &Taken, spec: &mut Value, causes: &mut Vec<
 fn families(spec: &mut Value) {
     if spec["ipFamilies"].is_null() {
         spec["ipFamilies"] = json!(["IPv4"]);
+    }
+}
+
+/// Why an address of no ServiceCIDR cannot be had. Since Kubernetes 1.33 an allocator is chosen by the address, and where
+/// there is none for it no block is named; a dry run asks an allocator as it was asked before.
+fn outside(range: Ipv4Net, address: &str, dry_run: bool) -> String {
+    if dry_run {
+        format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}")
+    } else {
+        "the provided network does not match the current range".to_owned()
     }
 }
 

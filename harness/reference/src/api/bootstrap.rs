@@ -6,16 +6,17 @@ use super::cluster::Cluster;
 use super::kinds::{self, KindIndex};
 use super::request::Target;
 use super::status::Refusal;
-use super::write;
+use super::{time, write};
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Puts the first objects into an empty store.
 pub(super) fn furnish(cluster: &Cluster) -> Result<(), Refusal> {
-    let namespaces = Target { index: kinds::core_index("namespaces"), namespace: None, name: None, sub: None };
+    let namespaces = cluster_wide("", "namespaces");
     for name in NAMESPACES {
         write::seed(cluster, &namespaces, json!({ "metadata": { "name": name } }))?;
     }
+    write::seed(cluster, &cluster_wide("networking.k8s.io", "servicecidrs"), service_cidr(cluster))?;
     let in_default = |index: KindIndex, body: Value| {
         let target = Target { index, namespace: Some("default".to_owned()), name: None, sub: None };
         write::seed(cluster, &target, body)
@@ -42,4 +43,21 @@ pub(super) fn furnish(cluster: &Cluster) -> Result<(), Refusal> {
         "ports": port,
     });
     in_default(slices, slice)
+}
+
+fn cluster_wide(group: &str, plural: &str) -> Target {
+    let index = kinds::find(group, "v1", plural).unwrap_or_default();
+    Target { index, namespace: None, name: None, sub: None }
+}
+
+/// Where services get addresses from, as the real server and its controller leave it.
+fn service_cidr(cluster: &Cluster) -> Value {
+    json!({
+        "metadata": { "name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"] },
+        "spec": { "cidrs": [cluster.service_cidr.to_string()] },
+        "status": { "conditions": [{
+            "type": "Ready", "status": "True", "reason": "", "lastTransitionTime": time::now(),
+            "message": "Kubernetes default Service CIDR is ready",
+        }] },
+    })
 }

@@ -50,6 +50,8 @@ pub static SUBS: &[SubRow] = &[
 pub const STORED: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 /// Namespaces are deleted one at a time.
 pub const NAMESPACES: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+/// What the server itself says of the cluster: nobody else writes it.
+pub const SAID: &[&str] = &["get", "list", "watch"];
 /// Questions are answered, not stored.
 pub const ASKED: &[&str] = &["create"];
 
@@ -199,6 +201,13 @@ pub static KINDS: &[Kind] = &[
         short: &["netpol"],
         counts_generation: true,
         ..core("networkpolicies", "networkpolicy", "NetworkPolicy", Columns::NetworkPolicy)
+    },
+    // The one block that this server was started with; a real server takes more of them.
+    Kind {
+        group: "networking.k8s.io",
+        namespaced: false,
+        verbs: SAID,
+        ..core("servicecidrs", "servicecidr", "ServiceCIDR", Columns::ServiceCidr)
     },
     Kind { group: "coordination.k8s.io", ..core("leases", "lease", "Lease", Columns::Lease) },
     Kind {

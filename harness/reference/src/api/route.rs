@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{self, Answer};
 use super::auth::{self, User};
 use super::cluster::Cluster;
-use super::kinds::{ASKED, Sub};
+use super::kinds::{ASKED, SAID, Sub};
 use super::read::{self, Selection};
 use super::request::{Query, Target, WriteOptions};
 use super::status::Refusal;
@@ -133,7 +133,11 @@ async fn resource(
         }
         _ => {}
     }
-    if matches!(method, Method::GET | Method::HEAD) {
+    let reads = matches!(method, Method::GET | Method::HEAD);
+    if !reads && target.kind().verbs == SAID {
+        return Err(Refusal::no_such_verb());
+    }
+    if reads {
         return reading(cluster, target, query, request.headers(), shutdown);
     }
     let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();

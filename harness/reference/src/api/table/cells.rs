@@ -16,6 +16,10 @@ pub(super) fn of(columns: Columns, object: &Value, age: Value) -> Vec<Value> {
         Columns::Namespace => vec![name, status["phase"].clone(), age],
         Columns::Lease => vec![name, json!(text(&spec["holderIdentity"])), age],
         Columns::NetworkPolicy => vec![name, json!(label_selector(&spec["podSelector"])), age],
+        Columns::ServiceCidr => {
+            let cidrs: Vec<&str> = list(&spec["cidrs"]).iter().map(text).collect();
+            vec![name, json!(cidrs.join(",")), age]
+        }
         Columns::Endpoints => vec![name, json!(endpoints(object)), age],
         Columns::EndpointSlice => slice(object, name, age),
         Columns::Node => node(object, name, age),

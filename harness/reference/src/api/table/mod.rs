@@ -27,6 +27,7 @@ pub enum Columns {
     Secret,
     Service,
     ServiceAccount,
+    ServiceCidr,
 }
 
 /// How much of the object each row carries.
@@ -143,6 +144,7 @@ impl Columns {
                 SELECTOR,
             ],
             Self::ServiceAccount => &[NAME, ("Secrets", "string", 0, "Number of secrets"), AGE],
+            Self::ServiceCidr => &[NAME, ("CIDRs", "string", 0, "Blocks from which services get addresses"), AGE],
         }
     }
 

@@ -156,7 +156,7 @@ pub(super) fn check_and_put(
     }
     validate::object(&kinds::KINDS[target.shelf()], &object)?;
     if kind.is_core("services") {
-        addresses::assign(tx, cluster.service_cidr, &Value::Null, &mut object)?;
+        addresses::assign(tx, cluster.service_cidr, &Value::Null, &mut object, dry_run)?;
     }
     if dry_run {
         return Ok(unsaved(object));

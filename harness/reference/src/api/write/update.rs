@@ -227,7 +227,7 @@ fn store_change(
     let kind = &kinds::KINDS[target.shelf()];
     settle(kind, target.sub, &old.value, &mut new)?;
     if kind.is_core("services") {
-        addresses::assign(tx, cluster.service_cidr, &old.value, &mut new)?;
+        addresses::assign(tx, cluster.service_cidr, &old.value, &mut new, options.dry_run)?;
     }
     let api_version = target.kind().api_version();
     let by = author(options, target.kind(), &api_version, target.sub);
@@ -251,7 +251,7 @@ pub(super) fn finish(
 ) -> Result<Arc<Object>, Refusal> {
     let kind = &kinds::KINDS[target.shelf()];
     if kind.is_core("services") {
-        addresses::assign(tx, cluster.service_cidr, &old.value, &mut new)?;
+        addresses::assign(tx, cluster.service_cidr, &old.value, &mut new, dry_run)?;
     }
     if target.sub != Some(Sub::Status) {
         validate::object(kind, &new)?;

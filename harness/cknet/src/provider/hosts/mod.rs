@@ -3,7 +3,10 @@
 //! They are somebody's: a run takes them for itself, sets up only the interfaces that the inventory says are free, notes
 //! on each machine how to undo a change before it is made, and gives them back as they were.
 
-use std::collections::BTreeMap;
+mod as_it_is;
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -13,6 +16,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 
+pub use self::as_it_is::Wanted;
+use self::network::Network;
 use super::machine::ssh::{Ssh, Target};
 use super::machine::{self, Boot, Machine, MachineNode, give_back, prepare, take};
 use super::{Finding, Lease, NodeSpec, Nodes, Output, Provider, ProviderError, Release, Topology};
@@ -35,6 +40,7 @@ const SHELL: Duration = Duration::from_secs(30);
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// Networks on layer 2 that join the machines, in the order in which the segments of a topology take them.
+    #[serde(default)]
     wires: Vec<String>,
     hosts: Vec<Host>,
 }
@@ -46,6 +52,7 @@ struct Host {
     /// A name or an address for ssh, or a `Host` of its settings.
     host: String,
     /// Its free interfaces, by the wire that each is on.
+    #[serde(default)]
     interfaces: BTreeMap<String, String>,
 }
 
@@ -184,26 +191,46 @@ impl Hosts {
             ask(&node, "reach it", "true").await
         });
         try_join_all(answers).await?;
-        let path = self.record(key);
-        let text = serde_json::to_vec(&seats).map_err(|error| error.to_string())?;
-        std::fs::write(&path, text).map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-        let each = seats.iter().enumerate().map(|(number, seat)| self.machine(key, number, seat));
+        self.write_down(key, &seats)?;
+        let each = seats.iter().enumerate().map(|(number, seat)| self.machine(key, number, seat, topology));
         let machines = try_join_all(each).await?;
         prepare(machines, topology, &self.boot).await.map_err(|error| error.to_string())
     }
 
+    /// Writes down which hosts will be taken, for whoever gives them back.
+    fn write_down(&self, key: &str, seats: &[Seat]) -> Result<(), String> {
+        let path = self.record(key);
+        let text = serde_json::to_vec(seats).map_err(|error| error.to_string())?;
+        std::fs::write(&path, text).map_err(|error| format!("cannot write `{}`: {error}", path.display()))
+    }
+
+    /// Takes a host, if no other run has it.
+    async fn take_it(&self, key: &str, seat: &Seat, node: &MachineNode) -> Result<(), String> {
+        let taken = ask(node, "take it", &take(&self.holder(key))).await?;
+        if taken.succeeded() {
+            return Ok(());
+        }
+        let other = String::from_utf8_lossy(&taken.stdout).trim().to_string();
+        let why = if other.is_empty() {
+            taken.complaint()
+        } else {
+            format!("run {other} has it; where that is dead: cknet gc")
+        };
+        Err(format!("cannot have host `{}`: {why}", seat.host))
+    }
+
     /// Takes a host and sees that it can be a node.
-    async fn machine(&self, key: &str, number: usize, seat: &Seat) -> Result<Machine, String> {
+    async fn machine(&self, key: &str, number: usize, seat: &Seat, topology: &Topology) -> Result<Machine, String> {
         let (transport, node) = self.node(number, seat);
-        let taken = ask(&node, "take it", &take(&self.holder(key))).await?;
-        if !taken.succeeded() {
-            let other = String::from_utf8_lossy(&taken.stdout).trim().to_string();
-            let why = if other.is_empty() {
-                taken.complaint()
-            } else {
-                format!("run {other} has it; where that is dead: cknet gc")
-            };
-            return Err(format!("cannot have host `{}`: {why}", seat.host));
+        self.take_it(key, seat, &node).await?;
+        let looked = ask(&node, "look at its network", network::LOOK).await?;
+        if !looked.succeeded() {
+            return Err(format!("host `{}`: {}", seat.host, looked.complaint()));
+        }
+        let there = Network::read(&String::from_utf8_lossy(&looked.stdout));
+        let free: BTreeSet<&str> = seat.interfaces.values().map(String::as_str).collect();
+        if let Some(why) = there.forbids(&free, &topology.segments) {
+            return Err(format!("host `{}`: {why}", seat.host));
         }
         let mut macs = BTreeMap::new();
         for (nic, interface) in &seat.interfaces {
@@ -219,7 +246,8 @@ impl Hosts {
         Ok(Machine { node: seat.node.clone(), called: seat.host.clone(), transport, macs, console: None })
     }
 
-    async fn give_back(&self, key: &str) -> Result<(), ProviderError> {
+    /// Gives the hosts back that were taken for a cluster; there may be none.
+    pub async fn give_back(&self, key: &str) -> Result<(), ProviderError> {
         let failed = |doing: &str, cause: String| ProviderError::Failed { provider: NAME, doing: doing.into(), cause };
         let path = self.record(key);
         let text = match std::fs::read(&path) {
@@ -396,7 +424,7 @@ mod tests {
     #[test]
     fn an_inventory_with_something_wrong_says_what() {
         for (text, said) in [
-            ("hosts: []", "missing field `wires`"),
+            ("wires: [a]", "missing field `hosts`"),
             ("wires: [a, a]\nhosts: []", "wire `a` is named twice"),
             ("wires: [a]\nhosts: [{host: one, interfaces: {b: x}}]", "host `one` is on wire `b`; `wires` has: a"),
             (
