@@ -95,7 +95,7 @@ fn run_given(
             std::os::unix::process::CommandExt::process_group(command, 0);
             cknet_kernel::child::with_default_signals(command);
             if let Some(held) = &held {
-                cknet_kernel::child::holding(command, held);
+                cknet_kernel::child::holding(command, held.clone());
             }
             Ok(())
         })

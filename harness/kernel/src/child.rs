@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -181,13 +182,12 @@ pub fn with_default_signals(command: &mut Command) {
 
 /// Makes the program inherit an open file, at the same number: what is locked through it (flock(2)) stays locked until
 /// the program has ended too. Nobody else inherits it.
-pub fn holding(command: &mut Command, file: &fs::File) {
-    let number = file.as_raw_fd();
-    // SAFETY: between fork and exec only the async-signal-safe call fcntl is made. The number names the same file in the
-    // child, or none if it was closed before the fork, which is an error of fcntl.
+pub fn holding(command: &mut Command, file: Arc<fs::File>) {
+    // SAFETY: between fork and exec only the async-signal-safe call fcntl is made. The file is open for as long as the
+    // command can be started, so that its number is its own.
     unsafe {
         command.pre_exec(move || {
-            Errno::result(libc::fcntl(number, libc::F_SETFD, 0))?;
+            Errno::result(libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0))?;
             Ok(())
         });
     }

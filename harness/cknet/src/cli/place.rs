@@ -262,7 +262,7 @@ fn saying() -> Say {
 }
 
 fn provider(name: Name, image: &Image, bridges: &[String], purpose: &Purpose<'_>) -> Arc<dyn Provider> {
-    let lxd = |product| Arc::new(Lxd::new(product, purpose.run, executable(), image, purpose.way_out));
+    let lxd = |product| Arc::new(Lxd::new(product, purpose.run, purpose.folder, executable(), image, purpose.way_out));
     // Beside the folders of runs, so that two runs find the same locks.
     let shared = purpose.folder.parent().unwrap_or(purpose.folder);
     match name {

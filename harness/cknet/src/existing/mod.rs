@@ -37,6 +37,10 @@ use crate::scenario::model::Capability;
 use self::pod_node::PodNode;
 pub use self::survey::SurveyError;
 
+/// Longest time to remove everything from a cluster and to give its hosts back: namespaces end when their pods have, and
+/// what was closed on hosts is opened again.
+const TAKE_DOWN: Duration = Duration::from_secs(10 * 60);
+
 /// The name of the provider.
 pub const NAME: &str = "existing";
 
@@ -271,6 +275,10 @@ impl Provider for Existing {
             // Interfaces and routes carry the cluster, and ssh: nobody could undo what goes wrong with them.
             Way::Ssh => vec![Capability::NodeFirewall, Capability::NodeCommands],
         }
+    }
+
+    fn take_down(&self) -> Duration {
+        TAKE_DOWN
     }
 
     fn gives_machines(&self) -> bool {

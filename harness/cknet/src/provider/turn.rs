@@ -87,6 +87,8 @@ mod tests {
         let late = turns.take(Duration::from_millis(10)).await.unwrap_err();
         assert!(matches!(late, TurnError::Late(_)), "{late}");
         let next = tokio::spawn(async move { turns.take(Duration::from_secs(10)).await });
+        tokio::time::sleep(LOOK_AGAIN).await;
+        assert!(!next.is_finished(), "somebody has the turn");
         drop(turn);
         next.await.unwrap().unwrap();
     }

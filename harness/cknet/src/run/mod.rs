@@ -1,7 +1,7 @@
 //! A run: clusters are made, scenarios carried out on them, verdicts told, everything taken down.
 //!
-//! What happens is told as events and nothing else; how it is shown is not known here. Each cluster is one task;
-//! the scenarios of a cluster follow each other.
+//! What happens is told as events and nothing else; how it is shown is not known here. Each task makes one
+//! cluster after the other; the scenarios of a cluster follow each other.
 
 mod cases;
 mod evidence;

@@ -322,10 +322,10 @@ fn malformed(here: &Workplace) -> Result<(), Failed> {
 }
 
 fn overlap(here: &Workplace) -> Result<(), Failed> {
-    let output = here.script("STAND_IN_ADDRESS=192.168.60.7 $CKNET run $SCENARIO --provider multipass");
+    let output = here.script("STAND_IN_OWN=192.168.60.7/24 $CKNET run $SCENARIO --provider multipass");
     let said = text(&output);
     holds("it is an error of the machinery", output.status.code() == Some(3), &said)?;
-    holds("both are told", said.contains("192.168.60.7") && said.contains("192.168.60.0/24"), &said)?;
+    holds("both are told", said.contains("`mp-own`, that overlaps 192.168.60.0/24 of a segment"), &said)?;
     holds("its machine is deleted", here.machines().is_empty(), &said)?;
     let output = here.script("STAND_IN_OWN=10.1.7.2/24 $CKNET run $SCENARIO --provider multipass");
     let said = text(&output);

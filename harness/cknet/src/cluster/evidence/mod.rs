@@ -110,6 +110,8 @@ async fn in_time(looks: Vec<Look<'_>>, over: impl Future<Output = String>) -> Ve
     tokio::pin!(over);
     let why = loop {
         tokio::select! {
+            // What is there is taken before it is asked whether the time is over.
+            biased;
             next = waiting.next() => match next {
                 Some((at, pieces)) => had[at] = Some(pieces),
                 None => break String::new(),

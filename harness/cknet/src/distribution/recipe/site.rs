@@ -137,7 +137,7 @@ impl<'a> Site<'a> {
             Action::Run(invocation) => match node.run(invocation.clone(), step.deadline).await {
                 Ok(output) if output.succeeded() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
                 Ok(output) => Err(refused(step, invocation, &output)),
-                Err(error) => Err(Failure::Node(error)),
+                Err(error) => Err(Failure::Node(discreet(step, error))),
             },
         })
     }
@@ -224,4 +224,16 @@ fn refused(step: &Step, invocation: &Invocation, output: &Output) -> Failure {
     let said = if said.is_empty() { "it said nothing".into() } else { step.discreet(&said) };
     let command = step.discreet(&invocation.to_string());
     Failure::Command { command, exit: output.exit, said, means: step.means }
+}
+/// The error of a node, which says what was run there, without the secrets of the step.
+fn discreet(step: &Step, error: NodeError) -> NodeError {
+    match error {
+        NodeError::Deadline { node, command, deadline } => {
+            NodeError::Deadline { node, command: step.discreet(&command), deadline }
+        }
+        NodeError::Failed { node, doing, cause } => {
+            NodeError::Failed { node, doing: step.discreet(&doing), cause: step.discreet(&cause) }
+        }
+        gone @ NodeError::Gone { .. } => gone,
+    }
 }

@@ -214,6 +214,14 @@ impl AsItIs {
                     });
                 }
             }
+            ("only" | "zone" | "close" | "reject", None) => {
+                let cause = "it is not known by which port ssh comes, and what is closed may never be opened again";
+                return Err(NodeError::Failed {
+                    node: self.node.name().into(),
+                    doing: format!("run `{invocation}`"),
+                    cause: cause.into(),
+                });
+            }
             _ => {}
         }
         for at in 1..argv.len() {

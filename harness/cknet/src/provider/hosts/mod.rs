@@ -312,6 +312,10 @@ impl Provider for Hosts {
         machine::capabilities(&[])
     }
 
+    fn take_down(&self) -> Duration {
+        UNDO
+    }
+
     fn preflight(&self) -> Vec<Finding> {
         match crate::commands::run(Path::new("ssh"), &["-V"], QUICK) {
             Ok(_) => Vec::new(),

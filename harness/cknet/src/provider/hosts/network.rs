@@ -37,6 +37,8 @@ impl Network {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
                 ["ssh", _, _, address, port, ..] => {
+                    // An address of a link says of which: `fe80::1%eth0`.
+                    let address = address.split('%').next().unwrap_or(address);
                     network.ssh = address.parse().ok().zip(port.parse().ok());
                 }
                 ["address", interface, address] => {

@@ -9,7 +9,7 @@ mod product;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,8 @@ use super::machine::{
     self, Boot, Console, Image, Machine, PrepareError, Tool, ToolError, Within, hardware_address, prepare,
     prepare_again,
 };
-use super::{Finding, Lease, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
+use super::turn::{Turn, Turns};
+use super::{Finding, Invocation, Lease, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
 use crate::commands::CommandError;
 use crate::scenario::model::Capability;
 
@@ -58,6 +59,8 @@ pub struct Lxd {
     tool: Tool,
     /// The run whose machines these are.
     run: String,
+    /// The run's.
+    folder: PathBuf,
     image: Image,
     boot: Boot,
 }
@@ -65,11 +68,11 @@ pub struct Lxd {
 impl Lxd {
     /// With `way_out` each machine has one NIC more than the topology says, on the bridge of the default profile, by
     /// which packages and images come.
-    pub fn new(product: Product, run: &str, executable: PathBuf, image: &Image, way_out: bool) -> Self {
+    pub fn new(product: Product, run: &str, folder: &Path, executable: PathBuf, image: &Image, way_out: bool) -> Self {
         let tool = Tool::new(product.program());
         let within = machine::boot_time(if image.virtual_machine { SHELL_OF_VM } else { SHELL });
         let boot = Boot { executable, within, has_way_out: way_out, outlives: false };
-        Self { product, tool, run: run.into(), image: image.clone(), boot }
+        Self { product, tool, run: run.into(), folder: folder.into(), image: image.clone(), boot }
     }
 
     fn failed(&self, doing: impl Into<String>) -> impl FnOnce(ToolError) -> ProviderError {
@@ -109,8 +112,9 @@ impl Lxd {
                 .await
                 .map_err(self.failed(format!("make segment `{}`", segment.name)))?;
         }
+        let makes = Self { tool: self.tool.holding(self.turn(key).await?), ..self.clone() };
         let (pool, way_out) = self.defaults().await.map_err(self.failed("look at the default profile"))?;
-        try_join_all(topology.nodes.iter().map(|node| self.launch(key, node, &pool, way_out.as_ref()))).await
+        try_join_all(topology.nodes.iter().map(|node| makes.launch(key, node, &pool, way_out.as_ref()))).await
     }
 
     /// The storage pool for root disks, and the NIC of the default profile.
@@ -149,6 +153,16 @@ impl Lxd {
     /// A call that changes something, in the one project.
     async fn change(&self, words: &[&str]) -> Result<String, ToolError> {
         self.tool.call(&[&["--project", "default"], words].concat(), CHANGE).await
+    }
+
+    /// Whoever makes instances of a cluster or removes them has the turn, and so have the clients that it calls: they
+    /// go on when nobody waits for them any more, and look for an image before the daemon knows of anything.
+    async fn turn(&self, key: &str) -> Result<Turn, ProviderError> {
+        let turn = Turns::new(&self.folder, &format!("{}-{key}", self.name())).take(INIT).await;
+        turn.map_err(|cause| {
+            let (provider, doing) = (self.name(), "wait until nobody makes instances any more".into());
+            ProviderError::Failed { provider, doing, cause: cause.to_string() }
+        })
     }
 
     /// An instance that is there.
@@ -236,6 +250,7 @@ impl Lxd {
     }
 
     async fn remove(&self, key: &str) -> Result<(), ProviderError> {
+        let _turn = self.turn(key).await?;
         self.settled(key).await?;
         let instances = self.made("instances", key).await.map_err(self.failed("list instances"))?;
         let each = instances.iter().map(|name| async move {
@@ -280,10 +295,10 @@ impl Provider for Lxd {
         };
         if !said.status.success() {
             let last = said.last_complaint().unwrap_or("it said nothing");
-            let fix = format!(
-                "start it and let this user reach its socket: usermod -aG {} $USER, then log in again",
-                product.group()
-            );
+            let fix = match last.contains("permission denied") {
+                true => format!("usermod -aG {} $USER, then log in again", product.group()),
+                false => product.start().into(),
+            };
             return finding(format!("`{program}` reaches no daemon: {last}"), fix);
         }
         match serde_json::from_str::<Value>(&said.stdout).ok().and_then(|pools| pools.as_array().map(Vec::len)) {
@@ -334,6 +349,18 @@ struct Made {
 impl Release for Made {
     fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
         async move {
+            // A virtual machine has in its memory what was written last.
+            for node in nodes.by_name.values() {
+                let synced = node.run(Invocation::new(["sync"]), CHANGE).await;
+                let cause = match synced {
+                    Ok(output) if output.succeeded() => continue,
+                    Ok(output) => output.complaint(),
+                    Err(error) => error.to_string(),
+                };
+                let (provider, doing) =
+                    (self.provider.name(), format!("write out what `{}` has in memory", node.name()));
+                return Err(ProviderError::Failed { provider, doing, cause });
+            }
             self.provider.keep(&self.key, &self.topology).await?;
             self.kept = true;
             Ok(nodes)

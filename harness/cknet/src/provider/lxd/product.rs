@@ -57,6 +57,13 @@ impl Product {
         }
     }
 
+    pub fn start(self) -> &'static str {
+        match self {
+            Self::Lxd => "snap start lxd, or: systemctl start lxd",
+            Self::Incus => "systemctl start incus",
+        }
+    }
+
     pub fn restart(self) -> &'static str {
         match self {
             Self::Lxd => "snap restart lxd, or: systemctl restart lxd",

@@ -40,7 +40,8 @@ async fn judge(recorded: &Recorded, product: Product) {
         None => (recorded.doing.as_str(), false),
     };
     let image = Image { virtual_machine: doing == "make virtual machines", ..Image::default() };
-    let mut provider = Lxd::new(product, "r1", "/bin/true".into(), &image, way_out);
+    let folder = tempfile::tempdir().unwrap();
+    let mut provider = Lxd::new(product, "r1", folder.path(), "/bin/true".into(), &image, way_out);
     provider.tool = recorded.tool(product.program());
     let outcome = match doing {
         "preflight" => match provider.preflight().as_slice() {

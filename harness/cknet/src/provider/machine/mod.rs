@@ -142,6 +142,13 @@ pub fn hardware_address(words: &[&str]) -> [u8; 6] {
     [a & 0xfc | 0x02, b, c, d, e, f]
 }
 
+/// The same with the prefix that QEMU's own addresses have, as everybody expects of a virtual machine: libvirt keeps what
+/// else begins with an even octet for itself.
+pub fn hardware_address_of_qemu(words: &[&str]) -> [u8; 6] {
+    let [_, _, _, a, b, c] = hardware_address(words);
+    [0x52, 0x54, 0x00, a, b, c]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

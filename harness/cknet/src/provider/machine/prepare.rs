@@ -105,8 +105,13 @@ async fn become_node(
     }
     let called = || machine.called.clone();
     let tried = node.run(Invocation::new([program.as_str(), "--version"]), QUICK).await?;
-    if !tried.succeeded() {
-        return Err(PrepareError::CannotRun { called: called(), said: tried.complaint() });
+    // An empty file would end well too.
+    let said = String::from_utf8_lossy(&tried.stdout);
+    if !tried.succeeded() || !said.starts_with("cknet ") {
+        return Err(PrepareError::CannotRun {
+            called: called(),
+            said: [tried.complaint().as_str(), said.trim()].join(" "),
+        });
     }
     // Programs of public test images go by this name.
     let link = Invocation::new(["ln", "-sfn", "cknet", &format!("{FOLDER}/bin/agnhost")]);
@@ -117,7 +122,28 @@ async fn become_node(
     let wanted = wanted(machine, spec, topology, boot);
     let text = serde_json::to_vec(&wanted).map_err(|error| interfaces(machine, error.to_string()))?;
     let done = node.run(Invocation::new([program.as_str(), "node-interfaces"]).stdin(text), QUICK).await?;
-    if done.succeeded() { Ok(node) } else { Err(interfaces(machine, done.complaint())) }
+    if !done.succeeded() {
+        return Err(interfaces(machine, done.complaint()));
+    }
+    know_its_name(&node, &spec.name).await?;
+    Ok(node)
+}
+
+/// A machine that does not know its own name asks for it over the network, and `sudo` does so each time.
+async fn know_its_name(node: &MachineNode, name: &str) -> Result<(), NodeError> {
+    const HOSTS: &str = "/etc/hosts";
+    let hosts = node.take(HOSTS).await.unwrap_or_default();
+    let mut text = String::from_utf8_lossy(&hosts).into_owned();
+    let entries = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    if entries.flat_map(|entry| entry.split_whitespace().skip(1)).any(|known| known == name) {
+        return Ok(());
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    // The address that Debian gives it (hosts(5)): that of no interface.
+    text.push_str(&format!("127.0.1.1\t{name}\n"));
+    node.put(HOSTS, 0o644, text.into_bytes()).await
 }
 
 fn interfaces(machine: &Machine, said: String) -> PrepareError {

@@ -75,6 +75,7 @@ impl Bridges {
         bridges: &BTreeMap<String, String>,
     ) -> Result<(), ProviderError> {
         let mut turns = Vec::new();
+        self.locked().insert(key.into(), Vec::new());
         // In one order for all: no two clusters wait for each other.
         let mut names: Vec<&String> = bridges.values().collect();
         names.sort();
@@ -93,12 +94,20 @@ impl Bridges {
         Ok(())
     }
 
-    /// Lets others have the bridges of a cluster.
-    pub fn free(&self, key: &str) {
+    /// Lets others have the bridges of a cluster, whose machines are gone or not: whoever comes next is told of those
+    /// that are left.
+    pub fn free(&self, key: &str, gone: bool) {
         for turn in self.locked().remove(key).unwrap_or_default() {
-            // Without it the next one looks for machines that are gone.
-            let _ = turn.set_len(0);
+            if gone {
+                // Without it the next one looks for machines that are gone.
+                let _ = turn.set_len(0);
+            }
         }
+    }
+
+    /// Whether this process waits for the bridges of a cluster: it has made no machine then.
+    pub fn is_waiting(&self, key: &str) -> bool {
+        self.locked().get(key).is_some_and(Vec::is_empty)
     }
 
     async fn turn(&self, name: &str) -> Result<Turn, ProviderError> {

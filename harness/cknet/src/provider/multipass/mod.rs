@@ -18,13 +18,11 @@ use std::time::{Duration, Instant};
 use cknet_kernel::route::mac_text;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use self::bridges::Bridges;
 use super::machine::{
-    self, Boot, Console, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, hardware_address, prepare,
-    prepare_again,
+    self, Boot, Console, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, prepare, prepare_again,
 };
 use super::turn::{Turn, Turns};
 use super::{Finding, Lease, Nic, NodeSpec, Nodes, Provider, ProviderError, Release, Say, Topology};
@@ -92,7 +90,7 @@ impl Multipass {
 
     /// What each name of a cluster's machine begins with: nothing else is ever deleted.
     fn prefix(&self, key: &str) -> String {
-        format!("cknet-{}-{key}-", self.run)
+        machine::called(&self.run, key, "")
     }
 
     /// The turn to have the daemon do something; whoever else has it may be waiting for a launch.
@@ -105,7 +103,6 @@ impl Multipass {
         key: &str,
         node: &NodeSpec,
         bridges: &BTreeMap<String, String>,
-        topology: &Topology,
     ) -> Result<Machine, ProviderError> {
         let name = format!("{}{}", self.prefix(key), node.name);
         let image = self.image.name.as_deref().unwrap_or(IMAGE);
@@ -125,7 +122,6 @@ impl Multipass {
         let launched = self.tool.holding(self.turn().await?).ask(&call, CLOUD_INIT, LAUNCH).await;
         let (cause, late) = match launched {
             Ok(said) if said.status.success() => {
-                self.no_overlap(&name, topology).await?;
                 return Ok(self.machine(key, node));
             }
             Ok(said) => {
@@ -143,10 +139,8 @@ impl Multipass {
         Err(failed(format!("launch `{name}`"), &format_args!("{cause}{late}{evidence}")))
     }
 
-    /// With the prefix that QEMU's addresses have, as everybody expects of a virtual machine.
     fn hardware(&self, key: &str, node: &NodeSpec, nic: &Nic) -> [u8; 6] {
-        let [_, _, _, a, b, c] = hardware_address(&[&self.run, key, &node.name, &nic.name]);
-        [0x52, 0x54, 0x00, a, b, c]
+        machine::hardware_address_of_qemu(&[&self.run, key, &node.name, &nic.name])
     }
 
     /// A machine that is there.
@@ -190,31 +184,6 @@ impl Multipass {
         Ok(topology.nodes.iter().map(|node| self.machine(key, node)).collect())
     }
 
-    /// The bridge by which Multipass manages machines has a network by chance; it must be none of the topology's.
-    async fn no_overlap(&self, name: &str, topology: &Topology) -> Result<(), ProviderError> {
-        let info = self
-            .tool
-            .read(&["info", name, "--format", "json"], QUICK)
-            .await
-            .map_err(self.failed(format!("look at `{name}`")))?;
-        let addresses = info.pointer(&format!("/info/{name}/ipv4")).and_then(Value::as_array).cloned();
-        for address in addresses
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|address| address.as_str()?.parse::<std::net::Ipv4Addr>().ok())
-        {
-            let own = Ipv4Net::from(address);
-            if let Some(segment) = topology.segments.iter().find(|segment| segment.cidr.contains(&own)) {
-                let (segment, cidr) = (&segment.name, segment.cidr);
-                let cause = format_args!(
-                    "Multipass' own network gave it {address}, which is in segment `{segment}` ({cidr}); change one of them"
-                );
-                return Err(failed(format!("use `{name}`"), &cause));
-            }
-        }
-        Ok(())
-    }
-
     /// What Multipass and the machine itself say of a launch that went wrong.
     async fn evidence(&self, name: &str) -> String {
         let mut text = String::new();
@@ -243,6 +212,15 @@ impl Multipass {
     }
 
     async fn remove(&self, key: &str) -> Result<(), ProviderError> {
+        if self.bridges.is_waiting(key) {
+            return Ok(());
+        }
+        let removed = self.delete_all(key).await;
+        self.bridges.free(key, removed.is_ok());
+        removed
+    }
+
+    async fn delete_all(&self, key: &str) -> Result<(), ProviderError> {
         // Nobody is launching any more, and whatever was launched is known.
         let tool = self.tool.holding(self.turn().await?);
         let list = || async { self.ours(&tool, key).await.map_err(self.failed("list machines")) };
@@ -262,7 +240,6 @@ impl Multipass {
                 return Err(failed(format!("delete `{name}`"), &error));
             }
         }
-        self.bridges.free(key);
         Ok(())
     }
 
@@ -277,7 +254,7 @@ impl Multipass {
         self.bridges.reserve(&self.tool, key, &self.prefix(key), &bridges).await?;
         let mut machines = Vec::new();
         for node in &topology.nodes {
-            machines.push(self.launch(key, node, &bridges, topology).await?);
+            machines.push(self.launch(key, node, &bridges).await?);
         }
         Ok(machines)
     }

@@ -195,7 +195,8 @@ impl Provider for Vagrant {
     }
 
     fn take_down(&self) -> Duration {
-        DESTROY
+        // What Vagrant cannot remove at once is removed in two attempts.
+        QUICK + 2 * DESTROY
     }
 
     fn preflight(&self) -> Vec<Finding> {

@@ -25,8 +25,9 @@ impl Vagrant {
         end_strays(&place).await;
         // What that run has written down, and not what this one would choose.
         let written = Written::read(&place);
-        let _turn = self.turn(written.hypervisor).await?;
+        let turn = self.turn(written.hypervisor).await?;
         let tool = self.tool(&place, written.hypervisor);
+        let tool = turn.map_or_else(|| tool.clone(), |turn| tool.holding(turn));
         let destroy = || tool.call(&["destroy", "--force"], DESTROY);
         let mut destroyed = destroy().await;
         if written.hypervisor == Hypervisor::Libvirt {
@@ -76,15 +77,18 @@ async fn sweep(prefix: &str, written: &Written, place: &Path) -> Result<(), Tool
 /// Ends calls of Vagrant for a cluster whose caller has died: they hold its locks and would go on making machines. They
 /// are known by the topology in their environment.
 async fn end_strays(place: &Path) {
+    // Whoever looks into that folder by hand may have the variable too, and call us.
+    let ours = ourselves();
     let variable = format!("CKNET_TOPOLOGY={}", place.join(FILE).display());
     let strays = || -> Vec<i32> {
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
         let ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        ids.filter(|id| {
-            let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|own| own == variable.as_bytes())
-        })
-        .collect()
+        ids.filter(|id| !ours.contains(id))
+            .filter(|id| {
+                let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+                environment.split(|byte| *byte == 0).any(|own| own == variable.as_bytes())
+            })
+            .collect()
     };
     let started = Instant::now();
     loop {
@@ -98,4 +102,14 @@ async fn end_strays(place: &Path) {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// This process and those that it descends from (proc_pid_stat(5), field 4).
+fn ourselves() -> Vec<i32> {
+    let parent = |id: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let own = i32::try_from(std::process::id()).ok();
+    std::iter::successors(own, |id| parent(*id).filter(|parent| *parent > 0)).collect()
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Vagrant;
 use super::hypervisor::{self, Hypervisor};
-use crate::provider::machine::hardware_address;
+use crate::provider::machine::{called, hardware_address, hardware_address_of_qemu};
 use crate::provider::{Nic, NodeSpec, Topology};
 
 /// Its name in the folder of a cluster.
@@ -18,7 +18,7 @@ const POOL: &str = "default";
 
 /// What the names of a cluster's domains and volumes begin with.
 pub fn prefix(run: &str, key: &str) -> String {
-    format!("cknet-{run}-{key}-")
+    called(run, key, "")
 }
 
 /// Where libvirt writes what a machine says on its serial console.
@@ -26,10 +26,8 @@ pub fn console(place: &Path, node: &str) -> PathBuf {
     place.join(format!("{node}.console"))
 }
 
-/// With the prefix that QEMU's own addresses have: libvirt keeps what else begins with an even octet for itself.
 pub fn hardware(run: &str, key: &str, node: &NodeSpec, nic: &Nic) -> [u8; 6] {
-    let [_, _, _, a, b, c] = hardware_address(&[run, key, &node.name, &nic.name]);
-    [0x52, 0x54, 0x00, a, b, c]
+    hardware_address_of_qemu(&[run, key, &node.name, &nic.name])
 }
 
 /// The text of the file.

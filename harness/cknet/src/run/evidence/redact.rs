@@ -28,6 +28,10 @@ static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         // Tokens by which nodes join: K3s' and RKE2's, kubeadm's.
         (r"\bK10[0-9a-f]{16,}::\S+", HIDDEN),
         (r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b", HIDDEN),
+        (r"(--certificate-key[ =])\S+", "${1}***"),
+        // Those of Canonical Kubernetes, base64 of a JSON object, and of MicroK8s, behind an address.
+        (r"\beyJ[A-Za-z0-9+/=_-]{24,}", HIDDEN),
+        (r"(:25000/)[0-9a-f]{16,}(/[0-9a-f]+)?", "${1}***"),
     ];
     forms.into_iter().filter_map(|(form, instead)| Some((Regex::new(form).ok()?, instead))).collect()
 });
@@ -35,7 +39,8 @@ static FORMS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 /// A field whose name says that its value is secret.
 static FIELD: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let name = r"[a-z0-9_.-]*(?:token|password|passwd|secret|client-key-data|private-?key|api-?key)";
-    Regex::new(&format!(r#"(?i)(["']?{name}["']?\s*[:=]\s*["']?)([^\s"',}}\]]+)"#)).ok()
+    // A journal quotes what is quoted.
+    Regex::new(&format!(r#"(?i)(\\?["']?{name}\\?["']?\s*[:=]\s*\\?["']?)([^\s"',}}\]\\]+)"#)).ok()
 });
 
 /// Takes secrets out of texts.
@@ -97,6 +102,10 @@ mod tests {
     #[case::header("Authorization: Bearer abcdefgh.ijk", "Authorization: Bearer ***")]
     #[case::argument("k3s agent --token mine --server x", "k3s agent --token *** --server x")]
     #[case::join("kubeadm join 1.2.3.4 abcdef.0123456789abcdef", "kubeadm join 1.2.3.4 ***")]
+    #[case::kubeadm_key("--certificate-key 0123abcd x", "--certificate-key *** x")]
+    #[case::snap("k8s join-cluster eyJ0b2tlbiI6IjEyMyIsImFkZHJlc3NlcyI6WyIxIl19Cg==", "k8s join-cluster ***")]
+    #[case::microk8s("microk8s join 1.2.3.4:25000/0123456789abcdef0123/0123ab", "microk8s join 1.2.3.4:25000/***")]
+    #[case::quoted(r#"msg="{\"token\":\"abc\"}""#, r#"msg="{\"token\":\"***\"}""#)]
     #[case::field("client-key-data: LS0t", "client-key-data: ***")]
     #[case::json(r#"{"token":"abc","x":1}"#, r#"{"token":"***","x":1}"#)]
     #[case::variable("DB_PASSWORD=abc next", "DB_PASSWORD=*** next")]
@@ -115,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_form_is_one() {
-        assert_eq!(FORMS.len(), 7);
+        assert_eq!(FORMS.len(), 10);
         assert!(FIELD.is_some());
     }
 }

@@ -40,6 +40,8 @@ pub struct Subject<'a> {
     evidence: OfPhase,
     /// How many expectations of silence are being watched and have no judgement yet.
     silences: tokio::sync::watch::Sender<usize>,
+    /// The same of all expectations: nothing is gathered beside a look, which it could make late.
+    watched: tokio::sync::watch::Sender<usize>,
 }
 
 impl<'a> Subject<'a> {
@@ -47,7 +49,12 @@ impl<'a> Subject<'a> {
     pub fn new(stage: &'a Stage<'a>, phase: &'a Phase, watched: &[&Expectation]) -> Self {
         let silences = watched.iter().filter(|expectation| expects_silence(expectation)).count();
         let evidence = OfPhase::default();
-        Self { stage, phase, silence: silences > 0, evidence, silences: tokio::sync::watch::Sender::new(silences) }
+        let (silence, silences) = (silences > 0, tokio::sync::watch::Sender::new(silences));
+        Self { stage, phase, silence, evidence, silences, watched: tokio::sync::watch::Sender::new(watched.len()) }
+    }
+
+    async fn all_are_judged(&self) {
+        let _ = self.watched.subscribe().wait_for(|watched| *watched == 0).await;
     }
 
     async fn silence_is_judged(&self) {
@@ -78,6 +85,7 @@ pub async fn watch(subject: &Subject<'_>, expectation: &Expectation) -> Standing
             other => other,
         };
     }
+    subject.watched.send_modify(|watched| *watched -= 1);
     match judgement {
         Some(judgement) => tell(subject, expectation, judgement, started.elapsed()).await,
         None => tell_aborted(subject, expectation),
@@ -199,6 +207,9 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
     let ways_of = subject.stage.cluster.profile.ways_of.as_deref();
     let outcome = if expectation.undefined { undefined::judged(ways_of, outcome, &mut detail) } else { outcome };
     let mut outcome = known_deviation(subject, expectation, outcome);
+    if matches!(outcome, Outcome::Fail { .. } | Outcome::Error { .. }) {
+        subject.all_are_judged().await;
+    }
     let evidence = subject.evidence.of(subject.stage, subject.phase, &outcome).await;
     match &mut outcome {
         Outcome::Fail { failure, .. } => failure.evidence = evidence,

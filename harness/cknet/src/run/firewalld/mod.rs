@@ -15,7 +15,7 @@ use crate::provider::{Invocation, Node, Output};
 use crate::scenario::model::{Capability, FirewallEngine, Firewalld};
 
 /// Longest time from the start of firewalld to its first answer: an interpreter starts and reads some hundred files.
-const STARTS: Duration = Duration::from_secs(20);
+const STARTS: Duration = Duration::from_secs(60);
 
 /// Longest time for one command line.
 const COMMAND: Duration = Duration::from_secs(20);
