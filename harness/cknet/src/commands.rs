@@ -51,6 +51,8 @@ pub trait Commands: fmt::Debug + Send + Sync {
 pub struct System;
 
 impl Commands for System {
+    /// Both outputs are captured. The program leads a process group of its own, so that past the deadline its children
+    /// are killed with it: killing the program alone would leave them holding the captured pipes.
     fn run(
         &self,
         program: &Path,
@@ -59,58 +61,44 @@ impl Commands for System {
         stdin: Vec<u8>,
         deadline: Duration,
     ) -> Result<Output, CommandError> {
-        run_given(program, arguments, given, stdin, deadline)
-    }
-}
-
-/// Runs a program with both outputs captured and nothing on its standard input; any exit code is an answer.
-pub fn run(program: &Path, arguments: &[&str], deadline: Duration) -> Result<Output, CommandError> {
-    run_given(program, arguments, &Given::default(), Vec::new(), deadline)
-}
-
-/// The same with something on its standard input and more given.
-///
-/// The program leads a process group of its own, so that past the deadline its children are killed with it: killing
-/// the program alone would leave them holding the captured pipes.
-fn run_given(
-    program: &Path,
-    arguments: &[&str],
-    given: &Given,
-    stdin: Vec<u8>,
-    deadline: Duration,
-) -> Result<Output, CommandError> {
-    let name = || program.display().to_string();
-    let failed = |cause| CommandError::Start { program: name(), cause };
-    let mut expression = duct::cmd(program.as_os_str(), arguments).stdout_capture().stderr_capture().unchecked();
-    expression = if stdin.is_empty() { expression.stdin_null() } else { expression.stdin_bytes(stdin) };
-    for (variable, value) in &given.environment {
-        expression = expression.env(variable, value);
-    }
-    if let Some(folder) = &given.folder {
-        expression = expression.dir(folder);
-    }
-    let held = given.held.clone();
-    let handle = expression
-        .before_spawn(move |command| {
-            std::os::unix::process::CommandExt::process_group(command, 0);
-            cknet_kernel::child::with_default_signals(command);
-            if let Some(held) = &held {
-                cknet_kernel::child::holding(command, held.clone());
+        let name = || program.display().to_string();
+        let failed = |cause| CommandError::Start { program: name(), cause };
+        let mut expression = duct::cmd(program.as_os_str(), arguments).stdout_capture().stderr_capture().unchecked();
+        expression = if stdin.is_empty() { expression.stdin_null() } else { expression.stdin_bytes(stdin) };
+        for (variable, value) in &given.environment {
+            expression = expression.env(variable, value);
+        }
+        if let Some(folder) = &given.folder {
+            expression = expression.dir(folder);
+        }
+        let held = given.held.clone();
+        let handle = expression
+            .before_spawn(move |command| {
+                std::os::unix::process::CommandExt::process_group(command, 0);
+                cknet_kernel::child::with_default_signals(command);
+                if let Some(held) = &held {
+                    cknet_kernel::child::holding(command, held.clone());
+                }
+                Ok(())
+            })
+            .start()
+            .map_err(failed)?;
+        match handle.wait_timeout(deadline).map_err(failed)? {
+            Some(output) => Ok(output.clone()),
+            None => {
+                for process in handle.pids() {
+                    // It may have ended in this very moment.
+                    let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
+                }
+                Err(CommandError::Deadline { program: name(), deadline })
             }
-            Ok(())
-        })
-        .start()
-        .map_err(failed)?;
-    match handle.wait_timeout(deadline).map_err(failed)? {
-        Some(output) => Ok(output.clone()),
-        None => {
-            for process in handle.pids() {
-                // It may have ended in this very moment.
-                let _ = killpg(Pid::from_raw(process.cast_signed()), Signal::SIGKILL);
-            }
-            Err(CommandError::Deadline { program: name(), deadline })
         }
     }
+}
+
+/// Runs a program of this machine with nothing on its standard input; any exit code is an answer.
+pub fn run(program: &Path, arguments: &[&str], deadline: Duration) -> Result<Output, CommandError> {
+    System.run(program, arguments, &Given::default(), Vec::new(), deadline)
 }
 
 #[cfg(test)]
@@ -136,8 +124,8 @@ mod tests {
         // Its child outlives it, and holds what it held.
         let given = Given { held: Some(Arc::new(lock)), ..Given::default() };
         let script = "sleep 600 >/dev/null 2>&1 & echo $!";
-        let output =
-            run_given(Path::new("/bin/sh"), &["-c", script], &given, Vec::new(), Duration::from_secs(10)).unwrap();
+        let (shell, whole) = (Path::new("/bin/sh"), Duration::from_secs(10));
+        let output = System.run(shell, &["-c", script], &given, Vec::new(), whole).unwrap();
         drop(given);
         assert!(!free(), "this process has let go, the child has not");
         let child: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();

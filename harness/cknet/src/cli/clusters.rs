@@ -14,7 +14,10 @@ use crate::ledger::{
     Destroyers, Fate, Liveness, NODES, Owner, Resource, Retention, RunId, StateDir, UNTIL, collect, open_ledgers,
 };
 
-/// A cluster that runs.
+/// The provider whose nodes end with the process that holds them.
+const NETNS: &str = "netns";
+
+/// A cluster that runs, or is left of a run.
 pub struct Running {
     pub run: RunId,
     /// The process that holds it.
@@ -42,6 +45,16 @@ impl Running {
         if self.nodes.is_empty() { self.key.clone() } else { self.nodes.join(", ") }
     }
 
+    /// What is said of machines whose run has ended.
+    pub fn abandoned(&self) -> String {
+        format!(
+            "{}  {}  left by a run that has ended, on {}; remove it: cknet gc",
+            self.run,
+            self.what(),
+            self.provider
+        )
+    }
+
     /// Where its fabric listens.
     pub fn socket(&self) -> PathBuf {
         self.folder.join(format!("{}.sock", self.key))
@@ -56,11 +69,21 @@ impl Running {
 
 /// The clusters of all live runs of this user, the newest first.
 pub fn running() -> Result<Vec<Running>, String> {
+    held_by(Liveness::Alive)
+}
+
+/// Machines of runs that have ended without taking them down, the newest first. Namespaces have ended with their run.
+pub fn left_behind() -> Result<Vec<Running>, String> {
+    let left = held_by(Liveness::Dead)?;
+    Ok(left.into_iter().filter(|cluster| cluster.provider != NETNS).collect())
+}
+
+fn held_by(liveness: Liveness) -> Result<Vec<Running>, String> {
     let state = StateDir::from_env(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
     for open in open_ledgers(&state).map_err(|error| error.to_string())? {
         let Ok(history) = &open.history else { continue };
-        if history.owner.liveness() != Liveness::Alive {
+        if history.owner.liveness() != liveness {
             continue;
         }
         for resource in history.outstanding() {
@@ -86,10 +109,10 @@ pub fn status() -> ExitCode {
         Ok(running) => running,
         Err(problem) => return complain(ExitCode::Infrastructure, &problem),
     };
-    if running.is_empty() {
-        return print("no cluster is running; make one: cknet up\n");
-    }
     let mut text = String::new();
+    if running.is_empty() {
+        text.push_str("no cluster is running; make one: cknet up\n");
+    }
     for cluster in &running {
         let what = cluster.what();
         // Writing to a string cannot fail.
@@ -98,6 +121,9 @@ pub fn status() -> ExitCode {
             let _ = writeln!(text, "  kept {}", keep::left(cluster));
             let _ = writeln!(text, "  export KUBECONFIG={}", path.display());
         }
+    }
+    for left in left_behind().unwrap_or_default() {
+        let _ = writeln!(text, "{}", left.abandoned());
     }
     print(&text)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::clusters::{Running, running};
+use super::clusters::{Running, left_behind, running};
 use super::note;
 
 /// Longest time for which something can be kept.
@@ -56,12 +56,15 @@ pub fn left(cluster: &Running) -> String {
     }
 }
 
-/// Reminds of what other runs keep.
+/// Reminds of what other runs keep, and of what they have left.
 pub fn remind() {
     // Whoever cannot be asked is no reason not to begin.
     for cluster in running().unwrap_or_default().iter().filter(|cluster| cluster.kubeconfig().is_some()) {
         let (run, what) = (&cluster.run, cluster.what());
         note(&format!("reminder: cluster {run} ({what}) is kept {}; end it: cknet down {run}", left(cluster)));
+    }
+    for left in left_behind().unwrap_or_default() {
+        note(&format!("reminder: {}", left.abandoned()));
     }
 }
 

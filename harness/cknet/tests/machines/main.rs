@@ -281,11 +281,13 @@ fn mute(here: &Workplace) -> Result<(), Failed> {
 fn killed(here: &Workplace) -> Result<(), Failed> {
     let script = "$CKNET run $SCENARIO --provider multipass >/dev/null 2>&1 & run=$!; \
                   for i in $(seq 600); do [ -e $STAND_IN/machines/*-w1/pid ] && break; sleep 0.1; done; \
-                  kill -9 $run; wait $run; echo left: $(ls $STAND_IN/machines); \
+                  kill -9 $run; wait $run; echo left: $(ls $STAND_IN/machines); $CKNET status; \
                   $CKNET gc; echo code $?; echo then: $(ls $STAND_IN/machines)";
     let output = here.script(script);
     let said = text(&output);
     holds("it was killed with machines there", said.contains("left: cknet-"), &said)?;
+    let told = said.contains("left by a run that has ended, on multipass; remove it: cknet gc");
+    holds("that is told", told, &said)?;
     holds("gc removes them", said.contains("code 0") && said.contains("then:\n"), &said)
 }
 
