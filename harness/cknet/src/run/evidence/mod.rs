@@ -38,9 +38,15 @@ const CLUSTERS: &str = "_clusters";
 pub struct OfPhase(OnceCell<Vec<Attachment>>);
 
 impl OfPhase {
+    /// Whether there will be files for a case with this outcome: whoever asks for them may have to wait.
+    pub fn is_wanted(&self, stage: &Stage<'_>, outcome: &Outcome) -> bool {
+        let judged = matches!(stage.purpose, Purpose::Judge) && stage.run.evidence.is_some();
+        judged && matches!(outcome, Outcome::Fail { .. } | Outcome::Error { .. })
+    }
+
     /// The files for a case with this outcome; none for one that needs no looking into.
     pub async fn of(&self, stage: &Stage<'_>, phase: &Phase, outcome: &Outcome) -> Vec<Attachment> {
-        if !matches!(outcome, Outcome::Fail { .. } | Outcome::Error { .. }) {
+        if !self.is_wanted(stage, outcome) {
             return Vec::new();
         }
         let gathered = self.0.get_or_init(|| {

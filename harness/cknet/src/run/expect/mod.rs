@@ -207,10 +207,13 @@ async fn tell(subject: &Subject<'_>, expectation: &Expectation, judgement: Judge
     let ways_of = subject.stage.cluster.profile.ways_of.as_deref();
     let outcome = if expectation.undefined { undefined::judged(ways_of, outcome, &mut detail) } else { outcome };
     let mut outcome = known_deviation(subject, expectation, outcome);
-    if matches!(outcome, Outcome::Fail { .. } | Outcome::Error { .. }) {
-        subject.all_are_judged().await;
-    }
-    let evidence = subject.evidence.of(subject.stage, subject.phase, &outcome).await;
+    let evidence = match subject.evidence.is_wanted(subject.stage, &outcome) {
+        true => {
+            subject.all_are_judged().await;
+            subject.evidence.of(subject.stage, subject.phase, &outcome).await
+        }
+        false => Vec::new(),
+    };
     match &mut outcome {
         Outcome::Fail { failure, .. } => failure.evidence = evidence,
         _ => detail.evidence = evidence,
