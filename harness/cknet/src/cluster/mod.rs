@@ -4,9 +4,9 @@
 
 pub mod evidence;
 pub mod facts;
+mod foreign;
 pub mod objects;
 pub mod outside;
-mod overlap;
 pub mod ready;
 pub mod workloads;
 
@@ -23,6 +23,7 @@ use crate::scenario::Profile;
 use crate::vantage::Prober;
 
 use self::evidence::{Api, OwnPod, Piece, Scene};
+use self::foreign::Foreign;
 use self::objects::Objects;
 
 /// Longest silence of an API server while it is asked something.
@@ -116,10 +117,14 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let started = Instant::now();
         let Lease { nodes, release } = lease;
+        let mut spec = spec.clone();
         // A cluster that is there already has networks of its own on its nodes.
         if provider.gives_machines() && distribution.premises().is_none() {
-            overlap::none(&nodes, spec).await?;
+            let foreign = Foreign::ask(&nodes).await?;
+            foreign.leave_alone(&nodes, &spec)?;
+            spec.autodetection = foreign.passed_over(&spec.autodetection);
         }
+        let spec = &spec;
         let scene = |api| Scene { nodes: &nodes, spec, distribution, pods: Vec::new(), api };
         let bootstrapped = match distribution.bootstrap(&nodes, spec).await {
             Ok(bootstrapped) => bootstrapped,

@@ -9,6 +9,7 @@ pub const TRIALS: &[(&str, Try)] = &[
     ("hosts_are_given_back_as_they_were", given_back),
     ("hosts_of_a_killed_run_are_given_back_by_gc", killed),
     ("hosts_that_are_not_free_are_left_alone", not_free),
+    ("the_way_of_ssh_is_no_address_of_a_node", first_found),
     ("a_shell_on_a_host_that_is_kept", shell),
 ];
 
@@ -92,6 +93,20 @@ fn not_free(here: &Workplace) -> Result<(), Failed> {
     )?;
     holds("a host that does not answer is told", said.contains("nobody 3") && said.contains("nobody"), &said)?;
     holds("nothing is left to be done", said.contains("0 open runs"), &said)
+}
+
+/// `mg0` comes before the interfaces of the inventory, and is in a network that all hosts are in.
+fn first_found(here: &Workplace) -> Result<(), Failed> {
+    let suite = here.marking_suite();
+    let path = suite.join("marking/one.yaml");
+    let parent = r#"{id: parent, links: {node: w1, device: "${cni.overlayDevice}", parent: eth0}}"#;
+    let one = std::fs::read_to_string(&path)?.replace("    expect:\n", &format!("    expect:\n      - {parent}\n"));
+    std::fs::write(path, one)?;
+    let run = format!("run marking.one --scenarios {}", suite.display());
+    let output = here.script(&format!("{STATE} {run}; echo code $?; state | diff $STAND_IN/before -; echo diff $?"));
+    let said = text(&output);
+    holds("the overlay is over the topology's first NIC", said.contains("2 passed"), &said)?;
+    holds("the hosts are what they were", said.contains("code 0\ndiff 0"), &said)
 }
 
 fn shell(here: &Workplace) -> Result<(), Failed> {

@@ -73,6 +73,11 @@ const EXCLUDED: [&str; 14] = [
     "cilium",
 ];
 
+/// Whether `first-found` and `skip-interface` never take an address from a link of this name.
+pub fn is_passed_over(link: &str) -> bool {
+    EXCLUDED.iter().any(|prefix| link.starts_with(prefix))
+}
+
 /// The address and the name of its link, or `None` when nothing fits.
 pub fn find(
     method: &Method,
@@ -80,7 +85,7 @@ pub fn find(
     addresses: &[(u32, Ipv4Net)],
     internal: Ipv4Addr,
 ) -> Option<(Ipv4Net, String)> {
-    let own = links.iter().filter(|link| link.up && !EXCLUDED.iter().any(|prefix| link.name.starts_with(prefix)));
+    let own = links.iter().filter(|link| link.up && !is_passed_over(&link.name));
     let mut candidates = own.flat_map(|link| {
         let of_link = addresses.iter().filter(move |(index, _)| *index == link.index);
         of_link.map(move |(_, address)| (*address, link.name.clone()))

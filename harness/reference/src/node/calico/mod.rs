@@ -18,6 +18,8 @@ pub mod resources;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use self::autodetect::is_passed_over;
+
 /// The routing protocol number that marks Calico's routes (`proto 80` in `ip route`).
 pub const PROTOCOL: u8 = 80;
 
