@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cknet::scenario::model::{Action, Change, Check, ExpectationRef, FirewallChange};
+use cknet::scenario::model::{Action, Capability, Change, Check, ExpectationRef, FirewallChange};
 use cknet::scenario::{
     Filter, Fixtures, LateFact, Profile, Roots, Scenario, check, load_bytes, locate, read_suite, schema,
 };
@@ -85,11 +85,49 @@ fn references_to_the_cni_follow_the_profile() {
 /// A scenario that asks for what a CNI does not have says so instead of looking for something else.
 #[test]
 fn what_a_cni_does_not_have_is_told() {
+    let lacks = |id: &str, profile: &str| scenario(id, profile).lacks;
+    let told = lacks("firewall.vxlan-port-blocked", "cilium").unwrap();
+    assert_eq!(told, "`${cni.overlayVni}`: this CNI has no fixed VNI");
+    assert_eq!(lacks("firewall.vxlan-port-blocked", "calico"), None);
+    assert_eq!(lacks("interfaces.overlay-on-second-nic", "cilium"), None);
+}
+
+/// A run over the whole suite skips what the cluster cannot be asked, and never ends for it.
+#[test]
+fn every_scenario_can_be_read_for_every_cni() {
     let roots = Roots::find(None, &repository()).unwrap();
-    let filter = Filter { words: vec!["firewall.vxlan-port-blocked".to_owned()] };
-    let found = locate(&roots, &filter).unwrap();
-    let wrong = read_suite(&found, &fixtures("cilium")).unwrap_err().to_string();
-    assert!(wrong.contains("this CNI has no fixed VNI"), "{wrong}");
+    let found = locate(&roots, &Filter::default()).unwrap();
+    for profile in Profile::embedded_names() {
+        let scenarios = read_suite(&found, &fixtures(profile)).unwrap_or_else(|wrong| panic!("{profile}: {wrong}"));
+        assert_eq!(scenarios.len(), found.len());
+        let lacking = scenarios.iter().filter(|scenario| scenario.lacks.is_some()).count();
+        // Only the reference has everything.
+        assert!(profile != "reference" || lacking == 0, "{profile}: {lacking}");
+    }
+}
+
+/// Calico's own objects and annotations mean nothing to another CNI. What the document claims of a cluster with its
+/// built-in CNI is asked of each.
+#[test]
+fn what_only_calico_understands_requires_it() {
+    const CLAIMS: [&str; 6] = [
+        "baseline.built-in-cni",
+        "cidr.custom-cidrs",
+        "deployment.custom-block",
+        "deployment.default-block",
+        "deployment.same-in-both-modes",
+        "modes.bgp-patches-as-written",
+    ];
+    let roots = Roots::find(None, &repository()).unwrap();
+    let found = locate(&roots, &Filter::default()).unwrap();
+    for scenario in read_suite(&found, &fixtures("reference")).unwrap() {
+        let text = std::fs::read_to_string(repository().join(&scenario.file)).unwrap();
+        let calicos = ["crd.projectcalico.org/v1", "projectcalico.org/IPv4", "name: calico-node, env"];
+        let own = calicos.iter().any(|word| text.contains(word)) && !text.contains("flavour:");
+        let id = scenario.id().to_string();
+        let required = scenario.requires.capabilities.contains(&Capability::Calico);
+        assert!(!own || required || CLAIMS.contains(&id.as_str()), "{id} needs the capability `calico`");
+    }
 }
 
 #[test]

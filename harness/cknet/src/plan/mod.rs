@@ -16,7 +16,7 @@ use crate::distribution::{Carries, ClusterSpec, Distribution, Encapsulation, Fla
 use crate::event::Fidelity;
 use crate::provider::{Nic, NodeSpec, Provider, Segment, StaticRoute, Topology};
 use crate::scenario::model::{self, Capability};
-use crate::scenario::{Premises, Scenario};
+use crate::scenario::{Premises, Profile, Scenario};
 
 /// MTU of a segment that names none: Ethernet's 1500 bytes.
 const DEFAULT_MTU: u32 = 1500;
@@ -44,9 +44,12 @@ pub struct Offer {
 
 impl Offer {
     pub fn new(provider: &dyn Provider, distribution: &dyn Distribution) -> Self {
+        let profile = Profile::embedded(distribution.profile()).and_then(Result::ok);
+        let calico = profile.is_some_and(|profile| profile.ways_of.as_deref() == Some("calico"));
+        let cni = if calico { vec![Capability::Calico] } else { Vec::new() };
         Self {
             name: format!("{} on {}", distribution.name(), provider.name()),
-            capabilities: [provider.capabilities(), distribution.capabilities()].concat(),
+            capabilities: [provider.capabilities(), distribution.capabilities(), cni].concat(),
             fidelity: fidelity(provider, distribution),
             carries: distribution.carries(),
             premises: distribution.premises().cloned(),
@@ -77,6 +80,9 @@ impl Offer {
         if least > self.fidelity {
             let (least, own) = (least.as_str(), self.fidelity.as_str());
             return Some(format!("requires fidelity {least}; {} is of fidelity {own}", self.name));
+        }
+        if let Some(lacking) = &scenario.lacks {
+            return Some(format!("refers to {lacking}"));
         }
         if let Some(lacking) = self.premises.as_ref().and_then(|premises| premises.lacks(scenario)) {
             return Some(format!("requires {lacking}; the cluster is taken as it is"));

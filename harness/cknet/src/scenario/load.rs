@@ -125,26 +125,57 @@ fn flavoured(tree: &Node) -> Option<Profile> {
     other.then(|| Profile::embedded(flavour)).flatten()?.ok()
 }
 
+/// A scenario for the cluster that is at hand. One that refers to what its CNI does not have is read as it was written,
+/// for the reference, and says what is lacking.
 fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Problem>) -> Option<Scenario> {
     if tree.is_null() {
         return None;
     }
+    let flavoured = flavoured(tree);
+    let syntax = std::mem::take(problems);
+    let first = read_for(flavoured.as_ref().unwrap_or(&fixtures.profile), tree, source, fixtures, syntax.clone());
+    let Some(lacking) = first.absent.first() else {
+        *problems = first.problems;
+        return first.scenario;
+    };
+    let reference = Profile::reference().filter(|reference| flavoured.is_none() && reference.name != fixtures.profile.name);
+    let Some(reference) = reference else {
+        // It asks for a CNI that it cannot be for.
+        *problems = [first.problems, first.absent].concat();
+        return first.scenario;
+    };
+    let written = lacking.span.and_then(|span| source.text().get(span.start..span.end)).unwrap_or_default();
+    let lacks = format!("`{written}`: {}", lacking.message);
+    let second = read_for(&reference, tree, source, fixtures, syntax);
+    *problems = second.problems;
+    second.scenario.map(|scenario| Scenario { lacks: Some(lacks), ..scenario })
+}
+
+/// What became of reading for one CNI.
+struct ReadFor {
+    scenario: Option<Scenario>,
+    problems: Vec<Problem>,
+    absent: Vec<Problem>,
+}
+
+fn read_for(profile: &Profile, tree: &Node, source: &Source, fixtures: &Fixtures, problems: Vec<Problem>) -> ReadFor {
     let mut facts = Facts::default();
-    match flavoured(tree) {
-        Some(profile) => profile.teach(&mut facts),
-        None => fixtures.profile.teach(&mut facts),
+    profile.teach(&mut facts);
+    let mut declared = Declared::of(tree);
+    if !declared.namespaces.contains(&profile.namespace.as_str()) {
+        declared.namespaces.push(&profile.namespace);
     }
     let mut reading = Reading {
         source,
         root: tree,
-        declared: Declared::of(tree),
+        declared,
         facts,
         manifests: &fixtures.manifests,
         code: &fixtures.code,
         premises: fixtures.premises.as_deref(),
-        problems: std::mem::take(problems),
+        problems,
+        absent: Vec::new(),
     };
     let scenario = Scenario::read(tree, &mut reading);
-    *problems = reading.problems;
-    scenario
+    ReadFor { scenario, problems: reading.problems, absent: reading.absent }
 }

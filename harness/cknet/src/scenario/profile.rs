@@ -66,6 +66,12 @@ impl Profile {
         Some(Self::from_source(source))
     }
 
+    /// The one that scenarios are written for: it has all that can be referred to.
+    #[must_use]
+    pub fn reference() -> Option<Self> {
+        Self::embedded("reference")?.ok()
+    }
+
     /// The names of the profiles that are compiled in.
     pub fn embedded_names() -> impl Iterator<Item = &'static str> {
         EMBEDDED.iter().map(|(name, _)| *name)
@@ -92,6 +98,7 @@ impl Profile {
                 code: &Code::default(),
                 premises: None,
                 problems: std::mem::take(&mut problems),
+                absent: Vec::new(),
             };
             let profile = Self::read(root, &mut reading);
             problems = reading.problems;

@@ -10,7 +10,7 @@ use super::late::Text;
 use super::nearest::{listed, nearest};
 use super::premises::Premises;
 use super::problem::Problem;
-use super::reference::Facts;
+use super::reference::{Facts, Wrong};
 use super::source::{Source, Span};
 use super::tree::{Node, Style, Value};
 
@@ -24,6 +24,8 @@ pub(super) struct Reading<'a> {
     pub code: &'a Code,
     pub premises: Option<&'a Premises>,
     pub problems: Vec<Problem>,
+    /// What the file refers to and this CNI does not have.
+    pub absent: Vec<Problem>,
 }
 
 impl Reading<'_> {
@@ -64,11 +66,12 @@ impl Reading<'_> {
     fn expanded(&mut self, text: &str, span: Span) -> Option<Text> {
         let mut wrong = Vec::new();
         let expanded = self.facts.expand(text, &self.declared, &mut wrong);
-        for (reference, message) in wrong {
+        for Wrong { written, why, absent } in wrong {
             let raw = self.source.text().get(span.start..span.end).unwrap_or_default();
             let place =
-                raw.find(&reference).map_or(span, |at| Span::new(span.start + at, span.start + at + reference.len()));
-            self.problem(place, message);
+                raw.find(&written).map_or(span, |at| Span::new(span.start + at, span.start + at + written.len()));
+            let told = if absent { &mut self.absent } else { &mut self.problems };
+            told.push(Problem::at(place, why));
         }
         expanded
     }

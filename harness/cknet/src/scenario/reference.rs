@@ -25,8 +25,20 @@ pub(super) enum Fact {
     None(&'static str),
 }
 
-/// A reference that is wrong: as written, and why.
-type Wrong = (String, String);
+/// A reference that has no value.
+#[derive(Debug, Default)]
+pub(super) struct Wrong {
+    pub written: String,
+    pub why: String,
+    /// It is right; only that this CNI has no such thing.
+    pub absent: bool,
+}
+
+impl Wrong {
+    fn new(written: &str, why: impl Into<String>) -> Self {
+        Self { written: written.to_owned(), why: why.into(), absent: false }
+    }
+}
 
 impl Facts {
     pub fn learn(&mut self, path: impl Into<String>, fact: Fact) {
@@ -59,7 +71,7 @@ impl Facts {
             }
             pieces.literal(&rest[..at]);
             let Some(length) = rest[at..].find('}') else {
-                wrong.push((rest[at..].to_owned(), "`${` without a closing `}`".to_owned()));
+                wrong.push(Wrong::new(&rest[at..], "`${` without a closing `}`"));
                 return None;
             };
             let written = &rest[at..=at + length];
@@ -68,7 +80,11 @@ impl Facts {
                 Meaning::Late(fact) => pieces.0.push(Piece::Late(fact)),
                 Meaning::Unreadable => complete = false,
                 Meaning::Wrong(message) => {
-                    wrong.push((written.to_owned(), message));
+                    wrong.push(Wrong::new(written, message));
+                    complete = false;
+                }
+                Meaning::Absent(why) => {
+                    wrong.push(Wrong { absent: true, ..Wrong::new(written, why) });
                     complete = false;
                 }
             }
@@ -82,7 +98,7 @@ impl Facts {
         match self.known.get(path) {
             Some(Fact::Text(text)) => return Meaning::Fact(text.clone()),
             Some(Fact::Number(number)) => return Meaning::Fact(number.to_string()),
-            Some(Fact::None(why)) => return Meaning::Wrong((*why).to_owned()),
+            Some(Fact::None(why)) => return Meaning::Absent(why),
             None => {}
         }
         let words: Vec<&str> = path.split('.').collect();
@@ -140,6 +156,7 @@ enum Meaning {
     Fact(String),
     Late(LateFact),
     Unreadable,
+    Absent(&'static str),
     Wrong(String),
 }
 
@@ -184,7 +201,7 @@ mod tests {
         facts.learn("node.w1.address", Fact::Text("192.0.2.12".to_owned()));
         let declared = Declared { workloads: vec!["server"], ..Declared::default() };
         let mut wrong = Vec::new();
-        facts.expand(text, &declared, &mut wrong).ok_or_else(|| wrong.pop().unwrap_or_default().1)
+        facts.expand(text, &declared, &mut wrong).ok_or_else(|| wrong.pop().unwrap_or_default().why)
     }
 
     #[test]

@@ -121,6 +121,8 @@ words! {
         Overlay = "overlay",
         /// Pods of different nodes are joined by routes that BGP announces.
         Bgp = "bgp",
+        /// The CNI is Calico: it is told things in Calico's own objects, and its overlay has a parent device.
+        Calico = "calico",
         /// NetworkPolicy is enforced.
         NetworkPolicy = "network-policy",
         /// Services have virtual addresses.

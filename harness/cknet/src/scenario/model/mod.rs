@@ -110,6 +110,10 @@ pub struct Scenario {
     /// The name of the file, as messages show it.
     #[schemars(skip)]
     pub file: String,
+    /// What it refers to and the cluster at hand does not have, so that it cannot run there; the references stand for
+    /// the reference's own then.
+    #[schemars(skip)]
+    pub lacks: Option<String>,
 }
 
 /// The one version there is.
@@ -282,6 +286,7 @@ impl Read for Scenario {
             sabotage: sabotage?,
             expect_failure: expect_failure?,
             file: r.source.name().to_owned(),
+            lacks: None,
         })
     }
 }
