@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cknet::scenario::model::{Action, Capability, Change, Check, ExpectationRef, FirewallChange};
+use cknet::scenario::model::{Action, Capability, Change, Check, ExpectationRef, FirewallChange, Lacks};
 use cknet::scenario::{
     Filter, Fixtures, LateFact, Profile, Roots, Scenario, check, load_bytes, locate, read_suite, schema,
 };
@@ -86,10 +86,14 @@ fn references_to_the_cni_follow_the_profile() {
 #[test]
 fn what_a_cni_does_not_have_is_told() {
     let lacks = |id: &str, profile: &str| scenario(id, profile).lacks;
-    let told = lacks("firewall.vxlan-port-blocked", "cilium").unwrap();
-    assert_eq!(told, "`${cni.overlayVni}`: this CNI has no fixed VNI");
-    assert_eq!(lacks("firewall.vxlan-port-blocked", "calico"), None);
-    assert_eq!(lacks("interfaces.overlay-on-second-nic", "cilium"), None);
+    let blocked = lacks("firewall.vxlan-port-blocked", "cilium");
+    assert_eq!(blocked.whole, None, "the rest of it can be judged");
+    let told: Vec<_> = blocked.expectations.iter().map(|(named, why)| format!("{named}: {why}")).collect();
+    assert_eq!(told, ["wrong/device: `${cni.overlayVni}`: this CNI has no fixed VNI"]);
+    assert_eq!(lacks("firewall.vxlan-port-blocked", "calico"), Lacks::default());
+    // A step that cannot be done leaves nothing to judge.
+    let patched = lacks("modes.bgp-patches-as-written", "cilium").whole;
+    assert_eq!(patched.unwrap(), "`${cni.defaultPool}`: this CNI has no IP pool from the start");
 }
 
 /// A run over the whole suite skips what the cluster cannot be asked, and never ends for it.
@@ -100,7 +104,7 @@ fn every_scenario_can_be_read_for_every_cni() {
     for profile in Profile::embedded_names() {
         let scenarios = read_suite(&found, &fixtures(profile)).unwrap_or_else(|wrong| panic!("{profile}: {wrong}"));
         assert_eq!(scenarios.len(), found.len());
-        let lacking = scenarios.iter().filter(|scenario| scenario.lacks.is_some()).count();
+        let lacking = scenarios.iter().filter(|scenario| scenario.lacks != Lacks::default()).count();
         // Only the reference has everything.
         assert!(profile != "reference" || lacking == 0, "{profile}: {lacking}");
     }

@@ -71,17 +71,17 @@ impl Offer {
             model::Fidelity::Cluster => Fidelity::Cluster,
         };
         if !missing.is_empty() {
-            let remedies = required.capabilities.iter().filter(|capability| !self.capabilities.contains(capability));
-            let remedies: Vec<&str> = remedies.filter_map(|capability| capability.remedy()).collect();
-            let remedy =
-                if remedies.is_empty() { String::new() } else { format!("; to have it: {}", remedies.join(", ")) };
+            let absent = required.capabilities.iter().filter(|capability| !self.capabilities.contains(capability));
+            // Where one of them cannot be had, the others are of no use.
+            let remedies: Option<Vec<&str>> = absent.map(|capability| capability.remedy()).collect();
+            let remedy = remedies.map_or_else(String::new, |all| format!("; to have it: {}", all.join(", ")));
             return Some(format!("requires {}; {} lacks it{remedy}", missing.join(", "), self.name));
         }
         if least > self.fidelity {
             let (least, own) = (least.as_str(), self.fidelity.as_str());
             return Some(format!("requires fidelity {least}; {} is of fidelity {own}", self.name));
         }
-        if let Some(lacking) = &scenario.lacks {
+        if let Some(lacking) = &scenario.lacks.whole {
             return Some(format!("refers to {lacking}"));
         }
         if let Some(lacking) = self.premises.as_ref().and_then(|premises| premises.lacks(scenario)) {

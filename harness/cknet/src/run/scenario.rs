@@ -19,7 +19,7 @@ use crate::event::{
     InfraKind, Outcome, PhaseStarted, ScenarioFinished, ScenarioStarted, SkipCause, Standing, StepDone, StepFailed,
 };
 use crate::plan::{Purpose, Trial};
-use crate::scenario::model::{ExpectationId, NodeName, Phase, Protocol};
+use crate::scenario::model::{Expectation, ExpectationId, NodeName, Phase, Protocol};
 use crate::vantage::Question;
 
 /// Longest wait for everything to answer before the first phase.
@@ -172,10 +172,16 @@ impl Stage<'_> {
 
     /// Judges all expectations of a phase at the same time, so that they share their waits and their silence.
     async fn expectations(&self, phase: &Phase) {
+        let lacking = |one: &Expectation| self.scenario.lacks.of(phase, one);
+        for (expectation, lacking) in phase.expect.iter().filter_map(|one| Some((one, lacking(one)?))) {
+            let reason = format!("refers to {lacking}");
+            let outcome = Outcome::Skipped { cause: SkipCause::Unsupported, reason, enable: None };
+            self.run.sink.judged(case(self.scenario, phase, expectation), outcome);
+        }
         // Under a sabotage, what fails anyway would only be waited for.
         let sabotaged = matches!(self.purpose, Purpose::Sabotage(_));
-        let wanted = phase.expect.iter().filter(|one| !sabotaged || deviation(self, phase, one).is_none());
-        let wanted: Vec<_> = wanted.collect();
+        let is_idle = |one: &Expectation| sabotaged && deviation(self, phase, one).is_some();
+        let wanted: Vec<_> = phase.expect.iter().filter(|one| lacking(one).is_none() && !is_idle(one)).collect();
         let subject = &Subject::new(self, phase, &wanted);
         let watches =
             wanted.into_iter().map(|expectation| async move { (expectation, watch(subject, expectation).await) });

@@ -8,12 +8,12 @@ use super::check::{self, Depth};
 use super::declared::Declared;
 use super::fixtures::{Fixtures, read_named, read_source, source_of};
 use super::locate::Found;
-use super::model::{Scenario, ScenarioId};
+use super::model::{ExpectationId, ExpectationRef, Lacks, PhaseId, Scenario, ScenarioId};
 use super::problem::{Problem, Problems};
 use super::profile::Profile;
-use super::read::{Read, Reading};
+use super::read::{FromText, Read, Reading};
 use super::reference::Facts;
-use super::source::Source;
+use super::source::{Source, Span};
 use super::tree::{self, Node};
 
 /// A scenario file that could be read: each key is known, each value is of its type, each name
@@ -126,7 +126,7 @@ fn flavoured(tree: &Node) -> Option<Profile> {
 }
 
 /// A scenario for the cluster that is at hand. One that refers to what its CNI does not have is read as it was written,
-/// for the reference, and says what is lacking.
+/// for the reference, and says what is lacking, and for what.
 fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Problem>) -> Option<Scenario> {
     if tree.is_null() {
         return None;
@@ -134,21 +134,46 @@ fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Pr
     let flavoured = flavoured(tree);
     let syntax = std::mem::take(problems);
     let first = read_for(flavoured.as_ref().unwrap_or(&fixtures.profile), tree, source, fixtures, syntax.clone());
-    let Some(lacking) = first.absent.first() else {
+    if first.absent.is_empty() {
         *problems = first.problems;
         return first.scenario;
-    };
-    let reference = Profile::reference().filter(|reference| flavoured.is_none() && reference.name != fixtures.profile.name);
+    }
+    let reference =
+        Profile::reference().filter(|reference| flavoured.is_none() && reference.name != fixtures.profile.name);
     let Some(reference) = reference else {
         // It asks for a CNI that it cannot be for.
         *problems = [first.problems, first.absent].concat();
         return first.scenario;
     };
-    let written = lacking.span.and_then(|span| source.text().get(span.start..span.end)).unwrap_or_default();
-    let lacks = format!("`{written}`: {}", lacking.message);
     let second = read_for(&reference, tree, source, fixtures, syntax);
     *problems = second.problems;
-    second.scenario.map(|scenario| Scenario { lacks: Some(lacks), ..scenario })
+    let lacks = lacks(&first.absent, tree, source);
+    second.scenario.map(|scenario| Scenario { lacks, ..scenario })
+}
+
+/// What cannot be done or judged without what is absent.
+fn lacks(absent: &[Problem], tree: &Node, source: &Source) -> Lacks {
+    let mut lacks = Lacks::default();
+    for problem in absent {
+        let written = problem.span.and_then(|span| source.text().get(span.start..span.end)).unwrap_or_default();
+        let why = format!("`{written}`: {}", problem.message);
+        match problem.span.and_then(|span| expectation_at(tree, span)) {
+            Some(expectation) => lacks.expectations.entry(expectation).or_insert(why),
+            None => lacks.whole.get_or_insert(why),
+        };
+    }
+    lacks
+}
+
+/// The expectation in whose text a place is.
+fn expectation_at(tree: &Node, place: Span) -> Option<ExpectationRef> {
+    let word = |node: &Node| Some(node.get("id")?.text()?.to_owned());
+    tree.get("phases")?.items().iter().find_map(|phase| {
+        let holds = |node: &&Node| node.span.start <= place.start && place.end <= node.span.end;
+        let expectation = phase.get("expect")?.items().iter().find(holds)?;
+        let phase = PhaseId::from_text(&word(phase)?).ok()?;
+        Some(ExpectationRef { phase, expectation: ExpectationId::from_text(&word(expectation)?).ok()? })
+    })
 }
 
 /// What became of reading for one CNI.

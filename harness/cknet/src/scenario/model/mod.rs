@@ -59,6 +59,8 @@ pub use workload::{
     LabelKey, Labels, Namespace, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy, Workload,
 };
 
+use std::collections::BTreeMap;
+
 use super::read::{Keys, Read, Reading, read_text};
 use super::reference::Fact;
 use super::tree::Node as TreeNode;
@@ -110,10 +112,27 @@ pub struct Scenario {
     /// The name of the file, as messages show it.
     #[schemars(skip)]
     pub file: String,
-    /// What it refers to and the cluster at hand does not have, so that it cannot run there; the references stand for
-    /// the reference's own then.
+    /// What it refers to and the cluster at hand does not have; the references stand for the reference's own there.
     #[schemars(skip)]
-    pub lacks: Option<String>,
+    pub lacks: Lacks,
+}
+
+/// Why something cannot be done or judged on a cluster: a reference, and that its CNI has no such thing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// For which the scenario cannot run at all.
+    pub whole: Option<String>,
+    /// For which single expectations cannot be judged.
+    pub expectations: BTreeMap<ExpectationRef, String>,
+}
+
+impl Lacks {
+    /// Why an expectation cannot be judged.
+    #[must_use]
+    pub fn of(&self, phase: &Phase, expectation: &Expectation) -> Option<&str> {
+        let named = ExpectationRef { phase: phase.id.clone(), expectation: expectation.id.clone() };
+        self.expectations.get(&named).map(String::as_str)
+    }
 }
 
 /// The one version there is.
@@ -286,7 +305,7 @@ impl Read for Scenario {
             sabotage: sabotage?,
             expect_failure: expect_failure?,
             file: r.source.name().to_owned(),
-            lacks: None,
+            lacks: Lacks::default(),
         })
     }
 }
