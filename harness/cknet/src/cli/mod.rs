@@ -24,6 +24,7 @@ mod run;
 mod shell;
 mod suite;
 mod up;
+mod workshop;
 
 use std::io::Write;
 use std::path::PathBuf;

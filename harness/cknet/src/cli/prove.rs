@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::interrupt::Interrupts;
 use super::place::Machines;
 use super::product::Product;
-use super::run::{Job, Workshop, processors, telling};
+use super::workshop::{Job, Workshop, processors, telling};
 use super::{Selection, complain, print, suite};
 use crate::claims::{Verdicts, gaps};
 use crate::distribution::Distribution;

@@ -18,7 +18,7 @@ use super::interrupt::Interrupts;
 use super::keep as keeping;
 use super::place::Machines;
 use super::product::Product;
-use super::run::{Workshop, telling};
+use super::workshop::{Workshop, telling};
 use super::{Selection, complain, note, print, suite};
 use crate::cluster::Cluster;
 use crate::distribution::{ClusterSpec, Distribution};

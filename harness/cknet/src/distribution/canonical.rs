@@ -201,7 +201,8 @@ impl Canonical {
             let argv = [K8S, "join-cluster", token, "--address", &address, "--timeout", TIMEOUT];
             let join = Step::run(Stage::Join, argv).within(LONGER_THAN_TIMEOUT).hiding(token);
             let said = match site.attempt(&member.name, &join).await? {
-                Ok(_) => return self.await_member(site, first, member).await,
+                // The next one may join when the cluster knows this one.
+                Ok(_) => return site.await_member(Stage::Join, &[K8S, "kubectl"], member, DOWNLOAD).await,
                 Err(Failure::Command { said, .. }) if WITH_ANOTHER_TOKEN.iter().any(|words| said.contains(words)) => {
                     said
                 }
@@ -214,13 +215,6 @@ impl Canonical {
         };
         let failure = Failure::TokensRefused { attempts, last };
         Err(site.failed(Stage::Join, &member.name, failure).await)
-    }
-
-    /// The next one may join when the cluster knows this one.
-    async fn await_member(&self, site: &Site<'_>, first: &Member, member: &Member) -> Result<(), DistributionError> {
-        let look = [K8S, "kubectl", "get", "node", &member.name];
-        site.await_success(Stage::Join, &first.name, &look, &format!("node `{}` is registered", member.name), DOWNLOAD)
-            .await
     }
 }
 
@@ -330,10 +324,8 @@ impl Distribution for Canonical {
                 self.join(&site, first, member).await?;
             }
             site.everywhere(|_| Ok(self.install.probe.import(CTR))).await?;
-            let reach = site.node(&first.name)?.forward(API_PORT).await?;
-            let server = reach.to_string();
-            let config = Step::run(Stage::Kubeconfig, [K8S, "config", "--server", &server]);
-            let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;
+            let config = |server: &str| Step::run(Stage::Kubeconfig, [K8S, "config", "--server", server]);
+            let kubeconfig = super::kubeconfig(&site, API_PORT, config).await?;
             Ok(Bootstrapped { kubeconfig, profile: self.profile(), dns: "coredns", ready_within: DOWNLOAD })
         }
         .boxed()

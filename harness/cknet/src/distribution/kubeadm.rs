@@ -164,9 +164,7 @@ impl Kubeadm {
             Step::run(Stage::Join, ["kubeadm", "join", "--config", &file]).within(KUBEADM),
         ];
         site.all(&member.name, &steps).await?;
-        let look = ["kubectl", "--kubeconfig", ADMIN, "get", "node", &member.name];
-        let awaited = format!("node `{}` is registered", member.name);
-        site.await_success(Stage::Join, &first.name, &look, &awaited, KUBEADM).await
+        site.await_member(Stage::Join, &["kubectl", "--kubeconfig", ADMIN], member, KUBEADM).await
     }
 }
 
@@ -242,9 +240,8 @@ impl Distribution for Kubeadm {
                 self.join(&site, first, member).await?;
             }
             site.everywhere(|_| Ok(self.install.probe.import(&["ctr"]))).await?;
-            let reach = site.node(&first.name)?.forward(API_PORT).await?;
-            let config = Step::run(Stage::Kubeconfig, ["cat", ADMIN]);
-            let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;
+            let config = |_: &str| Step::run(Stage::Kubeconfig, ["cat", ADMIN]);
+            let kubeconfig = super::kubeconfig(&site, API_PORT, config).await?;
             Ok(Bootstrapped { kubeconfig, profile: self.profile(), dns: "coredns", ready_within: DOWNLOAD })
         }
         .boxed()

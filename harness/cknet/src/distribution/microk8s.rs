@@ -135,9 +135,7 @@ impl Microk8s {
         let mut join = vec![MICROK8S, "join", &at];
         join.extend((!member.control_plane).then_some("--worker"));
         site.step(&member.name, &Step::run(Stage::Join, join).within(JOIN).hiding(token.as_str())).await?;
-        let look = [MICROK8S, "kubectl", "get", "node", &member.name];
-        let awaited = format!("node `{}` is registered", member.name);
-        site.await_success(Stage::Join, &first.name, &look, &awaited, JOIN).await
+        site.await_member(Stage::Join, &[MICROK8S, "kubectl"], member, JOIN).await
     }
 }
 
@@ -186,9 +184,8 @@ impl Distribution for Microk8s {
             }
             site.all(&first.name, &Self::calico(&site)?).await?;
             site.everywhere(|_| Ok(self.install.probe.import(CTR))).await?;
-            let reach = site.node(&first.name)?.forward(API_PORT).await?;
-            let config = Step::run(Stage::Kubeconfig, [MICROK8S, "config"]);
-            let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;
+            let config = |_: &str| Step::run(Stage::Kubeconfig, [MICROK8S, "config"]);
+            let kubeconfig = super::kubeconfig(&site, API_PORT, config).await?;
             Ok(Bootstrapped { kubeconfig, profile: self.profile(), dns: "coredns", ready_within: DOWNLOAD })
         }
         .boxed()

@@ -10,7 +10,7 @@ pub mod recipe;
 pub mod reference;
 mod snap;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -226,14 +226,17 @@ fn yaml(value: &serde_json::Value) -> Result<String, DistributionError> {
     serde_saphyr::to_string(value).map_err(|error| DistributionError::Settings(error.to_string()))
 }
 
-/// The kubeconfig that a command prints, for clients that reach the API server at `reach`.
+/// The kubeconfig that a command on the first control plane prints, for clients on this machine: the API server's port
+/// there is forwarded to an address here, which the command may be told.
 async fn kubeconfig(
     site: &Site<'_>,
-    first: &Member,
-    config: &Step,
-    reach: SocketAddr,
+    port: u16,
+    config: impl FnOnce(&str) -> Step,
 ) -> Result<String, DistributionError> {
-    let printed = site.step(&first.name, config).await?;
+    let first = site.first()?;
+    let reach = site.node(&first.name)?.forward(port).await?;
+    let config = config(&reach.to_string());
+    let printed = site.step(&first.name, &config).await?;
     match recipe::point_at(&printed, reach) {
         Some(kubeconfig) => Ok(kubeconfig),
         None => {

@@ -262,11 +262,8 @@ impl Rancher {
     async fn start(&self, site: &Site<'_>, stage: Stage, member: &Member) -> Result<(), DistributionError> {
         let start = ["systemctl", "enable", "--now", self.unit(member)];
         site.step(&member.name, &Step::run(stage, start).within(START)).await?;
-        let first = site.first()?;
-        let look = ["--kubeconfig", self.packing.kubeconfig, "get", "node", &member.name];
-        let kubectl = [self.packing.kubectl, &look].concat();
-        let awaited = format!("node `{}` is registered", member.name);
-        site.await_success(stage, &first.name, &kubectl, &awaited, START).await
+        let kubectl = [self.packing.kubectl, &["--kubeconfig", self.packing.kubeconfig]].concat();
+        site.await_member(stage, &kubectl, member, START).await
     }
 }
 
@@ -342,9 +339,8 @@ impl Distribution for Rancher {
                 self.start(&site, Stage::Join, member).await?;
             }
             site.everywhere(|_| Ok(self.install.probe.import(packing.ctr))).await?;
-            let reach = site.node(&first.name)?.forward(API_PORT).await?;
-            let config = Step::run(Stage::Kubeconfig, ["cat", packing.kubeconfig]).within(QUICK);
-            let kubeconfig = super::kubeconfig(&site, first, &config, reach).await?;
+            let config = |_: &str| Step::run(Stage::Kubeconfig, ["cat", packing.kubeconfig]).within(QUICK);
+            let kubeconfig = super::kubeconfig(&site, API_PORT, config).await?;
             Ok(Bootstrapped { kubeconfig, profile: self.profile(), dns: packing.dns, ready_within: DOWNLOAD })
         }
         .boxed()

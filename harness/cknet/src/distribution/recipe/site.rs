@@ -180,6 +180,19 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Waits until the cluster knows a member; `kubectl` is what asks its API on the first control plane.
+    pub async fn await_member(
+        &self,
+        stage: Stage,
+        kubectl: &[&str],
+        member: &Member,
+        deadline: Duration,
+    ) -> Result<(), DistributionError> {
+        let look = [kubectl, &["get", "node", &member.name]].concat();
+        let awaited = format!("node `{}` is registered", member.name);
+        self.await_success(stage, &self.first()?.name, &look, &awaited, deadline).await
+    }
+
     /// An error that has the node's own words beside it.
     pub async fn failed(&self, stage: Stage, node: &str, failure: Failure) -> DistributionError {
         let evidence = match &failure {

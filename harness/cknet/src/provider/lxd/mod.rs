@@ -19,12 +19,10 @@ use futures::future::{BoxFuture, try_join_all};
 use serde_json::Value;
 
 pub use self::product::Product;
-use super::machine::{
-    self, Boot, Console, Image, Machine, PrepareError, Tool, ToolError, Within, hardware_address, prepare,
-    prepare_again,
-};
+use super::machine::made::{self, Maker};
+use super::machine::{self, Boot, Console, Image, Machine, Tool, ToolError, Within, hardware_address};
 use super::turn::{Turn, Turns};
-use super::{Finding, Invocation, Lease, NodeSpec, Nodes, Provider, ProviderError, Release, Topology};
+use super::{Finding, Invocation, Lease, NodeSpec, Nodes, Provider, ProviderError, Topology};
 use crate::commands::CommandError;
 use crate::scenario::model::Capability;
 
@@ -80,11 +78,6 @@ impl Lxd {
         move |cause| ProviderError::Failed { provider, doing, cause: cause.to_string() }
     }
 
-    fn unprepared(&self, error: &PrepareError) -> ProviderError {
-        let (provider, doing) = (self.product.name(), "make its machines nodes".to_string());
-        ProviderError::Failed { provider, doing, cause: error.to_string() }
-    }
-
     /// A name that tells run, cluster and node.
     fn instance(&self, key: &str, node: &str) -> String {
         machine::called(&self.run, key, node)
@@ -98,23 +91,6 @@ impl Lxd {
 
     fn mark(&self, key: &str) -> [String; 2] {
         [format!("{RUN}={}", self.run), format!("{CLUSTER}={key}")]
-    }
-
-    async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
-        machine::can_be_called(self.name(), &self.run, key, topology)?;
-        for segment in &topology.segments {
-            let (name, mtu) = (self.network(key, &segment.name), format!("bridge.mtu={}", segment.mtu));
-            let [run, cluster] = self.mark(key);
-            let settings = ["--type=bridge", "ipv4.address=none", "ipv6.address=none", &mtu, &run, &cluster];
-            let call = ["--project", "default", "network", "create", &name].into_iter().chain(settings);
-            self.tool
-                .call(&call.collect::<Vec<_>>(), CHANGE)
-                .await
-                .map_err(self.failed(format!("make segment `{}`", segment.name)))?;
-        }
-        let makes = Self { tool: self.tool.holding(self.turn(key).await?), ..self.clone() };
-        let (pool, way_out) = self.defaults().await.map_err(self.failed("look at the default profile"))?;
-        try_join_all(topology.nodes.iter().map(|node| makes.launch(key, node, &pool, way_out.as_ref()))).await
     }
 
     /// The storage pool for root disks, and the NIC of the default profile.
@@ -312,18 +288,7 @@ impl Provider for Lxd {
     }
 
     fn acquire<'a>(&'a self, key: &'a str, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>> {
-        async move {
-            let provider = self.name();
-            let findings = self.preflight();
-            if !findings.is_empty() {
-                return Err(ProviderError::Unfit { provider, findings });
-            }
-            let machines = self.make(key, topology).await?;
-            let nodes = prepare(machines, topology, &self.boot).await.map_err(|error| self.unprepared(&error))?;
-            let (key, topology) = (key.to_string(), topology.clone());
-            Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key, topology, kept: false }) })
-        }
-        .boxed()
+        made::acquire(self, key, topology).boxed()
     }
 
     fn enter(&self, key: &str, node: &str, argv: &[String]) -> Option<Command> {
@@ -337,55 +302,48 @@ impl Provider for Lxd {
     }
 }
 
-/// Instances and networks that are there.
-struct Made {
-    provider: Lxd,
-    key: String,
-    topology: Topology,
-    /// Each instance has a snapshot; it goes with its instance.
-    kept: bool,
-}
+impl Maker for Lxd {
+    fn boot(&self) -> &Boot {
+        &self.boot
+    }
 
-impl Release for Made {
-    fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
-        async move {
-            // A virtual machine has in its memory what was written last.
-            for node in nodes.by_name.values() {
-                let synced = node.run(Invocation::new(["sync"]), CHANGE).await;
-                let cause = match synced {
-                    Ok(output) if output.succeeded() => continue,
-                    Ok(output) => output.complaint(),
-                    Err(error) => error.to_string(),
-                };
-                let (provider, doing) =
-                    (self.provider.name(), format!("write out what `{}` has in memory", node.name()));
-                return Err(ProviderError::Failed { provider, doing, cause });
-            }
-            self.provider.keep(&self.key, &self.topology).await?;
-            self.kept = true;
-            Ok(nodes)
+    /// Instances, and networks that are theirs.
+    async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
+        machine::can_be_called(self.name(), &self.run, key, topology)?;
+        for segment in &topology.segments {
+            let (name, mtu) = (self.network(key, &segment.name), format!("bridge.mtu={}", segment.mtu));
+            let [run, cluster] = self.mark(key);
+            let settings = ["--type=bridge", "ipv4.address=none", "ipv6.address=none", &mtu, &run, &cluster];
+            let call = ["--project", "default", "network", "create", &name].into_iter().chain(settings);
+            self.tool
+                .call(&call.collect::<Vec<_>>(), CHANGE)
+                .await
+                .map_err(self.failed(format!("make segment `{}`", segment.name)))?;
         }
-        .boxed()
+        let makes = Self { tool: self.tool.holding(self.turn(key).await?), ..self.clone() };
+        let (pool, way_out) = self.defaults().await.map_err(self.failed("look at the default profile"))?;
+        try_join_all(topology.nodes.iter().map(|node| makes.launch(key, node, &pool, way_out.as_ref()))).await
     }
 
-    fn restore<'a>(&'a mut self) -> BoxFuture<'a, Result<Option<Nodes>, ProviderError>> {
-        async move {
-            if !self.kept {
-                return Ok(None);
-            }
-            self.provider.put_back(&self.key, &self.topology).await?;
-            let machines = self.topology.nodes.iter().map(|node| self.provider.machine(&self.key, node)).collect();
-            let nodes = prepare_again(machines, &self.topology, &self.provider.boot).await;
-            nodes.map(Some).map_err(|error| self.provider.unprepared(&error))
+    async fn snapshot(&self, key: &str, topology: &Topology, nodes: Nodes) -> Result<Nodes, ProviderError> {
+        // A virtual machine has in its memory what was written last.
+        for node in nodes.by_name.values() {
+            let synced = node.run(Invocation::new(["sync"]), CHANGE).await;
+            let cause = match synced {
+                Ok(output) if output.succeeded() => continue,
+                Ok(output) => output.complaint(),
+                Err(error) => error.to_string(),
+            };
+            let (provider, doing) = (self.name(), format!("write out what `{}` has in memory", node.name()));
+            return Err(ProviderError::Failed { provider, doing, cause });
         }
-        .boxed()
+        self.keep(key, topology).await?;
+        Ok(nodes)
     }
 
-    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), ProviderError>> {
-        async move { self.provider.remove(&self.key).await }.boxed()
-    }
-
-    fn holder(&self) -> Option<u32> {
-        None
+    async fn restore(&self, key: &str, topology: &Topology) -> Result<Nodes, ProviderError> {
+        self.put_back(key, topology).await?;
+        let machines = topology.nodes.iter().map(|node| self.machine(key, node)).collect();
+        made::nodes_again(self, machines, topology).await
     }
 }

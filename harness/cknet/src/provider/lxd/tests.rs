@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::{Lxd, Product};
+use crate::provider::machine::made::Maker;
 use crate::provider::machine::replayed::Recorded;
 use crate::provider::machine::{Image, Machine};
 use crate::provider::{Nic, NodeSpec, Provider, ProviderError, Segment, Topology};

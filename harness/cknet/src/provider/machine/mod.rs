@@ -6,6 +6,7 @@
 
 mod before;
 pub mod interfaces;
+pub mod made;
 mod node;
 mod prepare;
 pub mod relay;

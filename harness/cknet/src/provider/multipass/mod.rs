@@ -21,11 +21,10 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use self::bridges::Bridges;
-use super::machine::{
-    self, Boot, Console, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, Within, prepare, prepare_again,
-};
+use super::machine::made::{self, Maker};
+use super::machine::{self, Boot, Console, Image, Machine, SNAPSHOT, Tool, ToolError, Within};
 use super::turn::{Turn, Turns};
-use super::{Finding, Lease, Nic, NodeSpec, Nodes, Provider, ProviderError, Release, Say, Topology};
+use super::{Finding, Lease, Nic, NodeSpec, Nodes, Provider, ProviderError, Say, Topology};
 use crate::commands::CommandError;
 use crate::scenario::model::Capability;
 
@@ -82,10 +81,6 @@ impl Multipass {
 
     fn failed(&self, doing: impl Into<String>) -> impl FnOnce(ToolError) -> ProviderError {
         move |cause| failed(doing, &cause)
-    }
-
-    fn unprepared(&self, error: &PrepareError) -> ProviderError {
-        failed("make its machines nodes", error)
     }
 
     /// What each name of a cluster's machine begins with: nothing else is ever deleted.
@@ -242,22 +237,6 @@ impl Multipass {
         }
         Ok(())
     }
-
-    /// Bridges for the segments, and a machine on them for each node.
-    async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
-        let findings = self.preflight();
-        if !findings.is_empty() {
-            return Err(ProviderError::Unfit { provider: "multipass", findings });
-        }
-        machine::can_be_called("multipass", &self.run, key, topology)?;
-        let bridges = self.bridges.of(&self.tool, topology).await?;
-        self.bridges.reserve(&self.tool, key, &self.prefix(key), &bridges).await?;
-        let mut machines = Vec::new();
-        for node in &topology.nodes {
-            machines.push(self.launch(key, node, &bridges).await?);
-        }
-        Ok(machines)
-    }
 }
 
 fn failed(doing: impl Into<String>, cause: &dyn std::fmt::Display) -> ProviderError {
@@ -301,13 +280,7 @@ impl Provider for Multipass {
     }
 
     fn acquire<'a>(&'a self, key: &'a str, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>> {
-        async move {
-            let machines = self.make(key, topology).await?;
-            let nodes = prepare(machines, topology, &self.boot).await.map_err(|error| self.unprepared(&error))?;
-            let (provider, key, topology) = (self.clone(), key.to_string(), topology.clone());
-            Ok(Lease { nodes, release: Box::new(Made { provider, key, topology, kept: false }) })
-        }
-        .boxed()
+        made::acquire(self, key, topology).boxed()
     }
 
     fn enter(&self, key: &str, node: &str, argv: &[String]) -> Option<Command> {
@@ -336,50 +309,32 @@ impl Provider for Multipass {
     }
 }
 
-/// Machines that are there, on bridges that are theirs alone.
-struct Made {
-    provider: Multipass,
-    key: String,
-    topology: Topology,
-    /// Each machine has a snapshot; it goes with its machine.
-    kept: bool,
-}
-
-impl Made {
-    async fn nodes_again(&self, machines: Vec<Machine>) -> Result<Nodes, ProviderError> {
-        let nodes = prepare_again(machines, &self.topology, &self.provider.boot).await;
-        nodes.map_err(|error| self.provider.unprepared(&error))
+impl Maker for Multipass {
+    fn boot(&self) -> &Boot {
+        &self.boot
     }
-}
 
-impl Release for Made {
-    fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
-        async move {
-            // Their machines are about to be stopped.
-            drop(nodes);
-            let machines = self.provider.keep(&self.key, &self.topology).await?;
-            self.kept = true;
-            self.nodes_again(machines).await
+    /// Bridges for the segments, and a machine on them for each node.
+    async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
+        machine::can_be_called("multipass", &self.run, key, topology)?;
+        let bridges = self.bridges.of(&self.tool, topology).await?;
+        self.bridges.reserve(&self.tool, key, &self.prefix(key), &bridges).await?;
+        let mut machines = Vec::new();
+        for node in &topology.nodes {
+            machines.push(self.launch(key, node, &bridges).await?);
         }
-        .boxed()
+        Ok(machines)
     }
 
-    fn restore<'a>(&'a mut self) -> BoxFuture<'a, Result<Option<Nodes>, ProviderError>> {
-        async move {
-            if !self.kept {
-                return Ok(None);
-            }
-            let machines = self.provider.put_back(&self.key, &self.topology).await?;
-            self.nodes_again(machines).await.map(Some)
-        }
-        .boxed()
+    async fn snapshot(&self, key: &str, topology: &Topology, nodes: Nodes) -> Result<Nodes, ProviderError> {
+        // Their machines are about to be stopped.
+        drop(nodes);
+        let machines = self.keep(key, topology).await?;
+        made::nodes_again(self, machines, topology).await
     }
 
-    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), ProviderError>> {
-        async move { self.provider.remove(&self.key).await }.boxed()
-    }
-
-    fn holder(&self) -> Option<u32> {
-        None
+    async fn restore(&self, key: &str, topology: &Topology) -> Result<Nodes, ProviderError> {
+        let machines = self.put_back(key, topology).await?;
+        made::nodes_again(self, machines, topology).await
     }
 }

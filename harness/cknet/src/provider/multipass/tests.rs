@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Multipass;
 use crate::provider::machine::replayed::Recorded;
-use crate::provider::machine::{Image, Machine};
+use crate::provider::machine::{Image, Machine, made};
 use crate::provider::{Nic, NodeSpec, Provider, ProviderError, Segment, Topology};
 
 const KEY: &str = "c0-0";
@@ -25,7 +25,7 @@ fn topology() -> Topology {
     }
 }
 
-fn made(done: Result<Vec<Machine>, ProviderError>) -> String {
+fn called(done: Result<Vec<Machine>, ProviderError>) -> String {
     match done {
         Ok(machines) => machines.iter().map(|machine| machine.called.as_str()).collect::<Vec<_>>().join("\n"),
         Err(error) => error.to_string(),
@@ -50,13 +50,13 @@ async fn judge(recorded: &Recorded) {
             [] => "ready".into(),
             [finding, ..] => format!("{}; {}", finding.what, finding.fix),
         },
-        "make" => made(provider.make(KEY, &topology()).await),
+        "make" => called(made::make(&provider, KEY, &topology()).await),
         "make on a bridge of r0" => {
             left_by_a_killed_run(folder.path());
-            made(provider.make(KEY, &topology()).await)
+            called(made::make(&provider, KEY, &topology()).await)
         }
-        "keep" => made(provider.keep(KEY, &topology()).await),
-        "put back" => made(provider.put_back(KEY, &topology()).await),
+        "keep" => called(provider.keep(KEY, &topology()).await),
+        "put back" => called(provider.put_back(KEY, &topology()).await),
         "remove" => match provider.remove(KEY).await {
             Ok(()) => "nothing is left".into(),
             Err(error) => error.to_string(),

@@ -17,12 +17,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use self::hypervisor::Hypervisor;
+use super::machine::made::{self, Maker};
 use super::machine::ssh::{Ssh, Target};
-use super::machine::{
-    self, Boot, Console, Image, Machine, PrepareError, SNAPSHOT, Tool, ToolError, prepare, prepare_again,
-};
+use super::machine::{self, Boot, Console, Image, Machine, SNAPSHOT, Tool, ToolError};
 use super::turn::{Turn, Turns};
-use super::{Finding, Invocation, Lease, NodeSpec, Nodes, Provider, ProviderError, Release, Say, Topology};
+use super::{Finding, Invocation, Lease, NodeSpec, Nodes, Provider, ProviderError, Say, Topology};
 use crate::commands::Given;
 use crate::scenario::model::Capability;
 
@@ -73,10 +72,6 @@ impl Vagrant {
         move |cause| failed(doing, &cause)
     }
 
-    fn unprepared(&self, error: &PrepareError) -> ProviderError {
-        failed("make its machines nodes", error)
-    }
-
     /// The folder of a cluster.
     fn place(&self, key: &str) -> PathBuf {
         self.folder.join(format!("{key}.vagrant"))
@@ -101,36 +96,6 @@ impl Vagrant {
         }
         let turn = self.turns.take(UP).await;
         turn.map(Some).map_err(|error| failed("wait until Vagrant is free", &error))
-    }
-
-    async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
-        machine::can_be_called("vagrant", &self.run, key, topology)?;
-        let (place, hypervisor) = (self.place(key), self.hypervisor);
-        let emulated = hypervisor == Hypervisor::Libvirt && !hypervisor::processor_runs_guests();
-        if emulated {
-            (self.say)(
-                "the processor runs no guests here (no VMX or SVM, or no /dev/kvm): machines are emulated, slowly",
-            );
-        }
-        let text = topology::of(self, key, topology, emulated);
-        let written = write_all(&place, &text);
-        written.map_err(|error| failed(format!("write `{}`", place.display()), &error))?;
-        let tool = self.tool(&place, hypervisor);
-        {
-            // Held by Vagrant too: it goes on when this process is killed.
-            let turn = self.turn(hypervisor).await?;
-            let up = ["up", "--provider", hypervisor.name(), "--no-destroy-on-error", "--no-provision"];
-            let holding = turn.map_or_else(|| tool.clone(), |turn| tool.holding(turn));
-            if let Err(error) = holding.call(&up, UP).await {
-                let told = self.consoles(&place, topology);
-                return Err(failed("make its machines", &format_args!("{error}{told}")));
-            }
-        }
-        let settings = tool.call(&["ssh-config"], QUICK).await.map_err(self.failed("learn how to reach them"))?;
-        let file = place.join("ssh_config");
-        let written = crate::private_file::write(&file, &settings);
-        written.map_err(|error| failed(format!("write `{}`", file.display()), &error))?;
-        Ok(self.machines(key, topology))
     }
 
     /// The last lines of what each machine has said on its serial console.
@@ -204,17 +169,7 @@ impl Provider for Vagrant {
     }
 
     fn acquire<'a>(&'a self, key: &'a str, topology: &'a Topology) -> BoxFuture<'a, Result<Lease, ProviderError>> {
-        async move {
-            let findings = self.preflight();
-            if !findings.is_empty() {
-                return Err(ProviderError::Unfit { provider: "vagrant", findings });
-            }
-            let machines = self.make(key, topology).await?;
-            let nodes = prepare(machines, topology, &self.boot).await.map_err(|error| self.unprepared(&error))?;
-            let (key, topology) = (key.to_string(), topology.clone());
-            Ok(Lease { nodes, release: Box::new(Made { provider: self.clone(), key, topology, kept: false }) })
-        }
-        .boxed()
+        made::acquire(self, key, topology).boxed()
     }
 
     fn enter(&self, key: &str, node: &str, argv: &[String]) -> Option<Command> {
@@ -231,67 +186,70 @@ impl Provider for Vagrant {
     }
 }
 
-/// Machines that are there.
-struct Made {
-    provider: Vagrant,
-    key: String,
-    topology: Topology,
-    /// Each machine has a snapshot; it goes with its machine.
-    kept: bool,
-}
-
-impl Made {
-    /// Machines run on from the moment of their snapshot, and so do their clocks: a certificate that is made now would
-    /// be of their future.
-    async fn set_clocks(&self, nodes: &Nodes) -> Result<(), ProviderError> {
-        for node in nodes.by_name.values() {
-            let now = format!("@{}", jiff::Timestamp::now().as_second());
-            let set = node.run(Invocation::new(["date", "-u", "-s", &now]), QUICK).await;
-            let problem = match set {
-                Ok(output) if output.succeeded() => continue,
-                Ok(output) => output.complaint(),
-                Err(error) => error.to_string(),
-            };
-            return Err(failed(format!("set the clock of `{}`", node.name()), &problem));
-        }
-        Ok(())
-    }
-}
-
-impl Release for Made {
-    fn snapshot<'a>(&'a mut self, nodes: Nodes) -> BoxFuture<'a, Result<Nodes, ProviderError>> {
-        async move {
-            let tool = self.provider.tool(&self.provider.place(&self.key), self.provider.hypervisor);
-            let done = tool.call(&["snapshot", "save", "--force", SNAPSHOT], SNAPSHOTS).await;
-            done.map_err(self.provider.failed("keep the state of its machines"))?;
-            self.kept = true;
-            Ok(nodes)
-        }
-        .boxed()
+impl Maker for Vagrant {
+    fn boot(&self) -> &Boot {
+        &self.boot
     }
 
-    fn restore<'a>(&'a mut self) -> BoxFuture<'a, Result<Option<Nodes>, ProviderError>> {
-        async move {
-            if !self.kept {
-                return Ok(None);
+    async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
+        machine::can_be_called("vagrant", &self.run, key, topology)?;
+        let (place, hypervisor) = (self.place(key), self.hypervisor);
+        let emulated = hypervisor == Hypervisor::Libvirt && !hypervisor::processor_runs_guests();
+        if emulated {
+            (self.say)(
+                "the processor runs no guests here (no VMX or SVM, or no /dev/kvm): machines are emulated, slowly",
+            );
+        }
+        let text = topology::of(self, key, topology, emulated);
+        let written = write_all(&place, &text);
+        written.map_err(|error| failed(format!("write `{}`", place.display()), &error))?;
+        let tool = self.tool(&place, hypervisor);
+        {
+            // Held by Vagrant too: it goes on when this process is killed.
+            let turn = self.turn(hypervisor).await?;
+            let up = ["up", "--provider", hypervisor.name(), "--no-destroy-on-error", "--no-provision"];
+            let holding = turn.map_or_else(|| tool.clone(), |turn| tool.holding(turn));
+            if let Err(error) = holding.call(&up, UP).await {
+                let told = self.consoles(&place, topology);
+                return Err(failed("make its machines", &format_args!("{error}{told}")));
             }
-            let tool = self.provider.tool(&self.provider.place(&self.key), self.provider.hypervisor);
-            let done = tool.call(&["snapshot", "restore", "--no-provision", SNAPSHOT], SNAPSHOTS).await;
-            done.map_err(self.provider.failed("put its machines back"))?;
-            let machines = self.provider.machines(&self.key, &self.topology);
-            let nodes = prepare_again(machines, &self.topology, &self.provider.boot).await;
-            let nodes = nodes.map_err(|error| self.provider.unprepared(&error))?;
-            self.set_clocks(&nodes).await?;
-            Ok(Some(nodes))
         }
-        .boxed()
+        let settings = tool.call(&["ssh-config"], QUICK).await.map_err(self.failed("learn how to reach them"))?;
+        let file = place.join("ssh_config");
+        let written = crate::private_file::write(&file, &settings);
+        written.map_err(|error| failed(format!("write `{}`", file.display()), &error))?;
+        Ok(self.machines(key, topology))
     }
 
-    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), ProviderError>> {
-        async move { self.provider.remove(&self.key).await }.boxed()
+    async fn snapshot(&self, key: &str, _topology: &Topology, nodes: Nodes) -> Result<Nodes, ProviderError> {
+        let tool = self.tool(&self.place(key), self.hypervisor);
+        let done = tool.call(&["snapshot", "save", "--force", SNAPSHOT], SNAPSHOTS).await;
+        done.map_err(self.failed("keep the state of its machines"))?;
+        Ok(nodes)
     }
 
-    fn holder(&self) -> Option<u32> {
-        None
+    async fn restore(&self, key: &str, topology: &Topology) -> Result<Nodes, ProviderError> {
+        let tool = self.tool(&self.place(key), self.hypervisor);
+        let done = tool.call(&["snapshot", "restore", "--no-provision", SNAPSHOT], SNAPSHOTS).await;
+        done.map_err(self.failed("put its machines back"))?;
+        let nodes = made::nodes_again(self, self.machines(key, topology), topology).await?;
+        set_clocks(&nodes).await?;
+        Ok(nodes)
     }
+}
+
+/// Machines run on from the moment of their snapshot, and so do their clocks: a certificate that is made now would
+/// be of their future.
+async fn set_clocks(nodes: &Nodes) -> Result<(), ProviderError> {
+    for node in nodes.by_name.values() {
+        let now = format!("@{}", jiff::Timestamp::now().as_second());
+        let set = node.run(Invocation::new(["date", "-u", "-s", &now]), QUICK).await;
+        let problem = match set {
+            Ok(output) if output.succeeded() => continue,
+            Ok(output) => output.complaint(),
+            Err(error) => error.to_string(),
+        };
+        return Err(failed(format!("set the clock of `{}`", node.name()), &problem));
+    }
+    Ok(())
 }
