@@ -88,12 +88,15 @@ fn what_a_cni_does_not_have_is_told() {
     let lacks = |id: &str, profile: &str| scenario(id, profile).lacks;
     let blocked = lacks("firewall.vxlan-port-blocked", "cilium");
     assert_eq!(blocked.whole, None, "the rest of it can be judged");
+    let rest = scenario("firewall.vxlan-port-blocked", "cilium");
+    let Action::Firewall(firewall) = &rest.phases[0].steps[0].action else { panic!("no firewall") };
+    assert_eq!(firewall.ports[0].to_string(), "8472/udp", "and is about this CNI");
     let told: Vec<_> = blocked.expectations.iter().map(|(named, why)| format!("{named}: {why}")).collect();
-    assert_eq!(told, ["wrong/device: `${cni.overlayVni}`: this CNI has no fixed VNI"]);
+    assert_eq!(told, ["wrong/device: refers to `${cni.overlayVni}`: this CNI has no fixed VNI"]);
     assert_eq!(lacks("firewall.vxlan-port-blocked", "calico"), Lacks::default());
     // A step that cannot be done leaves nothing to judge.
     let patched = lacks("modes.bgp-patches-as-written", "cilium").whole;
-    assert_eq!(patched.unwrap(), "`${cni.defaultPool}`: this CNI has no IP pool from the start");
+    assert_eq!(patched.unwrap(), "refers to `${cni.defaultPool}`: this CNI has no IP pool from the start");
 }
 
 /// A run over the whole suite skips what the cluster cannot be asked, and never ends for it.

@@ -15,7 +15,7 @@ pub use self::trial::{Purpose, Sabotaged, Trial};
 use crate::distribution::{Carries, ClusterSpec, Distribution, Encapsulation, Flavour, Member};
 use crate::event::Fidelity;
 use crate::provider::{Nic, NodeSpec, Provider, Segment, StaticRoute, Topology};
-use crate::scenario::model::{self, Capability};
+use crate::scenario::model::{self, Capability, ExpectationRef};
 use crate::scenario::{Premises, Profile, Scenario};
 
 /// MTU of a segment that names none: Ethernet's 1500 bytes.
@@ -56,36 +56,55 @@ impl Offer {
         }
     }
 
+    /// What is required beyond this offer.
+    fn beyond(&self, required: &[Capability]) -> Option<String> {
+        let missing: Vec<&Capability> =
+            required.iter().filter(|capability| !self.capabilities.contains(capability)).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        let words: Vec<&str> = missing.iter().map(|capability| capability.word()).collect();
+        // Where one of them cannot be had, the others are of no use.
+        let remedies: Option<Vec<&str>> = missing.iter().map(|capability| capability.remedy()).collect();
+        let remedy = remedies.map_or_else(String::new, |all| format!("; to have it: {}", all.join(", ")));
+        Some(format!("requires {}; {} lacks it{remedy}", words.join(", "), self.name))
+    }
+
+    /// The scenario, in which it stands of each expectation that cannot be judged here why that is so.
+    fn fitted(&self, mut scenario: Scenario) -> Scenario {
+        let beyond = scenario.expectations().filter_map(|(phase, expectation)| {
+            let named = ExpectationRef { phase: phase.id.clone(), expectation: expectation.id.clone() };
+            Some((named, self.beyond(&expectation.requires)?))
+        });
+        let beyond: Vec<_> = beyond.collect();
+        scenario.lacks.expectations.extend(beyond);
+        scenario
+    }
+
     /// What a scenario requires beyond this offer.
     fn lacks(&self, scenario: &Scenario) -> Option<String> {
         let required = &scenario.requires;
-        let missing: Vec<&str> = required
-            .capabilities
-            .iter()
-            .filter(|capability| !self.capabilities.contains(capability))
-            .map(|capability| capability.word())
-            .collect();
         let least = match required.fidelity {
             model::Fidelity::Model => Fidelity::Model,
             model::Fidelity::Dataplane => Fidelity::Dataplane,
             model::Fidelity::Cluster => Fidelity::Cluster,
         };
-        if !missing.is_empty() {
-            let absent = required.capabilities.iter().filter(|capability| !self.capabilities.contains(capability));
-            // Where one of them cannot be had, the others are of no use.
-            let remedies: Option<Vec<&str>> = absent.map(|capability| capability.remedy()).collect();
-            let remedy = remedies.map_or_else(String::new, |all| format!("; to have it: {}", all.join(", ")));
-            return Some(format!("requires {}; {} lacks it{remedy}", missing.join(", "), self.name));
+        if let Some(beyond) = self.beyond(&required.capabilities) {
+            return Some(beyond);
         }
         if least > self.fidelity {
             let (least, own) = (least.as_str(), self.fidelity.as_str());
             return Some(format!("requires fidelity {least}; {} is of fidelity {own}", self.name));
         }
         if let Some(lacking) = &scenario.lacks.whole {
-            return Some(format!("refers to {lacking}"));
+            return Some(lacking.clone());
         }
         if let Some(lacking) = self.premises.as_ref().and_then(|premises| premises.lacks(scenario)) {
             return Some(format!("requires {lacking}; the cluster is taken as it is"));
+        }
+        let chosen = scenario.cluster.node_address != model::NodeAddress::default();
+        if chosen && !self.capabilities.contains(&Capability::Calico) {
+            return Some(format!("requires `nodeAddress`, which is Calico's; {} has another CNI", self.name));
         }
         // What cannot be planned at all is told where it is planned.
         let (_, spec) = cluster_of(scenario).ok()?;
@@ -129,7 +148,7 @@ pub fn plan(scenarios: Vec<Scenario>, seed: u64, offer: &Offer) -> Result<Plan, 
     for scenario in shuffled {
         match offer.lacks(&scenario) {
             Some(reason) => plan.skipped.push((scenario, reason)),
-            None => plan.add(vec![Trial::judge(scenario)])?,
+            None => plan.add(vec![Trial::judge(offer.fitted(scenario))])?,
         }
     }
     Ok(plan)
@@ -144,6 +163,7 @@ pub fn proof(scenarios: &[Scenario], offer: &Offer) -> Result<Plan, Unplannable>
             plan.skipped.push((scenario.clone(), reason));
             continue;
         }
+        let scenario = &offer.fitted(scenario.clone());
         let own = cluster_of(scenario)?;
         let mut batch = vec![Trial::flip(scenario.clone())];
         for sabotage in &scenario.sabotage {

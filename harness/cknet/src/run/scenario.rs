@@ -174,8 +174,7 @@ impl Stage<'_> {
     async fn expectations(&self, phase: &Phase) {
         let lacking = |one: &Expectation| self.scenario.lacks.of(phase, one);
         for (expectation, lacking) in phase.expect.iter().filter_map(|one| Some((one, lacking(one)?))) {
-            let reason = format!("refers to {lacking}");
-            let outcome = Outcome::Skipped { cause: SkipCause::Unsupported, reason, enable: None };
+            let outcome = Outcome::Skipped { cause: SkipCause::Unsupported, reason: lacking.into(), enable: None };
             self.run.sink.judged(case(self.scenario, phase, expectation), outcome);
         }
         // Under a sabotage, what fails anyway would only be waited for.

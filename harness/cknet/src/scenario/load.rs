@@ -125,15 +125,16 @@ fn flavoured(tree: &Node) -> Option<Profile> {
     other.then(|| Profile::embedded(flavour)).flatten()?.ok()
 }
 
-/// A scenario for the cluster that is at hand. One that refers to what its CNI does not have is read as it was written,
-/// for the reference, and says what is lacking, and for what.
+/// A scenario for the cluster that is at hand. One that refers to what its CNI does not have is read with the reference's
+/// there, and says what is lacking, and for what.
 fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Problem>) -> Option<Scenario> {
     if tree.is_null() {
         return None;
     }
     let flavoured = flavoured(tree);
     let syntax = std::mem::take(problems);
-    let first = read_for(flavoured.as_ref().unwrap_or(&fixtures.profile), tree, source, fixtures, syntax.clone());
+    let profile = flavoured.as_ref().unwrap_or(&fixtures.profile);
+    let first = read_for(profile, None, tree, source, fixtures, syntax.clone());
     if first.absent.is_empty() {
         *problems = first.problems;
         return first.scenario;
@@ -145,7 +146,7 @@ fn read(tree: &Node, source: &Source, fixtures: &Fixtures, problems: &mut Vec<Pr
         *problems = [first.problems, first.absent].concat();
         return first.scenario;
     };
-    let second = read_for(&reference, tree, source, fixtures, syntax);
+    let second = read_for(profile, Some(&reference), tree, source, fixtures, syntax);
     *problems = second.problems;
     let lacks = lacks(&first.absent, tree, source);
     second.scenario.map(|scenario| Scenario { lacks, ..scenario })
@@ -156,7 +157,7 @@ fn lacks(absent: &[Problem], tree: &Node, source: &Source) -> Lacks {
     let mut lacks = Lacks::default();
     for problem in absent {
         let written = problem.span.and_then(|span| source.text().get(span.start..span.end)).unwrap_or_default();
-        let why = format!("`{written}`: {}", problem.message);
+        let why = format!("refers to `{written}`: {}", problem.message);
         match problem.span.and_then(|span| expectation_at(tree, span)) {
             Some(expectation) => lacks.expectations.entry(expectation).or_insert(why),
             None => lacks.whole.get_or_insert(why),
@@ -183,9 +184,23 @@ struct ReadFor {
     absent: Vec<Problem>,
 }
 
-fn read_for(profile: &Profile, tree: &Node, source: &Source, fixtures: &Fixtures, problems: Vec<Problem>) -> ReadFor {
-    let mut facts = Facts::default();
-    profile.teach(&mut facts);
+fn read_for(
+    profile: &Profile,
+    absent_from: Option<&Profile>,
+    tree: &Node,
+    source: &Source,
+    fixtures: &Fixtures,
+    problems: Vec<Problem>,
+) -> ReadFor {
+    let taught = |profile: &Profile| {
+        let mut facts = Facts::default();
+        profile.teach(&mut facts);
+        facts
+    };
+    let mut facts = taught(profile);
+    if let Some(other) = absent_from {
+        facts.complete(&taught(other));
+    }
     let mut declared = Declared::of(tree);
     if !declared.namespaces.contains(&profile.namespace.as_str()) {
         declared.namespaces.push(&profile.namespace);

@@ -52,6 +52,10 @@ record! {
         pub config_file: String,
         /// The CNI whose way it is where specifications leave things open: `calico`, or nothing.
         pub ways_of: Option<String>,
+        /// Whether pods of a node have a block that the others reach through its address on the overlay's device,
+        /// `${node.NAME.podBlock}` and `${node.NAME.tunnelAddress}`.
+        #[schemars(default)]
+        pub tunnel_addresses: bool = true,
         /// The IP pool that exists from the start, where there is one, `${cni.defaultPool}`.
         pub default_pool: Option<String>,
     }
@@ -126,6 +130,7 @@ impl Profile {
         let missing = |fact: Option<Fact>, why| fact.unwrap_or(Fact::None(why));
         facts.learn("cni.overlayPort", Fact::Number(self.overlay_port.get().into()));
         facts.learn("cni.overlayVni", missing(self.overlay_vni.map(Fact::Number), "this CNI has no fixed VNI"));
+        facts.no_tunnels = (!self.tunnel_addresses).then_some("this CNI's nodes have no tunnel addresses");
         let set = |name: &Option<String>| missing(name.clone().map(Fact::Text), "this CNI runs in no pods");
         facts.learn("cni.daemonSet", set(&self.daemon_set));
         facts.learn("cni.nodeSelector", set(&self.node_selector));

@@ -12,6 +12,8 @@ use super::read::FromText;
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     known: BTreeMap<String, Fact>,
+    /// Why nodes have neither blocks of pods nor tunnel addresses, where that is so.
+    pub no_tunnels: Option<&'static str>,
     /// What parts of the file could not be read: references into them are not judged.
     pub unreadable: Vec<&'static str>,
 }
@@ -43,6 +45,16 @@ impl Wrong {
 impl Facts {
     pub fn learn(&mut self, path: impl Into<String>, fact: Fact) {
         self.known.insert(path.into(), fact);
+    }
+
+    /// Takes what is absent here from there, so that a file can be read as a whole.
+    pub fn complete(&mut self, there: &Self) {
+        for (path, fact) in &mut self.known {
+            if let (Fact::None(_), Some(given)) = (&*fact, there.known.get(path)) {
+                *fact = given.clone();
+            }
+        }
+        self.no_tunnels = None;
     }
 
     /// The number a text is, if it is nothing but one reference to a number.
@@ -102,6 +114,7 @@ impl Facts {
             None => {}
         }
         let words: Vec<&str> = path.split('.').collect();
+        let absent = |meaning| self.no_tunnels.map_or(meaning, Meaning::Absent);
         let known = match words.as_slice() {
             ["workload", name, "ip"] => {
                 return late(name, &declared.workloads, "workload", LateFact::WorkloadIp);
@@ -110,10 +123,10 @@ impl Facts {
                 return late(name, &declared.services, "service", LateFact::ServiceClusterIp);
             }
             ["node", name, "tunnelAddress"] => {
-                return late(name, &declared.node_names(), "node", LateFact::NodeTunnelAddress);
+                return absent(late(name, &declared.node_names(), "node", LateFact::NodeTunnelAddress));
             }
             ["node", name, "podBlock"] => {
-                return late(name, &declared.node_names(), "node", LateFact::NodePodBlock);
+                return absent(late(name, &declared.node_names(), "node", LateFact::NodePodBlock));
             }
             ["node", name, ..] if !declared.node_names().contains(name) => {
                 return Meaning::Wrong(unknown("node", name, &declared.node_names()));

@@ -112,7 +112,8 @@ pub struct Scenario {
     /// The name of the file, as messages show it.
     #[schemars(skip)]
     pub file: String,
-    /// What it refers to and the cluster at hand does not have; the references stand for the reference's own there.
+    /// What it refers to and the cluster at hand does not have. Where it does, the reference's own stands here, and is
+    /// never used.
     #[schemars(skip)]
     pub lacks: Lacks,
 }

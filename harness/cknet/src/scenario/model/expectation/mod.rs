@@ -13,7 +13,7 @@ pub use self::objects::{NodeState, NodeStates, Resource};
 pub use self::path_mtu::{Beyond, PacketSize, PathMtu};
 pub use self::wire::{DeviceOf, Encapsulated, WatchPoint, Wire};
 
-use super::{ClaimId, Command, Connection, ExpectationId, Log, Matrix, Ping, Point, Refused, Wait};
+use super::{Capability, ClaimId, Command, Connection, ExpectationId, Log, Matrix, Ping, Point, Refused, Wait};
 use crate::scenario::nearest::listed;
 use crate::scenario::read::{Keys, Read, Reading, choice};
 use crate::scenario::tree::Node as TreeNode;
@@ -40,6 +40,9 @@ pub struct Expectation {
     /// otherwise, that is noted and no failure.
     #[schemars(default)]
     pub undefined: bool,
+    /// Without which of the runner's abilities it cannot be judged, beyond those that the scenario requires.
+    #[schemars(default)]
+    pub requires: Vec<Capability>,
     /// What is expected.
     #[schemars(flatten)]
     pub check: Check,
@@ -89,7 +92,7 @@ choice! {
     }
 }
 
-const COMMON: [&str; 7] = ["id", "claim", "refutes", "within", "for", "covers", "undefined"];
+const COMMON: [&str; 8] = ["id", "claim", "refutes", "within", "for", "covers", "undefined", "requires"];
 
 impl Read for Expectation {
     fn read(node: &TreeNode, r: &mut Reading<'_>) -> Option<Self> {
@@ -104,6 +107,7 @@ impl Read for Expectation {
         let hold: Option<Option<Wait>> = keys.field("for", r);
         let covers: Option<Vec<Point>> = keys.field_or("covers", Vec::new, r);
         let undefined: Option<bool> = keys.field_or("undefined", || false, r);
+        let requires: Option<Vec<Capability>> = keys.field_or("requires", Vec::new, r);
         let check = check(node, r);
         keys.done(Check::KINDS, r);
         Some(Self {
@@ -114,6 +118,7 @@ impl Read for Expectation {
             hold: hold.flatten(),
             covers: covers?,
             undefined: undefined?,
+            requires: requires?,
             check: check?,
             line: r.line(node),
         })
