@@ -56,7 +56,7 @@ impl Kubeadm {
         if install.cni == Cni::Calico {
             return Err(InstallError::NoAlternative { distribution: NAME });
         }
-        if install.package.is_some() {
+        if !install.packages.is_empty() {
             return Err(InstallError::NoPackage { distribution: NAME });
         }
         Ok(Self { install, version, tell })

@@ -11,8 +11,9 @@ use super::{ProbeImage, Proxy, Stage, Step};
 pub struct Install {
     /// As the distribution's own tools know it: `1.36-classic/stable`, `v1.33`, `stable`.
     pub channel: String,
-    /// The snap or the program itself, as a file of this machine, instead of a download.
-    pub package: Option<PathBuf>,
+    /// The snap or the program itself, as a file of this machine, instead of a download; then the snaps that it is based
+    /// on.
+    pub packages: Vec<PathBuf>,
     /// Archives of images, which no node has to pull then.
     pub images: Vec<PathBuf>,
     pub probe: ProbeImage,
@@ -82,6 +83,8 @@ pub enum InstallError {
     NoAlternative { distribution: &'static str },
     #[error("{distribution} is not installed from a file; `--package` is for the others")]
     NoPackage { distribution: &'static str },
+    #[error("{distribution} is one file; `--package` is named several times for snaps and what they are based on")]
+    OnePackage { distribution: &'static str },
 }
 
 impl Install {
