@@ -172,6 +172,24 @@ fn snaps_as_files_come_with_their_bases_and_assertions() {
     assert_eq!(steps, wanted, "{transcript}");
 }
 
+/// None of them takes the place of another.
+#[test]
+fn archives_of_images_of_one_name_are_numbered() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, name).unwrap();
+        path
+    };
+    let install = Install { images: ["a/all.tar", "b/all.tar"].map(file).to_vec(), ..install("1.36") };
+    let transcript = canonical(install, &pair(Flavour::Canonical));
+    for (number, name) in [(0, "a"), (1, "b")] {
+        let there = format!("> /var/snap/k8s/common/images/{number}-all.tar 644  [900 s]\n    | {name}/all.tar");
+        assert!(transcript.contains(&there), "{transcript}");
+    }
+}
+
 /// What a scenario says of Calico reaches the operator, and a second control plane joins as one.
 #[test]
 fn canonical_as_a_scenario_wants_it() {

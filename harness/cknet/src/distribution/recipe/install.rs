@@ -1,5 +1,6 @@
 //! Owns what a user says about the distribution that is wanted: channel, files instead of downloads, CNI, proxy.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -99,9 +100,15 @@ impl Install {
         within(&self.channel, distribution, example, from, to)
     }
 
-    /// Copies of all archives of images into a folder that the distribution imports by itself.
+    /// Copies of all archives of images into a folder that the distribution imports by itself; numbered where two of them
+    /// have the same name.
     pub fn copy_images<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = Step> + 'a {
-        self.images.iter().map(move |path| Step::copy(Stage::Images, path, format!("{folder}/{}", name_of(path))))
+        let names: BTreeSet<String> = self.images.iter().map(|path| name_of(path)).collect();
+        let numbered = names.len() < self.images.len();
+        self.images.iter().enumerate().map(move |(number, path)| {
+            let number = if numbered { format!("{number}-") } else { String::new() };
+            Step::copy(Stage::Images, path, format!("{folder}/{number}{}", name_of(path)))
+        })
     }
 }
 
