@@ -270,7 +270,10 @@ fn provider(name: Name, image: &Image, bridges: &[String], purpose: &Purpose<'_>
         Name::Lxd => lxd(lxd::Product::Lxd),
         Name::Incus => lxd(lxd::Product::Incus),
         Name::Multipass => Arc::new(Multipass::new(purpose.run, shared, executable(), image, bridges, saying())),
-        Name::Vagrant => Arc::new(Vagrant::new(purpose.run, purpose.folder, shared, executable(), image, saying())),
+        Name::Vagrant => {
+            let (run, folder, product) = (purpose.run, purpose.folder, purpose.way_out);
+            Arc::new(Vagrant::new(run, folder, shared, executable(), image, product, saying()))
+        }
     }
 }
 

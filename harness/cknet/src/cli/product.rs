@@ -30,9 +30,10 @@ pub struct Product {
     /// The network of pods.
     #[arg(long, value_enum)]
     cni: Option<Cni>,
-    /// The snap, or the program of K3s, as a file of this machine instead of a download.
-    #[arg(long, value_name = "FILE")]
-    package: Option<PathBuf>,
+    /// The snap, or the program of K3s, as a file of this machine instead of a download; named again, a snap that it is
+    /// based on.
+    #[arg(long = "package", value_name = "FILE")]
+    packages: Vec<PathBuf>,
     /// An archive of images that nodes get instead of pulling them; repeatable.
     #[arg(long, value_name = "FILE")]
     images: Vec<PathBuf>,
@@ -88,8 +89,13 @@ impl Product {
             }
             kept
         };
-        if self.package.is_none() {
-            self.package = said.package.filter(kept);
+        if self.packages.is_empty() {
+            // Without the first of them another one would pass for it.
+            let wanted = said.packages.len();
+            self.packages = said.packages.into_iter().filter(kept).collect();
+            if self.packages.len() < wanted {
+                self.packages.clear();
+            }
         }
         if self.images.is_empty() {
             self.images = said.images.into_iter().filter(kept).collect();
@@ -110,11 +116,11 @@ impl Product {
             ("--distribution", self.distribution.and_then(|name| value(name.to_possible_value()))),
             ("--channel", self.channel.clone()),
             ("--cni", self.cni.and_then(|cni| value(cni.to_possible_value()))),
-            ("--package", self.package.as_ref().map(path)),
             ("--probe-image", self.probe_image.clone()),
             ("--proxy", self.proxy.as_deref().map(without_password)),
             ("--no-proxy", (!self.no_proxy.is_empty()).then(|| self.no_proxy.join(","))),
         ];
+        all.extend(self.packages.iter().map(|package| ("--package", Some(path(package)))));
         all.extend(self.images.iter().map(|image| ("--images", Some(path(image)))));
         all.into_iter().filter_map(|(flag, value)| Some([flag.to_string(), value?])).flatten().collect()
     }
@@ -156,7 +162,7 @@ impl Product {
             };
         }
         // Found out now, and not when machines have been made.
-        if let Some(file) = self.package.iter().chain(&self.images).find(|file| !file.is_file()) {
+        if let Some(file) = self.packages.iter().chain(&self.images).find(|file| !file.is_file()) {
             return Err(format!("there is no file `{}`", file.display()));
         }
         let install = self.install();
@@ -197,7 +203,7 @@ impl Product {
         let channel = self.channel.clone().unwrap_or_default();
         Install {
             channel,
-            package: self.package.clone(),
+            packages: self.packages.clone(),
             images: self.images.clone(),
             probe: self.probe(),
             cni: self.cni.unwrap_or_default(),

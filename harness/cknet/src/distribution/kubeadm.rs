@@ -6,6 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::kubeadm_undo::{self as undo, KEY, PACKAGES, UNDO};
 use super::recipe::{
     Cni, DOWNLOAD, FOLDER, Failure, Install, InstallError, ProbeImage, Site, Stage, Step, Tell, Version,
 };
@@ -31,9 +32,6 @@ const BRIDGES: &str = "modprobe br_netfilter || test -d /proc/sys/net/bridge";
 /// A fresh machine may still be busy with its own updates.
 const APT_PATIENCE: &str = "DPkg::Lock::Timeout=300";
 
-/// What takes it off a machine that goes on without it.
-const UNDO: &[&str] = &["swapon --all", "! command -v kubeadm >/dev/null || kubeadm reset --force"];
-
 const EVIDENCE: &[&str] = &[
     "journalctl --no-pager --lines 300 --unit kubelet",
     "journalctl --no-pager --lines 300 --unit containerd",
@@ -58,7 +56,7 @@ impl Kubeadm {
         if install.cni == Cni::Calico {
             return Err(InstallError::NoAlternative { distribution: NAME });
         }
-        if install.package.is_some() {
+        if !install.packages.is_empty() {
             return Err(InstallError::NoPackage { distribution: NAME });
         }
         Ok(Self { install, version, tell })
@@ -74,17 +72,17 @@ impl Kubeadm {
         }
         let modules = "overlay\nbr_netfilter\n";
         let forwarding = "net.ipv4.ip_forward = 1\nnet.bridge.bridge-nf-call-iptables = 1\n";
-        let (key, repository) =
-            ("/etc/apt/keyrings/kubernetes.asc", format!("https://pkgs.k8s.io/core:/stable:/v{}/deb/", self.version));
-        let source = format!("deb [signed-by={key}] {repository} /\n");
+        let repository = format!("https://pkgs.k8s.io/core:/stable:/v{}/deb/", self.version);
+        let source = format!("deb [signed-by={KEY}] {repository} /\n");
         let release_key = format!("{repository}Release.key");
-        let fetch = ["curl", "--fail", "--silent", "--show-error", "--location", "--output", key, &release_key];
+        let fetch = ["curl", "--fail", "--silent", "--show-error", "--location", "--output", KEY, &release_key];
         let apt = |words: &[&str]| {
             let quiet = [("DEBIAN_FRONTEND".to_string(), "noninteractive".to_string())];
             let argv = ["apt-get", "-o", APT_PATIENCE].into_iter().chain(words.iter().copied());
             Step::run(Stage::Install, argv).within(DOWNLOAD).environment(variables.clone()).environment(quiet)
         };
         steps.extend([
+            undo::settings(),
             Step::run(Stage::Install, ["swapoff", "--all"]),
             Step::put(Stage::Install, "/etc/modules-load.d/cknet.conf", 0o644, modules),
             Step::run(Stage::Install, ["sh", "-c", OVERLAY]),
@@ -95,7 +93,8 @@ impl Kubeadm {
             Step::run(Stage::Install, fetch).within(DOWNLOAD).environment(variables.clone()),
             Step::put(Stage::Install, "/etc/apt/sources.list.d/kubernetes.list", 0o644, source),
             apt(&["update"]),
-            apt(&["install", "--yes", "containerd", "kubelet", "kubeadm", "kubectl"]),
+            undo::packages(),
+            apt(&[&["install", "--yes"], &PACKAGES[..]].concat()),
             Step::put(Stage::Install, "/etc/containerd/config.toml", 0o644, CONTAINERD),
             Step::run(Stage::Install, ["systemctl", "daemon-reload"]),
             Step::run(Stage::Install, ["systemctl", "restart", "containerd"]),

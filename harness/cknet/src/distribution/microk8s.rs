@@ -81,7 +81,9 @@ impl Microk8s {
         let address = |number: u32| std::net::Ipv4Addr::from(number).to_string();
         let mut configuration = json!({
             "version": "0.2.0",
-            "addons": [{"name": "dns"}],
+            // Where it asks itself, as without arguments, and the address of its service, which the addon knows by
+            // itself only for the block of services that the snap comes with.
+            "addons": [{"name": "dns", "args": ["/etc/resolv.conf", address(dns)]}],
             "extraCNIEnv": {
                 "IPv4_SUPPORT": "true",
                 "IPv4_CLUSTER_CIDR": spec.pod_cidr,

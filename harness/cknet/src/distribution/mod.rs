@@ -4,6 +4,7 @@
 
 pub mod canonical;
 pub mod kubeadm;
+mod kubeadm_undo;
 pub mod microk8s;
 pub mod rancher;
 pub mod recipe;

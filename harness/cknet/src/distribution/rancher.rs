@@ -151,9 +151,14 @@ impl Rancher {
         if install.cni == Cni::Calico {
             return Err(InstallError::NoAlternative { distribution: packing.name });
         }
-        if install.package.is_some() && packing.flavour == Flavour::Rke2 {
+        match install.packages.len() {
+            0 => {}
             // Its package is a folder of several files.
-            return Err(InstallError::NoPackage { distribution: packing.name });
+            _ if packing.flavour == Flavour::Rke2 => {
+                return Err(InstallError::NoPackage { distribution: packing.name });
+            }
+            1 => {}
+            _ => return Err(InstallError::OnePackage { distribution: packing.name }),
         }
         Ok(Self { packing, install, tell, token })
     }
@@ -183,9 +188,9 @@ impl Rancher {
             _ => {}
         }
         let config = Step::put(Stage::Install, packing.config, 0o600, super::yaml(&settings)?);
-        steps.push(config.undoing(self.install.package.as_ref().map_or(&[], |_| BY_FILE[0])));
+        steps.push(config.undoing(self.install.packages.first().map_or(&[], |_| BY_FILE[0])));
         steps.extend(self.install.copy_images(packing.images));
-        match &self.install.package {
+        match self.install.packages.first() {
             Some(file) => steps.extend(self.by_file(file, member)),
             None => steps.extend(self.by_script(member, spec)),
         }

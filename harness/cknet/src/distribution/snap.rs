@@ -1,5 +1,7 @@
 //! What snaps of Kubernetes have in common: the daemon that installs them, its proxy, and files instead of the store.
 
+use std::path::Path;
+
 use super::recipe::{DOWNLOAD, FOLDER, Install, Proxy, Stage, Step};
 
 /// The snap daemon of a fresh machine first installs what its image brings.
@@ -34,17 +36,34 @@ pub fn proxy(proxy: &Proxy) -> Vec<Step> {
     ]
 }
 
-/// From its channel, or from a file: that has no signature, which `--dangerous` accepts.
+/// From its channel, or from a file, after the snaps that it is based on.
 pub fn install(snap: &str, wanted: &Install, stage: Stage) -> Vec<Step> {
-    let Some(file) = &wanted.package else {
+    let Some((file, bases)) = wanted.packages.split_first() else {
         let channel = format!("--channel={}", wanted.channel);
         return vec![Step::run(stage, ["snap", "install", snap, "--classic", &channel]).within(DOWNLOAD)];
     };
-    let there = format!("{FOLDER}/{snap}.snap");
-    vec![
-        Step::copy(stage, file, &there),
-        Step::run(stage, ["snap", "install", "--classic", "--dangerous", &there]).within(DOWNLOAD),
-    ]
+    let bases =
+        bases.iter().enumerate().flat_map(|(number, base)| by_file(&format!("base-{number}"), base, &[], stage));
+    bases.chain(by_file(snap, file, &["--classic"], stage)).collect()
+}
+
+/// What vouches for a file lies beside it, as `snap download` puts it there; one for which nothing does is accepted by
+/// `--dangerous`.
+fn by_file(name: &str, file: &Path, flags: &[&str], stage: Stage) -> Vec<Step> {
+    let there = |kind: &str| format!("{FOLDER}/{name}.{kind}");
+    let mut steps = vec![Step::copy(stage, file, there("snap"))];
+    let mut argv = [&["snap", "install"], flags].concat();
+    let assertions = file.with_extension("assert");
+    if assertions.is_file() {
+        steps.push(Step::copy(stage, assertions, there("assert")));
+        steps.push(Step::run(stage, ["snap", "ack", &there("assert")]));
+    } else {
+        argv.push("--dangerous");
+    }
+    let snap = there("snap");
+    argv.push(&snap);
+    steps.push(Step::run(stage, argv).within(DOWNLOAD));
+    steps
 }
 
 #[cfg(test)]

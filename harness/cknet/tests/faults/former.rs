@@ -326,6 +326,7 @@ fn a_run_is_done_again_as_it_was_begun() {
         let (first, rest) = text.split_once('\n').unwrap();
         let mut started: Value = serde_json::from_str(first).unwrap();
         started["provider"] = "incus".into();
+        started["host"] = fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().into();
         started["distribution"] = "canonical".into();
         started["again"] = again.split(' ').collect::<Vec<_>>().into();
         fs::write(workplace.path("events.ndjson"), format!("{started}\n{rest}")).unwrap();
@@ -342,6 +343,20 @@ fn a_run_is_done_again_as_it_was_begun() {
     assert_eq!(told.join(" "), again);
     let elsewhere = run(&again.replace(" --seed", " --images /of/another/machine.tar --seed")).expect(3);
     assert!(elsewhere.stderr.contains("the file `/of/another/machine.tar`, which is not here"), "{}", elsewhere.stderr);
+    let package = |name: &str| {
+        let path = workplace.path(name);
+        fs::write(&path, "").unwrap();
+        format!("--package {}", path.display())
+    };
+    let (snap, base) = (package("k8s.snap"), package("core22.snap"));
+    let files = again.replace(" --provider", &format!(" {snap} {base} --provider"));
+    run(&files).expect(3);
+    let told: Vec<String> = serde_json::from_value(workplace.events()[0]["again"].clone()).unwrap();
+    assert_eq!(told.join(" "), files);
+    let without = run(&files.replace("/k8s.snap", "/gone.snap")).expect(3);
+    assert!(without.stderr.contains("/gone.snap`, which is not here"), "{}", without.stderr);
+    let told: Vec<String> = serde_json::from_value(workplace.events()[0]["again"].clone()).unwrap();
+    assert_eq!(told.join(" "), again, "a base is no product");
     let hidden = run(&again.replace("proxy.example", "***@proxy.example")).expect(2);
     assert!(hidden.stderr.contains("name it with --proxy"), "{}", hidden.stderr);
     let older = run("cknet run --walk").expect(2);

@@ -18,7 +18,7 @@ const STATE: &str = r#"
     inside() { nsenter -t $(cat $STAND_IN/hosts/$1/pid) --net --mount --uts --pid --root --wd=/ -- "${@:2}"; }
     state() {
         for host in one two; do
-            inside $host sh -c 'hostname; ip -br addr | sort; ip route; ip link | grep -o "mtu [0-9]*";
+            inside $host sh -c 'hostname; cat /etc/hosts; ip -br addr | sort; ip route; ip link | grep -o "mtu [0-9]*";
                 cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/all/rp_filter;
                 find /etc/kubernetes /etc/cni /var/lib/cknet /run/cknet /run/calico 2>&1;
                 ps ax -o args= | grep -v "^ps\|sshd\|^grep\|^sh -c\|^sort" | sort'
@@ -112,10 +112,12 @@ fn first_found(here: &Workplace) -> Result<(), Failed> {
 fn shell(here: &Workplace) -> Result<(), Failed> {
     let script = "$CKNET run $SCENARIO --inventory $STAND_IN/hosts.yaml --keep >$STAND_IN/out 2>&1 & run=$!; \
                   for i in $(seq 1200); do grep -q '^PASSED\\|passed' $STAND_IN/out && break; sleep 0.05; done; \
-                  $CKNET shell w1 -- hostname; echo shell $?; kill -TERM $run; wait $run; \
+                  $CKNET shell w1 -- hostname; echo shell $?; $CKNET shell w1 -- cat /etc/hosts; kill -TERM $run; wait $run; \
                   state | diff $STAND_IN/before -; echo diff $?";
     let output = here.script(&format!("{STATE} {script}"));
     let said = text(&output);
     holds("it is a shell there", said.contains("w1\nshell 0"), &said)?;
+    let known = said.contains("192.168.60.11\tcp1") && said.contains("192.168.60.12\tw1");
+    holds("it knows all nodes by their names", known && !said.contains("127.0.1.1\tw1"), &said)?;
     holds("it is given back when it is no longer kept", said.contains("diff 0"), &said)
 }

@@ -221,8 +221,10 @@ fn what_no_recipe_was_written_for_is_refused_before_there_is_a_machine() {
         "canonical: the channel `latest/edge` names no version, such as 1.36-classic/stable does"
     );
     assert_eq!(canonical("1.31/stable"), "canonical 1.31 is not supported; 1.32 to 1.36 are");
-    let package = Install { package: Some("k8s.deb".into()), ..install("v1.33") };
-    assert!(matches!(Kubeadm::new(package, silent()), Err(InstallError::NoPackage { .. })));
+    let by_files = |names: &[&str]| Install { packages: names.iter().map(Into::into).collect(), ..install("v1.33") };
+    assert!(matches!(Kubeadm::new(by_files(&["k8s.deb"]), silent()), Err(InstallError::NoPackage { .. })));
+    let two = Rancher::k3s(by_files(&["k3s", "core22.snap"]), silent(), "a-token".into()).err().unwrap();
+    assert!(two.to_string().starts_with("k3s is one file; `--package`"), "{two}");
 
     let mut spec = spec(Flavour::Kubeadm);
     spec.members.push(member("cp2", 14, true));

@@ -252,7 +252,7 @@ pub fn spec(flavour: Flavour) -> ClusterSpec {
 pub fn install(channel: &str) -> Install {
     Install {
         channel: channel.into(),
-        package: None,
+        packages: Vec::new(),
         images: Vec::new(),
         probe: ProbeImage::Archive(b"the probe image".as_slice().into()),
         cni: Cni::Stock,

@@ -57,7 +57,7 @@ fn without_internet(channel: &str, folder: &tempfile::TempDir) -> Install {
         path
     };
     Install {
-        package: Some(file("package", "the program")),
+        packages: vec![file("package", "the program")],
         images: vec![file("core.tar", "some images"), file("more.tar", "other images")],
         proxy: Some(Proxy { url: "http://u:p%40s@proxy.example:3128".into(), direct: vec!["registry.example".into()] }),
         ..install(channel)
@@ -142,6 +142,54 @@ fn canonical_without_internet() {
     insta::assert_snapshot!("canonical-1.36-without-internet", transcript);
 }
 
+/// Bases come first; what vouches for a snap lies beside it.
+#[test]
+fn snaps_as_files_come_with_their_bases_and_assertions() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, name).unwrap();
+        path
+    };
+    let packages = ["k8s_4321.snap", "snapd_1.snap", "core22_2.snap"].map(file).to_vec();
+    let _ = ["k8s_4321.assert", "core22_2.assert"].map(file);
+    let install = Install { packages, ..install("1.36") };
+    let transcript = canonical(install, &pair(Flavour::Canonical));
+    let (first, _) = transcript.split_once("== w1").unwrap();
+    let steps: Vec<&str> = first.lines().filter(|line| line.starts_with("install ")).collect();
+    let wanted = [
+        "install    > /var/lib/cknet/base-0.snap 644  [900 s]",
+        "install    $ snap install --dangerous /var/lib/cknet/base-0.snap  [900 s]",
+        "install    > /var/lib/cknet/base-1.snap 644  [900 s]",
+        "install    > /var/lib/cknet/base-1.assert 644  [900 s]",
+        "install    $ snap ack /var/lib/cknet/base-1.assert  [60 s]",
+        "install    $ snap install /var/lib/cknet/base-1.snap  [900 s]",
+        "install    > /var/lib/cknet/k8s.snap 644  [900 s]",
+        "install    > /var/lib/cknet/k8s.assert 644  [900 s]",
+        "install    $ snap ack /var/lib/cknet/k8s.assert  [60 s]",
+        "install    $ snap install --classic /var/lib/cknet/k8s.snap  [900 s]",
+    ];
+    assert_eq!(steps, wanted, "{transcript}");
+}
+
+/// None of them takes the place of another.
+#[test]
+fn archives_of_images_of_one_name_are_numbered() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, name).unwrap();
+        path
+    };
+    let install = Install { images: ["a/all.tar", "b/all.tar"].map(file).to_vec(), ..install("1.36") };
+    let transcript = canonical(install, &pair(Flavour::Canonical));
+    for (number, name) in [(0, "a"), (1, "b")] {
+        let there = format!("> /var/snap/k8s/common/images/{number}-all.tar 644  [900 s]\n    | {name}/all.tar");
+        assert!(transcript.contains(&there), "{transcript}");
+    }
+}
+
 /// What a scenario says of Calico reaches the operator, and a second control plane joins as one.
 #[test]
 fn canonical_as_a_scenario_wants_it() {
@@ -180,7 +228,7 @@ fn k3s() {
 #[test]
 fn rke2() {
     let folder = tempfile::tempdir().unwrap();
-    let install = Install { package: None, ..without_internet("v1.33", &folder) };
+    let install = Install { packages: Vec::new(), ..without_internet("v1.33", &folder) };
     let spec = pair(Flavour::Rke2);
     let made = transcript(&spec, |tell| Box::new(Rancher::rke2(install.clone(), tell, "a-token".into()).unwrap()));
     insta::assert_snapshot!("rke2", made);
@@ -210,7 +258,7 @@ fn kubeadm() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(
         "kubeadm-behind-proxy",
-        made(Install { package: None, ..without_internet("v1.33", &folder) })
+        made(Install { packages: Vec::new(), ..without_internet("v1.33", &folder) })
     );
 }
 

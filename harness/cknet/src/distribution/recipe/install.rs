@@ -1,5 +1,6 @@
 //! Owns what a user says about the distribution that is wanted: channel, files instead of downloads, CNI, proxy.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,8 +12,9 @@ use super::{ProbeImage, Proxy, Stage, Step};
 pub struct Install {
     /// As the distribution's own tools know it: `1.36-classic/stable`, `v1.33`, `stable`.
     pub channel: String,
-    /// The snap or the program itself, as a file of this machine, instead of a download.
-    pub package: Option<PathBuf>,
+    /// The snap or the program itself, as a file of this machine, instead of a download; then the snaps that it is based
+    /// on.
+    pub packages: Vec<PathBuf>,
     /// Archives of images, which no node has to pull then.
     pub images: Vec<PathBuf>,
     pub probe: ProbeImage,
@@ -82,6 +84,8 @@ pub enum InstallError {
     NoAlternative { distribution: &'static str },
     #[error("{distribution} is not installed from a file; `--package` is for the others")]
     NoPackage { distribution: &'static str },
+    #[error("{distribution} is one file; `--package` is named several times for snaps and what they are based on")]
+    OnePackage { distribution: &'static str },
 }
 
 impl Install {
@@ -96,9 +100,15 @@ impl Install {
         within(&self.channel, distribution, example, from, to)
     }
 
-    /// Copies of all archives of images into a folder that the distribution imports by itself.
+    /// Copies of all archives of images into a folder that the distribution imports by itself; numbered where two of them
+    /// have the same name.
     pub fn copy_images<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = Step> + 'a {
-        self.images.iter().map(move |path| Step::copy(Stage::Images, path, format!("{folder}/{}", name_of(path))))
+        let names: BTreeSet<String> = self.images.iter().map(|path| name_of(path)).collect();
+        let numbered = names.len() < self.images.len();
+        self.images.iter().enumerate().map(move |(number, path)| {
+            let number = if numbered { format!("{number}-") } else { String::new() };
+            Step::copy(Stage::Images, path, format!("{folder}/{number}{}", name_of(path)))
+        })
     }
 }
 

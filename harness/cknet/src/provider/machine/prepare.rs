@@ -1,6 +1,7 @@
 //! From a machine that was made to a node: it answers, it has our executable, its NICs are as the topology wants.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -125,25 +126,48 @@ async fn become_node(
     if !done.succeeded() {
         return Err(interfaces(machine, done.complaint()));
     }
-    know_its_name(&node, &spec.name).await?;
+    know_names(&node, &spec.name, topology).await?;
     Ok(node)
 }
 
-/// A machine that does not know its own name asks for it over the network, and `sudo` does so each time.
-async fn know_its_name(node: &MachineNode, name: &str) -> Result<(), NodeError> {
+/// A machine that does not know its own name asks for it over the network, and `sudo` does so each time. Products ask
+/// for the names of other nodes: MicroK8s takes nobody in whose name is not that of the address by which it comes.
+async fn know_names(node: &MachineNode, own: &str, topology: &Topology) -> Result<(), NodeError> {
     const HOSTS: &str = "/etc/hosts";
+    let address = |spec: &NodeSpec| {
+        let first = spec.nics.first().map(|nic| nic.address.addr());
+        // The address that Debian gives it (hosts(5)): that of no interface.
+        first.or_else(|| (spec.name == own).then_some(Ipv4Addr::new(127, 0, 1, 1)))
+    };
+    let names = topology.nodes.iter().filter_map(|spec| Some((spec.name.as_str(), address(spec)?)));
     let hosts = node.take(HOSTS).await.unwrap_or_default();
-    let mut text = String::from_utf8_lossy(&hosts).into_owned();
-    let entries = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-    if entries.flat_map(|entry| entry.split_whitespace().skip(1)).any(|known| known == name) {
-        return Ok(());
+    match with_names(&String::from_utf8_lossy(&hosts), &names.collect()) {
+        Some(text) => node.put(HOSTS, 0o644, text.into_bytes()).await,
+        None => Ok(()),
     }
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    // The address that Debian gives it (hosts(5)): that of no interface.
-    text.push_str(&format!("127.0.1.1\t{name}\n"));
-    node.put(HOSTS, 0o644, text.into_bytes()).await
+}
+
+/// The text of hosts(5) in which each of the names is known by its address and no other; nothing where it is that
+/// already.
+fn with_names(hosts: &str, names: &BTreeMap<&str, Ipv4Addr>) -> Option<String> {
+    let mut missing = names.clone();
+    let kept = |line: &str| {
+        let entry = line.split('#').next().unwrap_or_default();
+        let mut words = entry.split_whitespace();
+        let address = words.next().unwrap_or_default();
+        let stays = |name: &&str| names.get(name).is_none_or(|known| known.to_string() == address);
+        let (stay, go): (Vec<&str>, Vec<&str>) = words.partition(stays);
+        missing.retain(|name, _| !stay.contains(name));
+        match (stay.is_empty(), go.is_empty()) {
+            (_, true) => Some(line.to_string()),
+            (true, false) => None,
+            (false, false) => Some(format!("{address}\t{}", stay.join(" "))),
+        }
+    };
+    let mut lines: Vec<String> = hosts.lines().filter_map(kept).collect();
+    lines.extend(missing.iter().map(|(name, address)| format!("{address}\t{name}")));
+    let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    (!text.lines().eq(hosts.lines())).then_some(text)
 }
 
 fn interfaces(machine: &Machine, said: String) -> PrepareError {
@@ -209,5 +233,27 @@ async fn await_shell(node: &MachineNode, machine: &Machine, within: Duration) ->
             return Err(PrepareError::NoShell { called: machine.called.clone(), within, last, console });
         }
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One line each, and what is already there but for names that would have two addresses.
+    #[test]
+    fn each_node_is_known_by_its_address_and_no_other() {
+        let names = BTreeMap::from([("cp1", [192, 168, 60, 11].into()), ("w1", [192, 168, 60, 12].into())]);
+        let ours = "192.168.60.11\tcp1\n192.168.60.12\tw1\n";
+        for (there, wanted) in [
+            ("", ours.to_string()),
+            ("127.0.0.1 localhost # cp1", format!("127.0.0.1 localhost # cp1\n{ours}")),
+            ("127.0.0.1 localhost\n127.0.1.1 cp1\n", format!("127.0.0.1 localhost\n{ours}")),
+            ("127.0.1.1 node.lab cp1 node # of this host\n", format!("127.0.1.1\tnode.lab node\n{ours}")),
+            ("192.168.60.12 w1.lab w1\n", "192.168.60.12 w1.lab w1\n192.168.60.11\tcp1\n".into()),
+        ] {
+            assert_eq!(with_names(there, &names).as_ref(), Some(&wanted), "{there:?}");
+            assert_eq!(with_names(&wanted, &names), None, "{wanted:?}");
+        }
     }
 }

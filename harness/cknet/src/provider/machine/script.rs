@@ -89,20 +89,28 @@ pub fn take(holder: &str) -> String {
     )
 }
 
+/// Whether a line is noted already.
+fn remembered(line: &str) -> String {
+    format!("grep -qxF -- {} {FOLDER}/undo 2>/dev/null", quoted(line))
+}
+
 /// Notes a line that undoes a change; lines that are noted already are not noted again.
 pub fn remember_undo(line: &str) -> String {
-    let line = quoted(line);
-    format!("grep -qxF -- {line} {FOLDER}/undo 2>/dev/null || echo {line} >>{FOLDER}/undo")
+    format!("{} || echo {} >>{FOLDER}/undo", remembered(line), quoted(line))
 }
 
 /// Keeps a file as it is now, and notes how it is brought back, before it is written for the first time.
 pub fn keep(path: &str) -> String {
     let kept = format!("{FOLDER}/kept/{}", path.trim_start_matches('/').replace('/', "%"));
     let (path, kept) = (quoted(path), quoted(&kept));
-    let back = remember_undo(&format!("mv -f {kept} {path}"));
-    let away = remember_undo(&format!("rm -f {path}"));
+    // Other lines may name the path as well.
+    let (back, away) = (format!("mv -f {kept} {path}"), format!("rm -f {path}"));
     format!(
-        "grep -qF -- {path} {FOLDER}/undo 2>/dev/null || if [ -e {path} ]; then mkdir -p {FOLDER}/kept && cp -a {path} {kept} && {{ {back}; }}; else {away}; fi"
+        "{} || {} || if [ -e {path} ]; then mkdir -p {FOLDER}/kept && cp -a {path} {kept} && {{ {}; }}; else {}; fi",
+        remembered(&back),
+        remembered(&away),
+        remember_undo(&back),
+        remember_undo(&away),
     )
 }
 
@@ -201,6 +209,39 @@ mod tests {
         assert_eq!(std::fs::read_to_string(path).unwrap(), "four");
         let left = std::fs::read_dir(folder.path().join("deep")).unwrap().count();
         assert_eq!(left, 1, "no draft is left");
+    }
+
+    /// With a folder of its own in the place of the machine's.
+    fn on_a_machine(folder: &std::path::Path, script: &str) {
+        let run = folder.join("run");
+        let script = script.replace(RUN, run.to_str().unwrap()).replace(FOLDER, folder.to_str().unwrap());
+        let output = sh(&script);
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[test]
+    fn a_file_is_kept_once_whatever_else_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+        std::fs::create_dir_all(&ours).unwrap();
+        std::fs::create_dir_all(&theirs).unwrap();
+        let (there, new) = (theirs.join("k3s"), theirs.join("it's new"));
+        std::fs::write(&there, "theirs").unwrap();
+        let script = |line: &str| on_a_machine(&ours, line);
+        script(&format!("echo me >{FOLDER}/taken"));
+        for path in [&there, &new] {
+            let path = path.to_str().unwrap();
+            script(&remember_undo(&format!("[ ! -x {0} ] || exec {0}", quoted(&format!("{path}-uninstall.sh")))));
+            for _ in 0..2 {
+                script(&keep(path));
+                script(&format!("echo ours >{}", quoted(path)));
+            }
+        }
+        let noted = std::fs::read_to_string(ours.join("undo")).unwrap();
+        assert_eq!(noted.lines().count(), 4, "{noted}");
+        script(&give_back("me"));
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "theirs");
+        assert!(!new.exists() && !ours.exists());
     }
 
     #[test]

@@ -7,6 +7,12 @@ use crate::commands::{CommandError, Given};
 use crate::provider::Finding;
 use crate::provider::machine::Tool;
 
+/// Vagrant's own variable for what runs its machines.
+const CHOICE: &str = "VAGRANT_DEFAULT_PROVIDER";
+
+/// What runs machines of libvirt, where somebody knows better.
+const DRIVER: &str = "CKNET_VAGRANT_DRIVER";
+
 /// The hypervisors that the Vagrantfile has settings for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hypervisor {
@@ -15,13 +21,13 @@ pub enum Hypervisor {
 }
 
 impl Hypervisor {
-    /// What Vagrant's own variable says, else libvirt.
+    /// What Vagrant's own variable says, else libvirt; that it says another one is found by [`missing`].
     pub fn chosen() -> Self {
-        Self::of(&std::env::var("VAGRANT_DEFAULT_PROVIDER").unwrap_or_default())
+        Self::of(&variable(CHOICE)).unwrap_or(Self::Libvirt)
     }
 
-    pub fn of(name: &str) -> Self {
-        if name == Self::VirtualBox.name() { Self::VirtualBox } else { Self::Libvirt }
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Libvirt, Self::VirtualBox].into_iter().find(|known| known.name() == name)
     }
 
     pub fn name(self) -> &'static str {
@@ -37,10 +43,36 @@ pub fn uri() -> String {
     std::env::var("LIBVIRT_DEFAULT_URI").ok().filter(|uri| !uri.is_empty()).unwrap_or_else(|| "qemu:///system".into())
 }
 
+/// Whether machines of libvirt are emulated: as somebody says, else where there is nothing better.
+pub fn emulates() -> bool {
+    match variable(DRIVER).as_str() {
+        "" => !processor_runs_guests(),
+        driver => driver == "qemu",
+    }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+/// Words in variables that mean nothing here.
+fn unknown(choice: &str, driver: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !choice.is_empty() && Hypervisor::of(choice).is_none() {
+        let what = format!("settings for `{choice}`, which {CHOICE} names");
+        findings.push(finding(&what, &format!("export {CHOICE}=libvirt, or virtualbox")));
+    }
+    if !["", "kvm", "qemu"].contains(&driver) {
+        let what = format!("a driver of libvirt called `{driver}`, which {DRIVER} names");
+        findings.push(finding(&what, &format!("export {DRIVER}=kvm, or qemu")));
+    }
+    findings
+}
+
 /// Whether KVM can run a stock kernel here. That `/dev/kvm` is there is no proof: where this machine is itself a guest
 /// without nested virtualization, guests die at boot; the processor has to have VMX or SVM. Who may open it does not
 /// matter: it is the daemon's machines that do.
-pub fn processor_runs_guests() -> bool {
+fn processor_runs_guests() -> bool {
     let Ok(text) = std::fs::read_to_string("/proc/cpuinfo") else { return false };
     let arm = std::env::consts::ARCH == "aarch64";
     let flags = text.lines().filter(|line| line.starts_with("flags"));
@@ -52,7 +84,11 @@ pub fn processor_runs_guests() -> bool {
 pub fn missing(hypervisor: Hypervisor) -> Vec<Finding> {
     const INSTALL: &str = "apt-get install vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients qemu-system-x86, \
                            or see https://developer.hashicorp.com/vagrant/install";
-    let mut findings = Vec::new();
+    let mut findings = unknown(&variable(CHOICE), &variable(DRIVER));
+    if !findings.is_empty() {
+        // What else is missing depends on it.
+        return findings;
+    }
     // Not where a Vagrantfile lies: it would be read.
     let vagrant = Tool::new("vagrant").given(Given { folder: Some("/".into()), ..Given::default() });
     let plugins = match vagrant.ask_now(&["plugin", "list", "--machine-readable"], QUICK) {
@@ -110,4 +146,28 @@ fn packaged_plugin() -> bool {
 
 fn finding(what: &str, fix: &str) -> Finding {
     Finding { what: what.into(), fix: fix.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_hypervisor_is_named_and_not_taken_for_libvirt() {
+        assert_eq!(Hypervisor::of("virtualbox"), Some(Hypervisor::VirtualBox));
+        assert_eq!(Hypervisor::of("vmware_desktop"), None);
+        let told = |choice: &str, driver: &str| {
+            unknown(choice, driver).into_iter().map(|finding| finding.what).collect::<Vec<_>>()
+        };
+        for (choice, driver) in [("", ""), ("libvirt", "qemu"), ("virtualbox", "kvm")] {
+            assert!(told(choice, driver).is_empty(), "{choice} {driver}");
+        }
+        assert_eq!(
+            told("vmware_desktop", "xen"),
+            [
+                "settings for `vmware_desktop`, which VAGRANT_DEFAULT_PROVIDER names",
+                "a driver of libvirt called `xen`, which CKNET_VAGRANT_DRIVER names"
+            ]
+        );
+    }
 }

@@ -52,6 +52,8 @@ pub struct Vagrant {
     folder: PathBuf,
     hypervisor: Hypervisor,
     image: Image,
+    /// Machines are for a product and not for a model of one.
+    product: bool,
     boot: Boot,
     /// One `up` or `destroy` at a time with libvirt: they make and remove networks that clusters share, above all the
     /// one by which machines are managed (vagrant-libvirt, issues 1229 and 1738).
@@ -61,11 +63,19 @@ pub struct Vagrant {
 
 impl Vagrant {
     /// `folder` is the run's, `shared` that of all runs.
-    pub fn new(run: &str, folder: &Path, shared: &Path, executable: PathBuf, image: &Image, say: Say) -> Self {
+    pub fn new(
+        run: &str,
+        folder: &Path,
+        shared: &Path,
+        executable: PathBuf,
+        image: &Image,
+        product: bool,
+        say: Say,
+    ) -> Self {
         let boot = Boot { executable, within: machine::boot_time(SHELL), has_way_out: true, outlives: false };
         let turns = Turns::new(shared, "vagrant");
         let (run, folder) = (run.into(), folder.into());
-        Self { run, folder, hypervisor: Hypervisor::chosen(), image: image.clone(), boot, turns, say }
+        Self { run, folder, hypervisor: Hypervisor::chosen(), image: image.clone(), product, boot, turns, say }
     }
 
     fn failed(&self, doing: impl Into<String>) -> impl FnOnce(ToolError) -> ProviderError {
@@ -194,10 +204,11 @@ impl Maker for Vagrant {
     async fn make(&self, key: &str, topology: &Topology) -> Result<Vec<Machine>, ProviderError> {
         machine::can_be_called("vagrant", &self.run, key, topology)?;
         let (place, hypervisor) = (self.place(key), self.hypervisor);
-        let emulated = hypervisor == Hypervisor::Libvirt && !hypervisor::processor_runs_guests();
+        let emulated = hypervisor == Hypervisor::Libvirt && hypervisor::emulates();
         if emulated {
             (self.say)(
-                "the processor runs no guests here (no VMX or SVM, or no /dev/kvm): machines are emulated, slowly",
+                "machines are emulated, slowly: the processor runs no guests here (no VMX or SVM, or no /dev/kvm), or \
+                 CKNET_VAGRANT_DRIVER says so",
             );
         }
         let text = topology::of(self, key, topology, emulated);

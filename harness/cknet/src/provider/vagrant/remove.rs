@@ -75,7 +75,8 @@ async fn sweep(prefix: &str, written: &Written, place: &Path) -> Result<(), Tool
 }
 
 /// Ends calls of Vagrant for a cluster whose caller has died: they hold its locks and would go on making machines. They
-/// are known by the topology in their environment.
+/// are known by their program and by the topology in their environment. Others have that too: a shell in which somebody
+/// works by hand, and a daemon of VirtualBox, which carries the machines of others as well.
 async fn end_strays(place: &Path) {
     // Whoever looks into that folder by hand may have the variable too, and call us.
     let ours = ourselves();
@@ -83,7 +84,7 @@ async fn end_strays(place: &Path) {
     let strays = || -> Vec<i32> {
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
         let ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        ids.filter(|id| !ours.contains(id))
+        ids.filter(|id| !ours.contains(id) && is_vagrant(*id))
             .filter(|id| {
                 let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
                 environment.split(|byte| *byte == 0).any(|own| own == variable.as_bytes())
@@ -104,6 +105,15 @@ async fn end_strays(place: &Path) {
     }
 }
 
+/// Whether a process is Vagrant, which is a program in Ruby behind one of the same name or a script.
+fn is_vagrant(id: i32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{id}/exe")).unwrap_or_default();
+    let program = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+    // Some have their version behind it.
+    program.starts_with("ruby") || program.starts_with("vagrant") || name.trim_end() == "vagrant"
+}
+
 /// This process and those that it descends from (proc_pid_stat(5), field 4).
 fn ourselves() -> Vec<i32> {
     let parent = |id: i32| -> Option<i32> {
@@ -112,4 +122,44 @@ fn ourselves() -> Vec<i32> {
     };
     let own = i32::try_from(std::process::id()).ok();
     std::iter::successors(own, |id| parent(*id).filter(|parent| *parent > 0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A shell under another name, which waits for a word.
+    fn process(folder: &Path, name: &str, place: &Path) -> Child {
+        let program = folder.join(name);
+        std::fs::copy("/bin/sh", &program).unwrap();
+        let topology = place.join(FILE);
+        let mut command = Command::new(program);
+        command.args(["-c", "echo up; read word"]).env("CKNET_TOPOLOGY", topology);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // It is what it is called when it speaks.
+        let mut up = [0; 3];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
+        child
+    }
+
+    #[tokio::test]
+    async fn vagrant_of_this_very_cluster_is_ended_and_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, other) = (folder.path().join("c1.vagrant"), folder.path().join("c2.vagrant"));
+        let strays = ["ruby3.1", "vagrant"].map(|name| process(folder.path(), name, &place));
+        let others = ["bash", "VBoxSVC", "VBoxHeadless"].map(|name| process(folder.path(), name, &place));
+        let others = others.into_iter().chain([process(folder.path(), "ruby", &other)]);
+        // Those that have ended are this process's until it looks.
+        let reaped = std::thread::spawn(move || strays.map(|mut stray| stray.wait().unwrap().success()));
+        end_strays(&place).await;
+        assert_eq!(reaped.join().unwrap(), [false, false]);
+        for mut one in others {
+            assert!(one.try_wait().unwrap().is_none());
+            one.kill().unwrap();
+            one.wait().unwrap();
+        }
+    }
 }
