@@ -122,7 +122,7 @@ pub(super) fn read_text<T: FromText>(node: &Node, r: &mut Reading<'_>) -> Option
 }
 
 /// A record of which the fields can be looked at, for the test that schema and reader agree.
-#[cfg_attr(not(test), allow(dead_code))]
+#[cfg(test)]
 pub(super) trait Record {
     /// All keys, with whether each has to be there.
     fn keys() -> Vec<(String, bool)>;
@@ -189,7 +189,6 @@ impl<'n> Keys<'n> {
 }
 
 /// `pod_cidr` as it is written in a file: `podCidr`.
-#[cfg_attr(not(test), allow(dead_code))]
 pub(super) fn camel(field: &str) -> String {
     let mut words = field.split('_');
     let mut key = words.next().unwrap_or_default().to_owned();

@@ -28,6 +28,7 @@ macro_rules! record {
                 Some(Self { $( $field: $field? ),* })
             }
         }
+        #[cfg(test)]
         impl $crate::scenario::read::Record for $name {
             fn keys() -> Vec<(String, bool)> {
                 vec![$( (record!(@key $field $(as $key)?).to_owned(), record!(@needed $type $(= $default)?)) ),*]
