@@ -117,13 +117,12 @@ fn every_scenario_can_be_read_for_every_cni() {
 /// built-in CNI is asked of each.
 #[test]
 fn what_only_calico_understands_requires_it() {
-    const CLAIMS: [&str; 6] = [
+    const CLAIMS: [&str; 5] = [
         "baseline.built-in-cni",
         "cidr.custom-cidrs",
         "deployment.custom-block",
         "deployment.default-block",
         "deployment.same-in-both-modes",
-        "modes.bgp-patches-as-written",
     ];
     let roots = Roots::find(None, &repository()).unwrap();
     let found = locate(&roots, &Filter::default()).unwrap();

@@ -102,10 +102,6 @@ impl Offer {
         if let Some(lacking) = self.premises.as_ref().and_then(|premises| premises.lacks(scenario)) {
             return Some(format!("requires {lacking}; the cluster is taken as it is"));
         }
-        let chosen = scenario.cluster.node_address != model::NodeAddress::default();
-        if chosen && !self.capabilities.contains(&Capability::Calico) {
-            return Some(format!("requires `nodeAddress`, which is Calico's; {} has another CNI", self.name));
-        }
         // What cannot be planned at all is told where it is planned.
         let (_, spec) = cluster_of(scenario).ok()?;
         self.carries.lacks(&spec).map(|lacking| format!("requires {lacking}; {} cannot be that", self.name))

@@ -3,7 +3,8 @@
 //! Must not know which provider can do what.
 
 use super::super::model::{
-    Action, Backend, Capability, Check, Cluster, Endpoint, FirewallEngine, Protocol, ProxyEngine, Step,
+    Action, Backend, Capability, Check, Cluster, Endpoint, FirewallEngine, NodeAddress, Object, Protocol, ProxyEngine,
+    Step,
 };
 use super::{Checking, Part};
 
@@ -43,10 +44,19 @@ pub(super) fn check(c: &mut Checking<'_>) {
         need(c, Capability::Bgp, path!["cluster"]);
     }
     let premises = c.fixtures.premises.as_ref();
+    let (chosen, theirs) = (&scenario.cluster.node_address, premises.map(|premises| &premises.cluster.node_address));
+    if *chosen != NodeAddress::default() && Some(chosen) != theirs {
+        need(c, Capability::Calico, path!["cluster"]);
+    }
     let usual = premises.map_or_else(Cluster::default, |premises| premises.cluster.clone());
     if scenario.cluster.pod_cidr != usual.pod_cidr || scenario.cluster.service_cidr != usual.service_cidr {
         need(c, Capability::CustomCidrs, path!["cluster"]);
     }
+}
+
+/// Whether a group is one of Calico's: `crd.projectcalico.org/v1`, `projectcalico.org/v3`.
+fn is_calicos(api_version: &str) -> bool {
+    api_version.split('/').next().is_some_and(|group| group.ends_with("projectcalico.org"))
 }
 
 fn of_step(step: &Step) -> Vec<Capability> {
@@ -67,15 +77,19 @@ fn of_step(step: &Step) -> Vec<Capability> {
             vec![Capability::NodeCommands]
         }
         Action::StopComponent(_) | Action::StartComponent(_) => vec![Capability::ComponentControl],
-        Action::Apply(manifest) if manifest.objects.iter().any(|object| object.kind() == "NetworkPolicy") => {
-            vec![Capability::NetworkPolicy]
+        Action::Apply(manifest) => {
+            let any = |wanted: fn(&Object) -> bool| manifest.objects.iter().any(wanted);
+            let policies = any(|object| object.kind() == "NetworkPolicy").then_some(Capability::NetworkPolicy);
+            let calicos = any(|object| is_calicos(object.api_version())).then_some(Capability::Calico);
+            policies.into_iter().chain(calicos).collect()
         }
-        Action::Apply(_)
-        | Action::Patch(_)
-        | Action::Delete(_)
-        | Action::Connect(_)
-        | Action::Label(_)
-        | Action::Workload(_) => Vec::new(),
+        Action::Delete(manifest) if manifest.objects.iter().any(|object| is_calicos(object.api_version())) => {
+            vec![Capability::Calico]
+        }
+        Action::Patch(patch) if is_calicos(&patch.api_version) => vec![Capability::Calico],
+        Action::Patch(_) | Action::Delete(_) | Action::Connect(_) | Action::Label(_) | Action::Workload(_) => {
+            Vec::new()
+        }
     }
 }
 
