@@ -113,6 +113,18 @@ fn every_scenario_can_be_read_for_every_cni() {
     }
 }
 
+/// Whoever writes a scenario is told where it asks for what Calico alone has.
+#[test]
+fn a_choice_of_calicos_and_an_object_of_its_own_need_the_capability() {
+    for (id, line) in [("interfaces.interface-down", "cluster: {"), ("modes.bgp-patches-as-written", "- patch: {")] {
+        let written = scenario(id, "reference");
+        let text = std::fs::read_to_string(repository().join(&written.file)).unwrap().replacen(", calico]", "]", 1);
+        let file = load_bytes(text, &written.file, &fixtures("reference")).unwrap();
+        let wrong = check(vec![file], &fixtures("reference")).unwrap_err().to_string();
+        assert!(wrong.contains("this needs the capability `calico`") && wrong.contains(line), "{wrong}");
+    }
+}
+
 /// Calico's own objects and annotations mean nothing to another CNI. What the document claims of a cluster with its
 /// built-in CNI is asked of each.
 #[test]
